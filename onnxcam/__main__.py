@@ -1,0 +1,7 @@
+"""`python -m onnxcam`: the console script by another name."""
+
+import sys
+
+from onnxcam.cli import main
+
+sys.exit(main())
