@@ -1,0 +1,171 @@
+"""Files, bytes and Pillow images become upright 8-bit pictures, or one line that says why not."""
+
+from __future__ import annotations
+
+import logging
+import struct
+import threading
+import warnings
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+from PIL import Image, UnidentifiedImageError
+
+from onnxcam.errors import ImageError
+from onnxcam.imaging.text import printable
+
+MAX_PIXELS = 178_956_970
+"""Most pixels of an image, unless told otherwise: where Pillow itself refuses a decompression bomb."""
+
+# What Pillow's readers raise on damaged files, found by mutating images of seventeen formats.
+_DAMAGE = (
+    OSError,
+    SyntaxError,
+    ValueError,
+    IndexError,
+    KeyError,
+    TypeError,
+    AttributeError,
+    RuntimeError,
+    OverflowError,
+    MemoryError,
+    EOFError,
+    struct.error,
+    zlib.error,
+)
+_ORIENTATION = 0x0112
+_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
+# Pillow converts these through another mode: a palette with transparency would warn, premultiplied colour has no
+# other way.
+_VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
+_GREY = {"1", "L", "LA", "La"}
+_pillow_settings = threading.Lock()
+# Pillow logs some damage before raising it; without a handler that would reach the terminal a second time.
+logging.getLogger("PIL").addHandler(logging.NullHandler())
+
+
+def decode(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """The first frame of an image, upright, fully loaded, in mode RGB or L.
+
+    The size is checked before anything is decoded. EXIF orientation is applied. Alpha is dropped, not composited: the
+    colours stored below it are what training pipelines see (`convert("RGB")`). 16-bit grey becomes 8 bits such that
+    v * 257 gives v; floating-point grey has to lie in 0..1 or in 0..255. A Pillow image keeps its current frame.
+
+    Raises:
+        ImageError: the file is missing, no image, damaged, truncated, or larger than `max_pixels`.
+    """
+    name = _name_of(source)
+    try:
+        with _limited(max_pixels), _opened(source, name) as image:
+            _check_size(image, max_pixels, name)
+            image.load()
+            return _upright(_eight_bit(image))
+    except Image.DecompressionBombError as error:
+        raise _too_large(name, "too many", max_pixels) from error
+    except _DAMAGE as error:
+        raise ImageError(f"{name} cannot be read as an image: {_reason(error)}") from error
+
+
+def _name_of(source: str | Path | bytes | Image.Image) -> str:
+    if isinstance(source, bytes):
+        return f"the image ({len(source)} bytes)"
+    if isinstance(source, Image.Image):
+        return printable(str(getattr(source, "filename", "") or "the image"))
+    return printable(str(source))
+
+
+@contextmanager
+def _limited(max_pixels: int) -> Iterator[None]:
+    """Put Pillow's own limit, a global, where ours is and keep its warnings off the terminal."""
+    with _pillow_settings, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        before, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, max_pixels
+        try:
+            yield
+        finally:
+            Image.MAX_IMAGE_PIXELS = before
+
+
+@contextmanager
+def _opened(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Image.Image]:
+    if isinstance(source, Image.Image):
+        yield source
+        return
+    if not isinstance(source, bytes) and not Path(source).is_file():
+        raise ImageError(f"{name} is {'a folder, not an image' if Path(source).is_dir() else 'missing: no such file'}")
+    with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
+        if image.format == "EPS":  # decoding would run Ghostscript
+            raise ImageError(f"{name} is PostScript; convert it to PNG first")
+        yield image
+
+
+def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
+    if min(image.size) < 1:
+        raise ImageError(f"{name} holds no pixels: its size is {image.width} x {image.height}")
+    if image.width * image.height > max_pixels:
+        raise _too_large(name, f"{image.width} x {image.height}", max_pixels)
+
+
+def _too_large(name: str, size: str, max_pixels: int) -> ImageError:
+    return ImageError(f"{name} holds {size} pixels, more than {max_pixels}; raise --max-pixels if the file is trusted")
+
+
+def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "no format that Pillow knows"
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return printable(str(error) or type(error).__name__)[:160]
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    try:
+        turn = _UPRIGHT.get(image.getexif().get(_ORIENTATION, 1))
+    except _DAMAGE:  # a damaged EXIF block says nothing: viewers show such a photo as it is stored
+        turn = None
+    return image if turn is None else image.transpose(turn)
+
+
+def _eight_bit(image: Image.Image) -> Image.Image:
+    if image.mode in ("RGB", "L"):
+        return image
+    if image.mode.startswith("I") or image.mode == "F":
+        grey = Image.fromarray(_scaled(np.asarray(image), sixteen=image.mode != "F" and _is_sixteen(image)))
+        grey.info = image.info
+        return grey
+    via = _VIA.get(image.mode)
+    return (image.convert(via) if via else image).convert("L" if image.mode in _GREY else "RGB")
+
+
+def _is_sixteen(image: Image.Image) -> bool:
+    """Whether the range is known to be 0..65535; 32-bit integers of a PNG are 16 bits widened."""
+    return image.mode.startswith("I;16") or image.format == "PNG"
+
+
+def _scaled(values: npt.NDArray[np.generic], *, sixteen: bool) -> npt.NDArray[np.uint8]:
+    """Grey of an unusual depth in 0..255; the range is guessed only where the file does not tell it."""
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 65535):  # written so that NaN is refused too
+        raise ValueError(f"grey values from {low:g} to {high:g}; convert it to 8 or 16 bits first")
+    if values.dtype.kind == "f":
+        if high > 255:
+            raise ValueError(f"floating-point grey up to {high:g}; scale it to 0..1 or 0..255 first")
+        return np.rint(values.astype(np.float64) * (255 if high <= 1 else 1)).astype(np.uint8)
+    if sixteen or high > 255:
+        return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
+    return values.astype(np.uint8)
