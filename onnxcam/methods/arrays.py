@@ -1,0 +1,23 @@
+"""What the methods have in common: the type of an array, and the one check that broadcasting makes necessary."""
+
+from __future__ import annotations
+
+from typing import Any, TypeAlias
+
+import numpy.typing as npt
+
+from onnxcam.errors import UsageError
+
+Array: TypeAlias = npt.NDArray[Any]
+
+
+def positions(array: Array) -> tuple[int, ...]:
+    """The spatial axes of an array (N, C, *S)."""
+    return tuple(range(2, array.ndim))
+
+
+def require_same_shape(**arrays: Array) -> None:
+    """Raise UsageError unless all have one shape: NumPy would broadcast a channel axis of 1 into a plausible map."""
+    if len({array.shape for array in arrays.values()}) > 1:
+        shapes = " and ".join(f"{name} {array.shape}" for name, array in arrays.items())
+        raise UsageError(f"{shapes} must have the same shape: give both as (N, C, *positions) of one value")

@@ -1,0 +1,114 @@
+"""Write the generated parts of the documentation, or with --check say which are stale (exit status 1).
+
+A page in docs/ holds `<!-- generated: NAME -->`, the text, `<!-- end -->`; the text is what SECTIONS[NAME] returns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import re
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SECTION = re.compile(r"(?P<start><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
+
+
+def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
+    """A Markdown table."""
+    head = list(head)
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
+
+
+def methods_table() -> str:
+    """The methods as the registry knows them."""
+    from onnxcam.methods import list_methods
+
+    head = ("Method", "Title", "Level", "Reads", "Channels", "Shows", "Numeric gradient", "Source")
+    return table(
+        head,
+        (
+            (
+                f"`{method.name}`",
+                method.title,
+                method.level,
+                ", ".join(f"`{need}`" for need in method.needs),
+                method.reduce or "summed inside",
+                "both signs" if method.signed else "above zero",
+                "suffices" if method.mean_only else "no",
+                method.paper,
+            )
+            for method in list_methods()
+        ),
+    )
+
+
+def operators_table() -> str:
+    """The operators with a rule and its formula, then those without one."""
+    from onnxcam.vjp import list_operators
+
+    listed = list_operators()
+    ruled = [operator for operator in listed if operator.support == "rule"]
+    rows = ((code(o.domain, o.name), ", ".join(map(str, o.versions)), plain(o.note)) for o in ruled)
+    flat = ", ".join(code(o.domain, o.name) for o in listed if o.support == "no gradient")
+    reasons: dict[str, list[str]] = {}
+    for operator in listed:
+        if operator.support == "out of scope":
+            reasons.setdefault(operator.note, []).append(code(operator.domain, operator.name))
+    refused = ((", ".join(names), plain(why)) for why, names in reasons.items())
+    return "\n\n".join(
+        [
+            f"### With a rule ({len(ruled)})",
+            table(("Operator", "Versions", "Rule"), rows),
+            "### No gradient",
+            f"Their output does not move with their inputs, so nothing passes through them: {flat}.",
+            "### Out of scope",
+            table(("Operator", "Why, and what to do"), refused),
+        ]
+    )
+
+
+def code(domain: str, name: str) -> str:
+    """An operator's name as code."""
+    return f"`{domain}.{name}`" if domain else f"`{name}`"
+
+
+def plain(text: str) -> str:
+    """Text that Markdown leaves alone inside a table."""
+    return re.sub(r"([|*_<\\])", r"\\\1", text)
+
+
+SECTIONS: dict[str, Callable[[], str]] = {
+    "methods": methods_table,
+    "operators": operators_table,
+}
+
+
+def filled(page: str) -> str:
+    """The page with every generated section written anew.  KeyError for a name that SECTIONS lacks."""
+    return SECTION.sub(lambda found: f"{found['start']}{SECTIONS[found['name']]()}\n{found['end']}", page)
+
+
+def stale_pages(docs: Path) -> dict[Path, str]:
+    """Each page under `docs` that is not what it should be, with what it should be."""
+    pages = {path: path.read_text(encoding="utf-8") for path in sorted(docs.rglob("*.md"))}
+    return {path: new for path, old in pages.items() if (new := filled(old)) != old}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Write the stale pages, or only name them."""
+    parser = argparse.ArgumentParser(description="Write the generated parts of docs/.")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
+    options = parser.parse_args(arguments)
+    stale = stale_pages(ROOT / "docs")
+    for path, page in stale.items():
+        if not options.check:
+            path.write_text(page, encoding="utf-8")
+        sys.stdout.write(f"{path.relative_to(ROOT)}: {'stale' if options.check else 'written'}\n")
+    return 1 if stale and options.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
