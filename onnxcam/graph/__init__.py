@@ -1,0 +1,53 @@
+"""The model as a graph: load, normalize, index, inspect, cut, write."""
+
+from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, head, pooled_value, pruned
+from onnxcam.graph.edit import (
+    default_to,
+    expose,
+    forget_authors,
+    rename,
+    restore_interface,
+    write_metadata,
+)
+from onnxcam.graph.index import Graph, attributes, read_graph
+from onnxcam.graph.inspect import Layer, candidates, class_axis, find_score, image_input, list_layers, named_layer
+from onnxcam.graph.load import Model, load, serialize
+from onnxcam.graph.normalize import captures, described
+from onnxcam.graph.types import Shape, ValueType
+from onnxcam.graph.write import save, write_whole
+
+__all__ = [
+    "ROWS",
+    "Graph",
+    "Head",
+    "Layer",
+    "Model",
+    "Shape",
+    "ValueType",
+    "attributes",
+    "candidates",
+    "captures",
+    "class_axis",
+    "declared",
+    "default_to",
+    "described",
+    "expose",
+    "features",
+    "find_score",
+    "forget_authors",
+    "free_taps",
+    "head",
+    "image_input",
+    "list_layers",
+    "load",
+    "named_layer",
+    "pooled_value",
+    "pruned",
+    "read_graph",
+    "rename",
+    "restore_interface",
+    "save",
+    "serialize",
+    "write_metadata",
+    "write_whole",
+]  # fmt: skip

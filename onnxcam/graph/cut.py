@@ -1,0 +1,174 @@
+"""A model in two: the features, which run as deployed, and the head behind the target layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.normalize import captures
+from onnxcam.runtime.manifest import Layout
+
+ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
+
+
+@dataclass(frozen=True)
+class Head:
+    """The graph from a layer to the score.
+
+    Attributes:
+        graph: its inputs are the layer's value and `extra`.
+        layer, score: value names.
+        extra: other values of the feature part that the head reads.
+    """
+
+    graph: Graph
+    layer: str
+    score: str
+    extra: tuple[str, ...]
+
+
+def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
+    """The model as deployed with further outputs; large weights stay references.
+
+    The original nodes are kept wherever all taps exist in the original main graph. A tap that only normalizing brings
+    to light (inside a function) takes the normalized graph.
+    """
+    original = graph.model.proto
+    there = {name for node in original.graph.node for name in node.output} | {
+        value.name for value in original.graph.input
+    }
+    proto = onnx.ModelProto()
+    proto.CopyFrom(original if there.issuperset(taps) else graph.proto)
+    outputs = {value.name for value in proto.graph.output}
+    for name in dict.fromkeys(taps):
+        if name not in outputs:
+            found = graph.type(name)
+            proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, None))
+    return proto
+
+
+def head(graph: Graph, layer: str, score: str) -> Head:
+    """The nodes that depend on `layer` on the way to `score`, with the constants they read.
+
+    Raises:
+        ModelError: the score does not depend on the layer.
+    """
+    behind = sorted(graph.ancestors([score], stop=[layer]))
+    reached, nodes = {layer}, []
+    for i in behind:
+        node = graph.nodes[i]
+        if reached.intersection([*node.input, *captures(node)]):
+            nodes.append(i)
+            reached |= set(node.output)
+    if score not in reached:
+        raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
+    read = {name for i in nodes for name in (*graph.nodes[i].input, *captures(graph.nodes[i])) if name}
+    outside = read - reached
+    fixed = {name for name in outside if name in graph.fixed}
+    extra = tuple(sorted(outside - fixed - set(graph.initializers)))
+    constants = graph.ancestors(fixed)
+    proto = subgraph(graph, sorted({*nodes, *constants}), [layer, *extra], [score])
+    return Head(Graph(graph.model, proto), layer, score, extra)
+
+
+def subgraph(graph: Graph, nodes: Iterable[int], inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
+    """A model of some nodes of a graph; the first axis of its inputs is free."""
+    chosen = [graph.nodes[i] for i in nodes]
+    read = {name for node in chosen for name in (*node.input, *captures(node))} | set(outputs)
+    body = helper.make_graph(
+        chosen,
+        "head",
+        [declared(graph, name) for name in inputs],
+        [helper.make_tensor_value_info(name, graph.type(name).elem_type, None) for name in outputs],
+        [tensor for name, tensor in graph.initializers.items() if name in read and name not in inputs],
+    )
+    return helper.make_model(body, ir_version=graph.proto.ir_version, opset_imports=list(graph.proto.opset_import))
+
+
+def declared(graph: Graph, name: str) -> onnx.ValueInfoProto:
+    """A value as an input: its type, its shape with a free first axis."""
+    found = graph.type(name)
+    shape = None if found.shape is None else [ROWS if axis == 0 else dim for axis, dim in enumerate(found.shape)]
+    return helper.make_tensor_value_info(name, found.elem_type, shape)
+
+
+FREE_TAPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePool", "Concat"})
+
+
+def free_taps(graph: Graph) -> set[str]:
+    """Values that a run of the model gives out without losing a fusion: the backward pass need not make them again."""
+    made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
+    return {name for name in made if graph.is_float(name)}
+
+
+def pruned(
+    proto: onnx.ModelProto, outputs: Sequence[str], given: Iterable[onnx.ValueInfoProto] = ()
+) -> onnx.ModelProto:
+    """In place: only what the outputs need. Values in `given` become inputs; inputs nobody reads are dropped."""
+    graph = proto.graph
+    there = {value.name: value for value in given}
+    needed, kept = set(outputs), []
+    for node in reversed(graph.node):
+        if needed.intersection(node.output) - there.keys():
+            kept.append(node)
+            needed |= {*node.input, *captures(node)}
+    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    inputs = [value for value in (*graph.input, *there.values()) if value.name in needed]
+    weights = [tensor for tensor in graph.initializer if tensor.name in needed]
+    given = [value for value in graph.output if value.name in outputs]
+    for field, values in (
+        (graph.node, nodes), (graph.input, inputs), (graph.initializer, weights), (graph.output, given)
+    ):  # fmt: skip
+        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        del field[:]
+        field.extend(copies)
+    return proto
+
+
+LINEAR = frozenset(
+    ["Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose", "Cast", "BatchNormalization"]
+)
+AFFINE = frozenset({"Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div"})  # linear when all but one operand is fixed
+
+
+def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
+    """The global mean of a layer when the head is nothing but that and linear steps; None otherwise."""
+    readers = graph.consumers.get(layer, [])
+    if len(readers) != 1 or not pools_globally(graph, graph.nodes[readers[0]], layout):
+        return None
+    pooled = graph.nodes[readers[0]].output[0]
+    reached = {pooled}
+    for i in sorted(graph.ancestors([score], stop=[pooled])):
+        node = graph.nodes[i]
+        moving = [name for name in node.input if name in reached]
+        if not moving:
+            continue
+        others = [name for name in node.input if name and name not in reached]
+        fixed = all(name in graph.fixed for name in others)
+        linear = node.op_type in LINEAR or (node.op_type in AFFINE and fixed and len(moving) == 1)
+        if node.op_type == "Shape":
+            continue
+        if not linear or (node.op_type == "Div" and node.input[0] not in reached):
+            return None
+        reached |= set(node.output)
+    return pooled if score in reached else None
+
+
+def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
+    """Whether a node is the mean over all positions of a value of this layout."""
+    spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
+    if node.op_type == "GlobalAveragePool":
+        return True
+    attrs = attributes(node)
+    if node.op_type == "AveragePool":
+        shape = graph.shape(node.input[0]) or ()
+        return not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(shape[2:])
+    if node.op_type != "ReduceMean":
+        return False
+    axes = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
+    return axes is not None and sorted(int(a) % len(layout.axes) for a in list(axes)) == spatial

@@ -1,0 +1,221 @@
+"""One spelling for everything: what the rest of the package may take for granted about a graph.
+
+model-local functions inlined; default domain spelled ""; opset at least 16 (`upgrade`); initializers are no inputs;
+constants are initializers; nodes in topological order; value_info forgotten (it may be stale, and then inference
+believes it). Value names, inputs and outputs stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import onnx
+import onnx.inliner
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.load import Model
+from onnxcam.graph.upgrade import upgrade
+
+OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
+LOWEST_IR = 8
+JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
+
+
+def normalize(model: Model) -> onnx.ModelProto:
+    """A normalized copy of a model's proto.
+
+    Raises:
+        ModelError: no default opset, a cycle, a function that cannot be inlined, operators nobody can adapt.
+    """
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    unify_domains(proto, model.name)
+    if proto.functions:
+        proto = inlined(proto, model.name)
+    proto.ir_version = max(proto.ir_version, LOWEST_IR)
+    drop_initializer_inputs(proto.graph)
+    upgrade(proto)
+    lift_constants(proto.graph)
+    sort_nodes(proto.graph, model.name)
+    forget_shapes(proto.graph)
+    return proto
+
+
+def unify_domains(proto: onnx.ModelProto, name: str) -> None:
+    """Spell ai.onnx as "" and import each domain once; of several versions the last counts, as in ONNX Runtime."""
+    versions: dict[str, int] = {}
+    for entry in proto.opset_import:
+        domain = "" if entry.domain == "ai.onnx" else entry.domain
+        versions[domain] = entry.version
+    if not versions.get(""):
+        raise ModelError(
+            f"{name} does not say which opset it uses (no opset_import for the default domain): export it again"
+        )
+    for node in all_nodes(proto.graph):
+        if node.domain == "ai.onnx":
+            node.domain = ""
+    for domain in sorted({node.domain for node in all_nodes(proto.graph)} - versions.keys()):
+        versions[domain] = 1  # ONNX Runtime runs its own domains unannounced
+    del proto.opset_import[:]
+    proto.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions.items())
+
+
+def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with every call of a model-local function replaced by its body."""
+    functions = {(f.domain, f.name) for f in proto.functions}
+    own = {(domain, op) for domain, op in functions if domain in ("", "ai.onnx")}  # ONNX Runtime ignores these
+    try:
+        flat = onnx.inliner.inline_local_functions(proto)
+    except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
+        raise ModelError(f"the functions inside {name} cannot be inlined: {first_line(error)}") from error
+    left = {(node.domain, node.op_type) for node in all_nodes(flat.graph)} & (functions - own)
+    if left:
+        raise ModelError(
+            f"the function {sorted(left)[0][1]} inside {name} uses another opset than the model and cannot be inlined: "
+            "export the model again with one opset"
+        )
+    del flat.functions[:]
+    unify_domains(flat, name)
+    return flat
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+
+
+def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of subgraphs after the node that holds them."""
+    for node in graph.node:
+        yield node
+        for attribute in node.attribute:
+            if attribute.HasField("g"):
+                yield from all_nodes(attribute.g)
+            for body in attribute.graphs:
+                yield from all_nodes(body)
+
+
+def captures(node: onnx.NodeProto) -> set[str]:
+    """Names that a node's subgraphs read from outside."""
+    found: set[str] = set()
+    for attribute in node.attribute:
+        for body in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
+            local = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+            local |= {name for inner in body.node for name in inner.output}
+            read = {value.name for value in body.output}
+            for inner in body.node:
+                read |= {*inner.input, *captures(inner)}
+            found |= read - local - {""}
+    return found
+
+
+def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
+    """A weight that is also listed as an input is a weight."""
+    weights = {tensor.name for tensor in graph.initializer}
+    kept = [value for value in graph.input if value.name not in weights]
+    if len(kept) < len(graph.input):
+        del graph.input[:]
+        graph.input.extend(kept)
+
+
+def lift_constants(graph: onnx.GraphProto) -> None:
+    """Constant nodes and sparse initializers of the main graph become initializers."""
+    for sparse in graph.sparse_initializer:
+        graph.initializer.append(densified(sparse))
+    del graph.sparse_initializer[:]
+    kept = []
+    for node in graph.node:
+        if node.op_type == "Constant" and node.domain == "" and (tensor := constant_of(node)) is not None:
+            tensor.name = node.output[0]
+            graph.initializer.append(tensor)
+        else:
+            kept.append(node)
+    if len(kept) < len(graph.node):
+        del graph.node[:]
+        graph.node.extend(kept)
+
+
+def densified(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
+    """The same elements with their zeros."""
+    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+    array = np.zeros(tuple(sparse.dims), values.dtype)
+    array[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, array.shape)] = values
+    return numpy_helper.from_array(array, sparse.values.name)
+
+
+def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The tensor a Constant node stands for; None for strings and sequences, which carry no gradient."""
+    (attribute,) = node.attribute
+    match attribute.name:
+        case "value":
+            tensor = TensorProto()
+            tensor.CopyFrom(attribute.t)
+            return tensor
+        case "value_float":
+            return helper.make_tensor("", TensorProto.FLOAT, [], [attribute.f])
+        case "value_floats":
+            return helper.make_tensor("", TensorProto.FLOAT, [len(attribute.floats)], attribute.floats)
+        case "value_int":
+            return helper.make_tensor("", TensorProto.INT64, [], [attribute.i])
+        case "value_ints":
+            return helper.make_tensor("", TensorProto.INT64, [len(attribute.ints)], attribute.ints)
+        case "sparse_value":
+            return densified(attribute.sparse_tensor)
+    return None
+
+
+def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
+    """Topological order, kept as it is where it already holds; ModelError on a cycle or a value nobody makes."""
+    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    made_by = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
+    reads = [set(node.input) | captures(node) for node in graph.node]
+    order: list[int] = []
+    state = [0] * len(graph.node)  # 0 unseen, 1 on the stack, 2 done
+    for root in range(len(graph.node)):
+        stack = [root] if state[root] == 0 else []
+        while stack:
+            i = stack[-1]
+            if state[i] == 2:
+                stack.pop()
+                continue
+            state[i] = 1
+            waiting = [made_by[r] for r in sorted(reads[i] - known) if r in made_by and state[made_by[r]] != 2]
+            if not waiting:
+                missing = [r for r in reads[i] - known if r not in made_by]
+                if missing:
+                    raise ModelError(
+                        f"{name} is broken: {described(graph.node[i])} reads '{missing[0]}', which nothing makes"
+                    )
+                state[i] = 2
+                order.append(stack.pop())
+            elif any(state[j] == 1 for j in waiting):
+                raise ModelError(f"{name} is broken: {described(graph.node[i])} depends on its own output (a cycle)")
+            else:
+                stack += reversed(waiting)
+    if order != list(range(len(graph.node))):
+        nodes = [graph.node[i] for i in order]
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(copies)
+
+
+def described(node: onnx.NodeProto) -> str:
+    """A node as messages call it: its type and its name, or its first output."""
+    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+
+
+def forget_shapes(graph: onnx.GraphProto) -> None:
+    """No claims about inner or output shapes survive; every input dimension of unknown size gets a name of its own.
+
+    Exporters write "None" or "?" for several dimensions that differ; a shared name would make them one.
+    """
+    del graph.value_info[:]
+    for value in graph.output:
+        if value.type.HasField("tensor_type"):
+            value.type.tensor_type.ClearField("shape")
+    for value in graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if dim.dim_value <= 0 and (dim.dim_param in JUNK_DIMS or not dim.HasField("dim_param")):
+                dim.dim_param = f"{value.name}.{axis}"

@@ -1,0 +1,124 @@
+"""Element types and shapes: onnx's inference, carried a little further."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+import onnx
+from onnx import TensorProto, helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph.normalize import first_line
+
+Dim = int | str | None
+Shape = tuple[Dim, ...]
+
+FLOATS = frozenset(
+    {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
+    | {kind for name, kind in TensorProto.DataType.items() if name.startswith("FLOAT8")}
+)
+
+
+@dataclass(frozen=True)
+class ValueType:
+    """Element type (TensorProto.DataType, 0 when no tensor or unknown) and shape (None: unknown rank)."""
+
+    elem_type: int
+    shape: Shape | None
+
+
+def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
+    """What onnx's shape inference says of every value of the main graph."""
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
+        raise ModelError(f"the shapes of the model contradict each other: {first_line(error)}") from error
+    found = {}
+    graph = inferred.graph
+    for value in (*graph.input, *graph.value_info, *graph.output):
+        if value.type.HasField("tensor_type"):
+            tensor = value.type.tensor_type
+            found[value.name] = ValueType(tensor.elem_type, shape_of(tensor) if tensor.HasField("shape") else None)
+    return refined(found, graph.node)
+
+
+def shape_of(tensor: onnx.TypeProto.Tensor) -> Shape:
+    """The shape that a type declares."""
+    return tuple(
+        dim.dim_value if dim.HasField("dim_value") else (dim.dim_param or None if dim.HasField("dim_param") else None)
+        for dim in tensor.shape.dim
+    )
+
+
+def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dict[str, ValueType]:
+    """Sizes that onnx gave a made-up symbol, solved where a reshape or a concatenation settles them.
+
+    Exports with a free batch axis reshape to [batch, -1]: the element count tells what -1 is, the batch cancelled.
+    """
+    solved: dict[str, Dim] = {}
+
+    def known(name: str) -> Shape | None:
+        shape = types[name].shape if name in types else None
+        return None if shape is None else tuple(solved.get(d, d) if isinstance(d, str) else d for d in shape)
+
+    for node in nodes:
+        if node.op_type in SETTLING and node.output[0] in types:
+            equation = SETTLING[node.op_type](node, [known(name) for name in node.input], known(node.output[0]))
+            solved.update(equation or {})
+    return {name: replace(found, shape=known(name)) for name, found in types.items()} if solved else types
+
+
+def by_element_count(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape | None) -> dict[str, Dim] | None:
+    """A reshape keeps the number of elements."""
+    before = inputs[0]
+    if before is None or output is None:
+        return None
+    left, right = list(before), list(output)
+    for dim in before:
+        if isinstance(dim, str) and dim in right:
+            left.remove(dim)
+            right.remove(dim)
+    unknown = [dim for dim in right if not isinstance(dim, int)]
+    symbols = [dim for dim in left if not isinstance(dim, int)]
+    if len(unknown) != 1 or not made_up(unknown[0]) or len(symbols) > 1:
+        return None
+    total, rest = (math.prod(dim for dim in side if isinstance(dim, int)) for side in (left, right))
+    if symbols:
+        return {str(unknown[0]): symbols[0]} if total == rest else None
+    return {str(unknown[0]): total // rest} if rest and total % rest == 0 else None
+
+
+def by_sum(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape | None) -> dict[str, Dim] | None:
+    """A concatenation is as long as its parts together."""
+    if output is None or any(shape is None for shape in inputs):
+        return None
+    axis = helper.get_node_attr_value(node, "axis") % len(output)
+    parts = [(shape or ())[axis] for shape in inputs]
+    if not made_up(output[axis]) or not all(isinstance(part, int) for part in parts):
+        return None
+    return {str(output[axis]): sum(int(part or 0) for part in parts)}
+
+
+def by_broadcast(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape | None) -> dict[str, Dim] | None:
+    """Operands of one size give that size."""
+    if output is None or any(shape is None for shape in inputs):
+        return None
+    found: dict[str, Dim] = {}
+    for i in range(1, len(output) + 1):
+        sizes = {shape[-i] for shape in inputs if shape is not None and i <= len(shape)} - {1}
+        if made_up(output[-i]) and len(sizes) == 1:
+            found[str(output[-i])] = sizes.pop()
+    return found
+
+
+def made_up(dim: Dim) -> bool:
+    """Whether onnx's inference named this dimension, for want of knowledge."""
+    return isinstance(dim, str) and dim.startswith("unk__")
+
+
+SETTLING = {
+    "Reshape": by_element_count, "Concat": by_sum,
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Where"], by_broadcast),
+}  # fmt: skip

@@ -1,0 +1,30 @@
+"""What graph/ may ask ONNX Runtime: types of values that onnx cannot infer, and constants worked out."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from onnxcam.runtime.session import Session
+
+ELEM_TYPES = {
+    "float": 1, "uint8": 2, "int8": 3, "uint16": 4, "int16": 5, "int32": 6, "int64": 7, "string": 8, "bool": 9,
+    "float16": 10, "double": 11, "uint32": 12, "uint64": 13, "bfloat16": 16,
+}  # fmt: skip
+
+
+def value_types(model: bytes, folder: str | None) -> dict[str, tuple[int, tuple[int | str | None, ...] | None]]:
+    """Element type and shape of every output of a model, as ONNX Runtime infers them; others are left out."""
+    session = Session(model, folder=folder, optimize=False)
+    found = {}
+    for port in session.outputs:
+        kind = re.fullmatch(r"tensor\((\w+)\)", port.type)
+        if kind:
+            found[port.name] = (ELEM_TYPES.get(kind[1], 0), port.shape or None)  # () stands for "unknown" too
+    return found
+
+
+def evaluate(model: bytes) -> list[Any]:
+    """The outputs of a model without inputs."""
+    session = Session(model, optimize=False)
+    return list(session.run({}).values())

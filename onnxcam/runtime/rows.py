@@ -1,0 +1,67 @@
+"""Many rows through one session: together where that is proved to change nothing, else one by one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import ModelError
+from onnxcam.runtime.session import Session
+
+Arrays = dict[str, npt.NDArray[Any]]
+TOLERANCE = 1e-4  # of the largest value: what batching may change by rounding
+LARGEST_BATCH = 64
+
+
+class Rows:
+    """A session whose inputs and outputs all have rows along their first axis.
+
+    A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first two
+    different rows are run together and alone; only when both agree do later rows share a run.
+    """
+
+    def __init__(self, session: Session, *, may_batch: bool = True) -> None:
+        self.session = session
+        self._together: bool | None = None if may_batch else False
+
+    def run(self, feeds: Arrays, outputs: Sequence[str]) -> Arrays:
+        """Outputs for all rows, in order. Every array of `feeds` has the same number of rows."""
+        count = len(next(iter(feeds.values())))
+        if count == 1:
+            return self.session.run(feeds, outputs)
+        if self._together is None:
+            self._together = self._proved(feeds, outputs)
+        size = LARGEST_BATCH if self._together else 1
+        parts = []
+        for start in range(0, count, size):
+            part = {name: array[start : start + size] for name, array in feeds.items()}
+            parts.append(self.session.run(part, outputs))
+        return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+
+    def _proved(self, feeds: Arrays, outputs: Sequence[str]) -> bool | None:
+        """Whether two rows together give what each gives alone; None when no two rows differ."""
+        count = len(next(iter(feeds.values())))
+        other = next((i for i in range(1, count) if any(not np.array_equal(a[0], a[i]) for a in feeds.values())), None)
+        if other is None:
+            return None
+        alone = [self.session.run({n: a[i : i + 1] for n, a in feeds.items()}, outputs) for i in (0, other)]
+        try:
+            both = self.session.run({n: a[[0, other]] for n, a in feeds.items()}, outputs)
+        except ModelError:  # a reshape with the batch baked in
+            return False
+        return all(
+            np.shape(both[name]) == (2, *np.shape(alone[0][name])[1:])
+            and all(close(both[name][i : i + 1], alone[i][name]) for i in (0, 1))
+            for name in outputs
+        )
+
+
+def close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
+    """Equal up to rounding, relative to the largest value; NaN equals NaN."""
+    scale = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
+    return np.shape(one) == np.shape(other) and bool(
+        np.allclose(one, other, rtol=0, atol=TOLERANCE * float(scale) + 1e-30, equal_nan=True)
+    )
