@@ -1,0 +1,26 @@
+"""Reverse-mode differentiation of ONNX graphs: the gradient as more ONNX."""
+
+from onnxcam.vjp import rules as _registered  # noqa: F401  (importing it fills the registry)
+from onnxcam.vjp.differentiate import Differentiated, differentiate
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.head import (
+    GRADIENT,
+    SEED,
+    Backward,
+    class_gradient,
+    class_score,
+    seeded_gradient,
+    whole_class_gradient,
+    whole_seeded_gradient,
+)
+from onnxcam.vjp.operators import OUT_OF_SCOPE, Operator, list_operators
+from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, RuleSet
+from onnxcam.vjp.rows import CLASS
+from onnxcam.vjp.rules.guided import DECONVNET, GUIDED
+from onnxcam.vjp.sweep import reverse
+
+__all__ = [
+    "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "Backward",
+    "Differentiated", "Emitter", "Operator", "RuleSet", "class_gradient", "class_score", "differentiate", "list_operators",
+    "reverse", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
+]  # fmt: skip

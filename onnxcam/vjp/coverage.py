@@ -1,0 +1,99 @@
+"""Which operators of a model a gradient has to pass, and what stops it before which layer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import onnx
+
+from onnxcam.errors import UnsupportedOpError
+from onnxcam.graph import Graph, Layer, candidates, captures, find_score, image_input, load, read_graph
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import STANDARD, RuleSet
+from onnxcam.vjp.sweep import path, reverse
+
+
+@dataclass(frozen=True)
+class OperatorUse:
+    """An operator between a model's image and its score.
+
+    Attributes:
+        name: its type, with the domain when it is not ONNX's own.
+        opset: the version of its domain in the model, as it is differentiated.
+        count: how many nodes there are.
+        rule: whether every one of them has a gradient rule.
+    """
+
+    name: str
+    opset: int
+    count: int
+    rule: bool
+
+
+@dataclass(frozen=True)
+class LayerCoverage:
+    """A candidate layer, and the node that stops the gradient on its way from the score; empty when it arrives."""
+
+    layer: Layer
+    blocker: str
+
+
+@dataclass(frozen=True)
+class Coverage:
+    """The operators by name, the layers as `list_layers` ranks them."""
+
+    operators: list[OperatorUse]
+    layers: list[LayerCoverage]
+
+
+def blocking_operators(
+    model: str | Path | bytes | onnx.ModelProto, score: str | None = None, *, rules: RuleSet = STANDARD
+) -> Coverage:
+    """What stands between the gradient and a model's layers.
+
+    Raises:
+        ModelError, LayerError: as `list_layers`.
+    """
+    graph = read_graph(load(model))
+    image, found = image_input(graph), find_score(graph, score)
+    between, active = path(graph, found.name, [image.name], rules)
+    layers = candidates(graph, image, found)
+    return Coverage(used(graph, between, active, rules), covered(graph, found.name, layers, rules))
+
+
+def used(graph: Graph, between: Iterable[int], active: set[str], rules: RuleSet) -> list[OperatorUse]:
+    """The operators of some nodes, by name."""
+    ruled: dict[tuple[str, str], list[bool]] = {}
+    for i in between:
+        node = graph.nodes[i]
+        ruled.setdefault((node.domain, node.op_type), []).append(has_rule(graph, node, active, rules))
+    return [
+        OperatorUse(f"{domain}.{op}" if domain else op, graph.opsets.get(domain, 1), len(nodes), all(nodes))
+        for (domain, op), nodes in sorted(ruled.items())
+    ]
+
+
+def has_rule(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> bool:
+    """Whether a rule covers the node's version, and the node hides no part of the path in a subgraph."""
+    opset = graph.opsets.get(node.domain, 1)
+    return rules.find(node, opset) is not None and not any(name in active for name in captures(node))
+
+
+def covered(graph: Graph, score: str, layers: Sequence[Layer], rules: RuleSet) -> list[LayerCoverage]:
+    """What blocks each layer. All lie on every path to the score: where the gradient gets far, it gets less far too."""
+    found: dict[str, str] = {}
+    for layer in sorted(layers, key=lambda layer: graph.producer[layer.name]):
+        arrives_earlier = "" in found.values()
+        found[layer.name] = "" if arrives_earlier else blocker(graph, score, layer.name, rules)
+    return [LayerCoverage(layer, found[layer.name]) for layer in layers]
+
+
+def blocker(graph: Graph, score: str, layer: str, rules: RuleSet) -> str:
+    """The node that stops the sweep from the score to a layer: by having no rule, or one that turns it down."""
+    try:
+        reverse(Emitter(graph), of=score, seed="seed", wrt=[layer], rules=rules)
+    except UnsupportedOpError as error:
+        return f"{error.op} (opset {error.opset}) at '{error.node}'"
+    return ""

@@ -1,0 +1,190 @@
+"""Writing the backward graph: one call a node, names that collide with nothing, nothing written twice."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Literal, overload
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.graph import Graph, Shape
+
+Array = npt.NDArray[Any]
+PREFIX = "onnxcam/"
+
+
+class Emitter:
+    """Appends nodes to a graph that it never changes.
+
+    Every operator written is pure, so the same call twice gives the same value: rules need not share by hand.
+
+    Attributes:
+        graph: the primal graph.
+        nodes, initializers: what was written.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.nodes: list[onnx.NodeProto] = []
+        self.initializers: list[onnx.TensorProto] = []
+        self._written: dict[Any, tuple[str, ...]] = {}
+        self._constants: dict[str, Array] = {}
+        self._count = 0
+
+    # -- nodes -----------------------------------------------------------------------------------
+
+    @overload
+    def op(self, op_type: str, *inputs: str, outputs: Literal[1] = 1, **attributes: Any) -> str: ...
+    @overload
+    def op(self, op_type: str, *inputs: str, outputs: int, **attributes: Any) -> tuple[str, ...]: ...
+    def op(
+        self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
+    ) -> str | tuple[str, ...]:
+        """Write one node (attributes that are None are left out); the name of its output, or names of several."""
+        attributes = {key: value for key, value in attributes.items() if value is not None}
+        key = (op_type, inputs, outputs, domain, repr(sorted(attributes.items())))
+        if key not in self._written:
+            names = tuple(self.fresh(op_type) for _ in range(outputs))
+            self.nodes.append(helper.make_node(op_type, inputs, names, name=names[0], domain=domain, **attributes))
+            self._written[key] = names
+        names = self._written[key]
+        return names[0] if outputs == 1 else names
+
+    def fresh(self, hint: str) -> str:
+        """A name that neither the graph nor this emitter uses."""
+        while True:
+            self._count += 1
+            name = f"{PREFIX}{hint}_{self._count}"
+            if name not in self.graph.names:
+                return name
+
+    # -- constants -------------------------------------------------------------------------------
+
+    def const(self, array: npt.ArrayLike, dtype: npt.DTypeLike | None = None) -> str:
+        """An initializer."""
+        value = np.asarray(array, dtype)
+        key = ("const", value.dtype.str, value.shape, value.tobytes())
+        if key not in self._written:
+            name = self.fresh("const")
+            self.initializers.append(numpy_helper.from_array(np.ascontiguousarray(value).reshape(value.shape), name))
+            self._written[key] = (name,)
+            self._constants[name] = value
+        return self._written[key][0]
+
+    def ints(self, *values: int) -> str:
+        """A vector of int64."""
+        return self.const(np.array(values, np.int64))
+
+    def constant(self, name: str) -> Array | None:
+        """The value of a name when it is known before the graph runs."""
+        return self._constants[name] if name in self._constants else self.graph.constant(name)
+
+    # -- spellings that depend on the opset, and idioms ---------------------------------------------
+
+    def shape_of(self, value: str) -> str:
+        """The shape of a primal value, a constant where it is known."""
+        shape = self.graph.shape(value)
+        if shape is not None and all(isinstance(dim, int) for dim in shape):
+            return self.const(np.array(shape, np.int64))
+        return self.op("Shape", value)
+
+    def reshape_to(self, ct: str, value: str) -> str:
+        """`ct` in the shape of the primal `value`; a constant shape with one -1 where that says it."""
+        shape = self.graph.shape(value)
+        if shape is None or sum(not isinstance(dim, int) for dim in shape) > 1 or 0 in shape:
+            return self.op("Reshape", ct, self.op("Shape", value))
+        return self.op("Reshape", ct, self.const([d if isinstance(d, int) else -1 for d in shape], np.int64))
+
+    def reduce(self, op_type: str, x: str, axes: Sequence[int] | str, *, keepdims: int = 1) -> str:
+        """A reduction over constant axes, or over those in an int64 value (ReduceSum alone)."""
+        if isinstance(axes, str):
+            return self.op(op_type, x, axes, keepdims=keepdims)
+        if op_type == "ReduceSum" or self.graph.opset >= 18:
+            return self.op(op_type, x, self.ints(*axes), keepdims=keepdims)
+        return self.op(op_type, x, axes=list(axes), keepdims=keepdims)
+
+    def add(self, values: Sequence[str]) -> str:
+        """The sum of values of one shape."""
+        return values[0] if len(values) == 1 else self.op("Add" if len(values) == 2 else "Sum", *values)
+
+    def cast(self, value: str, elem_type: int) -> str:
+        """A value in another element type."""
+        return self.op("Cast", value, to=elem_type)
+
+    def dims(self, value: str, *parts: int | tuple[int, int] | str) -> str:
+        """A shape vector of ints, of dimensions of `value` (as (axis, times)) and of int64 vectors (by name)."""
+        shape = self.graph.shape(value) or ()
+        known: list[int] = []
+        pieces: list[str] = []
+
+        def flush() -> None:
+            if known:
+                pieces.append(self.ints(*known))
+                known.clear()
+
+        for part in parts:
+            if isinstance(part, tuple):
+                axis, times = part
+                size = shape[axis] if axis < len(shape) else None
+                if isinstance(size, int):
+                    known.append(size * times)
+                    continue
+                flush()
+                size_now = self.op("Gather", self.op("Shape", value), self.ints(axis))
+                pieces.append(size_now if times == 1 else self.op("Mul", size_now, self.ints(times)))
+            elif isinstance(part, str):
+                flush()
+                pieces.append(part)
+            else:
+                known.append(part)
+        flush()
+        return pieces[0] if len(pieces) == 1 else self.op("Concat", *pieces, axis=0)
+
+    def dims_of(self, axis: int, values: Sequence[str]) -> str:
+        """The sizes of several primal values along one axis, as a vector."""
+        shapes = [self.graph.shape(value) for value in values]
+        sizes = [shape[axis] if shape is not None else None for shape in shapes]
+        if all(isinstance(size, int) for size in sizes):
+            return self.const(np.array(sizes, np.int64))
+        return self.op("Concat", *(self.dims(value, (axis, 1)) for value in values), axis=0)
+
+    def zeros_like(self, value: str, elem_type: int) -> str:
+        """Zeros in the shape of a primal value."""
+        zero = np.zeros((), np.float64 if elem_type == TensorProto.DOUBLE else np.float32)
+        return self.op("Expand", self.const(zero), self.shape_of(value))
+
+    def sum_to(self, ct: str, shape: Shape | None, to: str) -> str:
+        """Sum a cotangent of the given shape over the axes along which the primal `to` was broadcast."""
+        small = self.graph.shape(to)
+        if shape is None or small is None:
+            return self._summed_at_run_time(ct, to)
+        extra = len(shape) - len(small)
+        axes = list(range(extra))
+        for axis, (wide, narrow) in enumerate(zip(shape[extra:], small, strict=True), extra):
+            if narrow == 1 and wide != 1:
+                axes.append(axis)
+            elif narrow is None or (narrow != wide and not isinstance(narrow, int)):
+                return self._summed_at_run_time(ct, to)
+        if not axes:
+            return ct
+        if axes == list(range(extra)):
+            return self.reduce("ReduceSum", ct, axes, keepdims=0)
+        ct = self.reduce("ReduceSum", ct, axes)
+        return self.reshape_to(ct, to) if extra else ct
+
+    def _summed_at_run_time(self, ct: str, to: str) -> str:
+        """The same where only the running graph knows which axes were broadcast."""
+        big, small = self.op("Shape", ct), self.op("Shape", to)
+        missing = self.op("Sub", self.op("Shape", big), self.op("Shape", small))  # leading axes that `to` lacks
+        padded = self.op("Concat", self.op("Expand", self.ints(1), missing), small, axis=0)
+        differs = self.op("Not", self.op("Equal", big, padded))
+        axes = self.op("Reshape", self.op("NonZero", differs), self.ints(-1))
+        return self.op("Reshape", self.op("ReduceSum", ct, axes, keepdims=1, noop_with_empty_axes=1), small)
+
+
+def cotangent_type(elem_type: int) -> int:
+    """The element type of a value's cotangent: float64 for float64, else float32."""
+    return int(TensorProto.DOUBLE if elem_type == TensorProto.DOUBLE else TensorProto.FLOAT)

@@ -1,0 +1,122 @@
+"""Gradients in the two shapes that explanations need: the head's, and the whole model's."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnxcam.graph import Graph, Head, declared, free_taps, pruned
+from onnxcam.vjp.differentiate import as_cotangent, typed
+from onnxcam.vjp.emitter import Emitter, cotangent_type
+from onnxcam.vjp.registry import STANDARD, RuleSet
+from onnxcam.vjp.rows import CLASS, choose_class
+from onnxcam.vjp.sweep import reverse
+
+GRADIENT = "onnxcam/gradient"
+SEED = "onnxcam/seed"
+
+
+@dataclass(frozen=True)
+class Backward:
+    """A graph to run for one row a target.
+
+    Attributes:
+        proto: the model; large weights are references.
+        output: name of what it gives: a gradient, or for `forward` graphs the chosen score.
+    """
+
+    proto: onnx.ModelProto
+    output: str
+
+    @property
+    def inputs(self) -> list[str]:
+        """Names of what it reads."""
+        return [value.name for value in self.proto.graph.input]
+
+
+def class_score(head: Head, axis: int) -> Backward:
+    """The head's forward pass for one class a row: inputs the layer, CLASS and what else it reads."""
+    graph, one = choose_class(head.graph, head.score, axis)
+    return Backward(pruned(graph.proto, [one]), one)
+
+
+def class_gradient(head: Head, axis: int, *, wrt: str | None = None, rules: RuleSet = STANDARD) -> Backward:
+    """d score[class] / d layer (or `wrt`), a row a target; the class is the int64 input CLASS [rows].
+
+    What the backward pass reads of the primal head is an input too where a run of the model gives it out for nothing;
+    the rest is made again.
+    """
+    graph, one = choose_class(head.graph, head.score, axis)
+    g = Emitter(graph)
+    kind = np.float64 if cotangent_type(graph.type(one).elem_type) == TensorProto.DOUBLE else np.float32
+    start = g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", one))
+    wrt = wrt or head.layer
+    given = [declared(head.graph, name) for name in free_taps(head.graph) if wrt == head.layer]
+    return Backward(pruned(appended(g, sweep(g, one, start, wrt, rules), wrt, []), [GRADIENT], given), GRADIENT)
+
+
+def seeded_gradient(
+    head: Head, *, wrt: str | None = None, taps: Collection[str] = (), rules: RuleSet = STANDARD
+) -> Backward:
+    """d <SEED, score> / d layer (or `wrt`), a row a target; SEED has the score's shape, values in `taps` are inputs."""
+    g = Emitter(head.graph)
+    wrt = wrt or head.layer
+    ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
+    seed = typed(head.graph, head.score, rename=SEED)
+    given = [declared(head.graph, name) for name in free_taps(head.graph) if name in taps]
+    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], given), GRADIENT)
+
+
+def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
+    """Forward and backward in one graph: d <SEED, score> / d wrt, behind the original outputs."""
+    g = Emitter(graph)
+    ct = sweep(g, score, as_cotangent(g, SEED, score), wrt, rules)
+    return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
+
+
+def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
+    """Forward and backward in one graph: d score[class] / d wrt, behind the original outputs.
+
+    The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
+    lowest index).
+    """
+    g = Emitter(graph)
+    ct = sweep(g, score, chosen(g, score, axis), wrt, rules)
+    classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
+    return Backward(appended(g, ct, wrt, [classes]), GRADIENT)
+
+
+def chosen(g: Emitter, score: str, axis: int) -> str:
+    """One-hot cotangents of the score for the classes in CLASS."""
+    rank = g.graph.rank(score) or 2
+    zero = g.const(0, np.int64)
+    asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
+    index = g.op("Where", g.op("Less", asked, zero), g.op("ArgMax", score, axis=axis, keepdims=1), asked)
+    classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
+    steps = g.op("Range", zero, classes, g.const(1, np.int64))
+    along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
+    return g.cast(g.op("Equal", along, index), cotangent_type(g.graph.type(score).elem_type))
+
+
+def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
+    """The cotangent of one value; zeros where `of` does not depend on it."""
+    ct = reverse(g, of=of, seed=start, wrt=[wrt], rules=rules)[wrt]
+    return ct or g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
+
+
+def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """The primal graph, what was emitted, and GRADIENT as one more output."""
+    graph = g.graph
+    g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=GRADIENT))
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    proto.graph.node.extend(g.nodes)
+    proto.graph.initializer.extend(g.initializers)
+    proto.graph.input.extend(inputs)
+    kind = cotangent_type(graph.type(wrt).elem_type)
+    proto.graph.output.append(typed(graph, wrt, rename=GRADIENT, elem_type=kind))
+    return proto

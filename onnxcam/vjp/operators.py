@@ -1,0 +1,116 @@
+"""What is said to users about every operator of the default domain: a rule, no gradient, or out of scope and why."""
+
+from __future__ import annotations
+
+import inspect
+from dataclasses import dataclass
+from typing import Literal
+
+import onnx.defs
+
+from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, since_version
+
+OLDEST_OPSET = 16  # models are brought here before they are differentiated
+
+_INTEGERS = "computes in integers: quantize the model in QDQ format"
+_CONTAINER = "sequences and optional values are not differentiated"
+_TEXT = "works on text"
+_TRAINING = "a training loss: differentiate the value in front of it"
+_CONTROL = "control flow: export the model without it"
+_RECURRENT = "recurrent networks are not differentiated"
+_SIGNAL = "signal processing is not differentiated"
+_TOO_NEW = "no ONNX Runtime loads its opset yet"
+_SAMPLING = "sampling at computed positions is not differentiated yet"
+
+OUT_OF_SCOPE: dict[str, str] = {
+    "AffineGrid": _SAMPLING,
+    "Attention": "not differentiated yet: export attention as MatMul and Softmax (opset 22 or lower)",
+    "CausalConvWithState": _TOO_NEW,
+    "CenterCropPad": "not differentiated yet: use Slice and Pad",
+    "Col2Im": "not differentiated yet",
+    "ConcatFromSequence": _CONTAINER,
+    "ConvInteger": _INTEGERS,
+    "CumProd": "not differentiated yet",
+    "DFT": _SIGNAL,
+    "DeformConv": _SAMPLING,
+    "Det": "not differentiated yet",
+    "DynamicQuantizeLinear": "its scale depends on the input: quantize the model statically, in QDQ format",
+    "GRU": _RECURRENT,
+    "GridSample": _SAMPLING,
+    "If": _CONTROL,
+    "ImageDecoder": "decodes files",
+    "LSTM": _RECURRENT,
+    "LinearAttention": _TOO_NEW,
+    "Loop": _CONTROL,
+    "MatMulInteger": _INTEGERS,
+    "MaxRoiPool": _SAMPLING,
+    "NegativeLogLikelihoodLoss": _TRAINING,
+    "OneHot": "its values are constants in practice",
+    "Optional": _CONTAINER,
+    "OptionalGetElement": _CONTAINER,
+    "OptionalHasElement": _CONTAINER,
+    "QLinearConv": _INTEGERS,
+    "QLinearMatMul": _INTEGERS,
+    "RNN": _RECURRENT,
+    "Range": "its bounds are constants or sizes in practice",
+    "RegexFullMatch": _TEXT,
+    "RoiAlign": _SAMPLING,
+    "STFT": _SIGNAL,
+    "Scan": _CONTROL,
+    "Scatter": "deprecated: use ScatterElements",
+    "SequenceAt": _CONTAINER,
+    "SequenceConstruct": _CONTAINER,
+    "SequenceEmpty": _CONTAINER,
+    "SequenceErase": _CONTAINER,
+    "SequenceInsert": _CONTAINER,
+    "SequenceLength": _CONTAINER,
+    "SequenceMap": _CONTAINER,
+    "SoftmaxCrossEntropyLoss": _TRAINING,
+    "SplitToSequence": _CONTAINER,
+    "StringConcat": _TEXT,
+    "StringNormalizer": _TEXT,
+    "StringSplit": _TEXT,
+    "SwiGLU": _TOO_NEW,
+    "TensorScatter": "a cache of generated tokens",
+    "TfIdfVectorizer": _TEXT,
+    "Unique": "the number of its outputs' elements depends on the input",
+    "Upsample": "deprecated: use Resize",
+}
+
+
+@dataclass(frozen=True)
+class Operator:
+    """An operator as `list_operators` tells it.
+
+    Attributes:
+        name, domain: "" is ONNX's own domain.
+        versions: the versions of its schema (since which opset) that this holds for.
+        support: "rule": differentiated; "no gradient": its output does not move with its inputs, the gradient behind it
+            is zero; "out of scope": refused where the gradient would have to pass.
+        note: the formula of the rule, or the reason.
+    """
+
+    name: str
+    domain: str
+    versions: tuple[int, ...]
+    support: Literal["rule", "no gradient", "out of scope"]
+    note: str
+
+
+def list_operators() -> list[Operator]:
+    """Every operator that `differentiate` knows of, by domain and name."""
+    found = []
+    for (domain, name), rule in STANDARD.rules.items():
+        formula = (inspect.getdoc(rule.function) or "").partition("\n")[0]
+        found.append(Operator(name, domain, tuple(sorted(rule.versions)), "rule", formula))
+    constant = dict.fromkeys(NO_GRADIENT, "its output does not move with its inputs")
+    found += [Operator(name, "", schema_versions(name), "no gradient", why) for name, why in constant.items()]
+    found += [Operator(name, "", schema_versions(name), "out of scope", why) for name, why in OUT_OF_SCOPE.items()]
+    known = (operator for operator in found if operator.versions)  # an older onnx lacks the newest operators
+    return sorted(known, key=lambda operator: (operator.domain, operator.name))
+
+
+def schema_versions(name: str) -> tuple[int, ...]:
+    """The versions of an operator's schema that opsets from OLDEST_OPSET on use."""
+    opsets = range(OLDEST_OPSET, onnx.defs.onnx_opset_version() + 1)
+    return tuple(sorted({since_version(name, opset) for opset in opsets} - {0}))

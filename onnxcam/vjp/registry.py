@@ -1,0 +1,222 @@
+"""Rules: which function gives the cotangents of which operator."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.defs
+
+from onnxcam.graph import Graph, attributes
+from onnxcam.vjp.emitter import Array, Emitter, cotangent_type
+
+Cotangent = str | None
+Cotangents = Sequence[Cotangent]
+RuleFunction = Callable[..., Cotangents]
+
+
+class Node:
+    """A primal node as a rule reads it."""
+
+    def __init__(self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int]) -> None:
+        self._g, self.proto, self._wanted = g, proto, wanted
+        self.input, self.output = list(proto.input), list(proto.output)
+        self.attrs: dict[str, Any] = attributes(proto)
+        self.elem_type = cotangent_type(g.graph.type(self.output[0]).elem_type)
+
+    def attr(self, name: str, default: Any = None) -> Any:
+        """An attribute as a Python value."""
+        return self.attrs.get(name, default)
+
+    def has(self, i: int) -> bool:
+        """Whether the optional input i is there."""
+        return i < len(self.input) and bool(self.input[i])
+
+    def wants(self, i: int) -> bool:
+        """Whether anybody asks for the cotangent of input i."""
+        return i in self._wanted
+
+    def x(self, i: int = 0) -> str:
+        """The primal input i, in the cotangents' type."""
+        return self._as_cotangent(self.input[i])
+
+    def y(self, i: int = 0) -> str:
+        """The primal output i, in the cotangents' type; in front of a quantizer its dequantized value.
+
+        Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
+        """
+        return self._as_cotangent(dequantized(self._g.graph, self.output[i]))
+
+    def _as_cotangent(self, name: str) -> str:
+        kind = self._g.graph.type(name).elem_type
+        return name if kind in (self.elem_type, 0) else self._g.cast(name, self.elem_type)
+
+    def const(self, i: int) -> Array | None:
+        """Input i when it is there and known before the graph runs."""
+        return self._g.constant(self.input[i]) if self.has(i) else None
+
+    def shape(self, i: int = 0) -> tuple[int | str | None, ...] | None:
+        """The shape of input i."""
+        return self._g.graph.shape(self.input[i])
+
+    def rank(self, i: int = 0) -> int:
+        """The rank of input i; RuleError when it is not known."""
+        rank = self._g.graph.rank(self.input[i])
+        if rank is None:
+            raise RuleError(f"the rank of '{self.input[i]}' is not known")
+        return rank
+
+    def axis(self, default: int = -1, name: str = "axis") -> int:
+        """An axis attribute, counted from the front."""
+        value = int(self.attr(name, default))
+        return value % self.rank() if value < 0 else value
+
+    def scalar(self, value: float) -> str:
+        """A constant of the cotangents' type."""
+        return self._g.const(np.array(value, np.float64 if self.elem_type == onnx.TensorProto.DOUBLE else np.float32))
+
+    def array(self, value: Any) -> str:
+        """An array constant of the cotangents' type."""
+        return self._g.const(value, np.float64 if self.elem_type == onnx.TensorProto.DOUBLE else np.float32)
+
+
+class RuleError(Exception):
+    """A rule meets a node it does not cover; the sweep makes an UnsupportedOpError of it. The text says what."""
+
+
+def dequantized(graph: Graph, name: str) -> str:
+    """The value that has passed a quantizer and come back, where there is one; otherwise the value itself."""
+    for quantizer in graph.consumers.get(name, []):
+        if graph.nodes[quantizer].op_type == "QuantizeLinear":
+            for i in graph.consumers.get(graph.nodes[quantizer].output[0], []):
+                if graph.nodes[i].op_type == "DequantizeLinear":
+                    return graph.nodes[i].output[0]
+    return name
+
+
+@dataclass(frozen=True)
+class Rule:
+    """How one operator passes cotangents from its outputs to its inputs.
+
+    Attributes:
+        function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input.
+        versions: since_versions of the schema it covers.
+        broadcasts: its inputs broadcast against each other, and it gives cotangents in the output's shape.
+        only: the inputs whose value reaches the output smoothly; None: all. Others (a type, a size) get nothing.
+    """
+
+    function: RuleFunction
+    versions: frozenset[int]
+    broadcasts: bool = False
+    only: frozenset[int] | None = None
+
+
+Key = tuple[str, str]  # domain, op_type
+
+
+@dataclass(frozen=True)
+class RuleSet:
+    """Rules by operator: `STANDARD`, or a set that replaces some of its adjoints."""
+
+    name: str
+    rules: Mapping[Key, Rule] = field(repr=False)
+
+    def replace(self, name: str, rules: Mapping[Key, Rule]) -> RuleSet:
+        """A rule set that differs in `rules`."""
+        return RuleSet(name, {**self.rules, **rules})
+
+    def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
+        """The rule for a node, None when there is none for its version."""
+        rule = self.rules.get((node.domain, node.op_type))
+        if rule is None or (node.domain == "" and since_version(node.op_type, opset) not in rule.versions):
+            return None
+        return rule
+
+
+_RULES: dict[Key, Rule] = {}
+STANDARD = RuleSet("standard", _RULES)
+
+
+def rule(
+    *op_types: str,
+    versions: Sequence[int],
+    broadcasts: bool = False,
+    only: Sequence[int] | None = None,
+    domain: str = "",
+    into: dict[Key, Rule] | None = None,
+) -> Callable[[RuleFunction], RuleFunction]:
+    """Register a function for operators, in STANDARD or into another table."""
+    table = _RULES if into is None else into
+
+    def register(function: RuleFunction) -> RuleFunction:
+        for op_type in op_types:
+            if (domain, op_type) in table:
+                raise ValueError(f"two rules for {op_type}")
+            table[domain, op_type] = Rule(
+                function, frozenset(versions), broadcasts, None if only is None else frozenset(only)
+            )
+        return function
+
+    return register
+
+
+@cache
+def since_version(op_type: str, opset: int) -> int:
+    """The version of an operator's schema that an opset uses; 0 when the default domain has no such operator."""
+    try:
+        schema = onnx.defs.get_schema(op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return 0
+    return int(schema.since_version)
+
+
+# Their outputs do not change with a small change of their inputs, or not in a way anyone differentiates.
+NO_GRADIENT: frozenset[str] = frozenset(
+    [
+        "And",
+        "ArgMax",
+        "ArgMin",
+        "Bernoulli",
+        "BitCast",
+        "BitShift",
+        "BitwiseAnd",
+        "BitwiseNot",
+        "BitwiseOr",
+        "BitwiseXor",
+        "BlackmanWindow",
+        "Ceil",
+        "Constant",
+        "ConstantOfShape",
+        "Equal",
+        "EyeLike",
+        "Floor",
+        "Greater",
+        "GreaterOrEqual",
+        "HammingWindow",
+        "HannWindow",
+        "Hardmax",
+        "IsInf",
+        "IsNaN",
+        "Less",
+        "LessOrEqual",
+        "MelWeightMatrix",
+        "Multinomial",
+        "NonMaxSuppression",
+        "NonZero",
+        "Not",
+        "Or",
+        "RandomNormal",
+        "RandomNormalLike",
+        "RandomUniform",
+        "RandomUniformLike",
+        "Round",
+        "Shape",
+        "Sign",
+        "Size",
+        "Xor",
+    ]
+)

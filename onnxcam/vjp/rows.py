@@ -1,0 +1,231 @@
+"""The head of one class: only that class's row of the last weights.
+
+A one-hot cotangent is nearly all zeros. Instead of making it dense, the head is rewritten before it is differentiated:
+the choice of the class moves up from the score, through whatever treats classes apart, to the weights that make them,
+and there it is Gather(W, class). What remains computes one number a row. The numeric gradient runs on the same graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper
+
+from onnxcam.graph import Graph, attributes
+from onnxcam.vjp.emitter import Emitter
+
+CLASS = "onnxcam/class"
+
+
+def choose_class(graph: Graph, score: str, axis: int) -> tuple[Graph, str]:
+    """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
+
+    The graph's first axis is rows; the second result is the value's name.
+    """
+    g = Emitter(graph)
+    one = Chooser(g).pick(score, axis)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    proto.graph.node.extend(g.nodes)
+    proto.graph.initializer.extend(g.initializers)
+    proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
+    del proto.graph.output[:]
+    proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))
+    return Graph(graph.model, proto), one
+
+
+def graph_rows(graph: Graph) -> int | str | None:
+    """The symbol of a head's first axis."""
+    shape = graph.shape(graph.inputs[0])
+    return shape[0] if shape else None
+
+
+class Chooser:
+    """Moves the choice of a class up through a graph, one operator at a time."""
+
+    def __init__(self, g: Emitter) -> None:
+        self.g, self.graph = g, g.graph
+
+    def pick(self, name: str, axis: int) -> str:
+        """The chosen class of a value, size 1 along the classes' axis."""
+        i = self.graph.producer.get(name)
+        node = None if i is None else self.graph.nodes[i]
+        step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
+        found = step(self, node, name, axis) if step is not None and node is not None else None
+        return found if found is not None else self.gathered(name, axis)
+
+    def gathered(self, name: str, axis: int) -> str:
+        """The choice made right here: row by row out of the dense value."""
+        rank = self.graph.rank(name) or 2
+        index = self.g.op("Reshape", CLASS, self.g.ints(-1, *[1] * (rank - 1)))
+        shape = self.g.op("Shape", name)
+        parts = [self.g.op("Slice", shape, self.g.ints(0), self.g.ints(axis)), self.g.ints(1)]
+        if axis + 1 < rank:
+            parts.append(self.g.op("Slice", shape, self.g.ints(axis + 1), self.g.ints(rank)))
+        index = self.g.op("Expand", index, self.g.op("Concat", *parts, axis=0))
+        return self.g.op("GatherElements", name, index, axis=axis)
+
+    def size(self, name: str, axis: int) -> int | None:
+        """A known size of a value along an axis counted from the front."""
+        shape = self.graph.shape(name)
+        dim = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+        return dim if isinstance(dim, int) else None
+
+    def of_constant(self, name: str, axis: int, rank: int) -> str | None:
+        """A constant operand of an element-wise node, at the class: broadcast along the classes, or gathered."""
+        own = self.graph.rank(name)
+        if own is None:
+            return None
+        at = axis - (rank - own)  # the classes' axis within the constant
+        if at < 0 or self.size(name, at) == 1:
+            return name
+        others = [self.size(name, i) for i in range(own) if i != at]
+        if any(size != 1 for size in others):
+            return None
+        flat = self.g.op("Reshape", name, self.g.ints(-1))
+        row = self.g.op("Gather", flat, CLASS, axis=0)
+        return self.g.op("Reshape", row, self.g.ints(-1, *[1] * (rank - 1)))
+
+    def weight_row(self, weight: str, axis: int) -> str:
+        """Rows [rows, width] of a matrix, chosen by class along an axis."""
+        row = self.g.op("Gather", weight, CLASS, axis=axis)
+        return row if axis == 0 else self.g.op("Transpose", row, perm=[1, 0])
+
+    def dot(self, x: str, row: str, rank: int) -> str:
+        """Each row of `x` [rows, 1, ..., width] times its own weights [rows, width]: [rows, 1, ..., 1]."""
+        y = self.g.op("MatMul", self.g.op("Reshape", x, self.g.ints(0, 1, -1)), self.g.op("Unsqueeze", row, self.g.ints(2)))
+        return self.g.op("Reshape", y, self.g.ints(-1, *[1] * (rank - 1)))
+
+    def scalar(self, value: float, like: str) -> str:
+        """A constant in the type of a value."""
+        return self.g.const(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(self.graph.type(like).elem_type)))
+
+
+def one_input(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str:
+    """Element-wise in one value: choose, then apply."""
+    x = self.pick(node.input[0], axis)
+    return str(self.g.op(node.op_type, x, *node.input[1:], **attributes(node)))
+
+
+def elementwise(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """Add, Mul and the like: choose in both operands; a constant is gathered along the classes."""
+    rank = self.graph.rank(name)
+    picked = []
+    for value in node.input:
+        if value in self.graph.fixed:
+            one = self.of_constant(value, axis, rank or 0)
+        elif self.graph.rank(value) == rank and self.graph.shape(value) == self.graph.shape(name):
+            one = self.pick(value, axis)
+        else:
+            one = None
+        if one is None:
+            return None
+        picked.append(one)
+    return self.g.op(node.op_type, *picked)
+
+
+def reshaped(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """Reshape, Flatten, Squeeze, Unsqueeze where rows and classes stay and all else has size 1."""
+    before, after = self.graph.shape(node.input[0]), self.graph.shape(name)
+    if before is None or after is None or len(before) < 2 or axis == 0:
+        return None
+    wide = [i for i in range(1, len(before)) if before[i] != 1]
+    if len(wide) != 1 or any(after[i] != 1 for i in range(1, len(after)) if i != axis):
+        return None
+    if before[wide[0]] != after[axis] or not isinstance(after[axis], int):
+        return None
+    x = self.pick(node.input[0], wide[0])
+    return self.g.op("Reshape", x, self.g.ints(-1, *[1] * (len(after) - 1)))
+
+
+def transposed(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """Where rows stay in front."""
+    perm = attributes(node).get("perm")
+    return self.g.op("Transpose", self.pick(node.input[0], perm[axis]), perm=perm) if perm and perm[0] == 0 else None
+
+
+def gemm(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """h W + b: the row of W and the element of b, multiplied and summed."""
+    attrs = attributes(node)
+    if axis != 1 or attrs.get("transA", 0) or node.input[1] not in self.graph.fixed:
+        return None
+    bias = node.input[2] if len(node.input) > 2 else ""
+    if bias and bias not in self.graph.fixed:
+        return None
+    row = self.weight_row(node.input[1], 0 if attrs.get("transB", 0) else 1)
+    y = self.dot(node.input[0], row, 2)
+    if (alpha := attrs.get("alpha", 1.0)) != 1:
+        y = self.g.op("Mul", y, self.scalar(alpha, name))
+    if bias:
+        b = self.of_constant(bias, 1, 2)
+        if b is None:
+            return None
+        y = self.g.op(
+            "Add", y, b if attrs.get("beta", 1.0) == 1 else self.g.op("Mul", b, self.scalar(attrs["beta"], name))
+        )
+    return y
+
+
+def matmul(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """h W: the column of W, multiplied and summed."""
+    rank = self.graph.rank(name)
+    if node.input[1] not in self.graph.fixed or self.graph.rank(node.input[1]) != 2 or rank is None or axis != rank - 1:
+        return None
+    shape = self.graph.shape(node.input[0])
+    if rank < 2 or shape is None or len(shape) != rank or any(size != 1 for size in shape[1:-1]):
+        return None
+    return self.dot(node.input[0], self.weight_row(node.input[1], 1), rank)
+
+
+def conv(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """A 1x1 convolution over class maps: the class's kernel, multiplied and summed over channels."""
+    attrs, shape = attributes(node), self.graph.shape(node.input[1])
+    if axis != 1 or attrs.get("group", 1) != 1 or node.input[1] not in self.graph.fixed or shape is None:
+        return None
+    plain = all(size == 1 for size in shape[2:]) and not any(attrs.get("pads", []))
+    if not plain or any(stride != 1 for stride in attrs.get("strides", [])):
+        return None
+    matrix = self.g.op("Reshape", node.input[1], self.g.ints(0, -1))
+    row = self.g.op("Unsqueeze", self.weight_row(matrix, 0), self.g.ints(1))
+    flat = self.g.op("Reshape", node.input[0], self.g.ints(0, 0, -1))
+    spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
+    y = self.g.op("Reshape", self.g.op("MatMul", row, flat), self.g.dims(node.input[0], -1, 1, *spatial))
+    if len(node.input) > 2 and node.input[2]:
+        if node.input[2] not in self.graph.fixed:
+            return None
+        b = self.g.op("Gather", node.input[2], CLASS, axis=0)
+        y = self.g.op("Add", y, self.g.op("Reshape", b, self.g.ints(-1, *[1] * (len(shape) - 1))))
+    return y
+
+
+def pooled(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """Pools and means over positions leave classes apart."""
+    return one_input(self, node, name, axis) if axis == 1 else None
+
+
+def reduced(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+    """A reduction over other axes."""
+    attrs, rank = attributes(node), self.graph.rank(node.input[0])
+    axes = self.graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
+    if rank is None or axes is None:
+        return None
+    gone = sorted({int(a) % rank for a in list(axes)})
+    before = axis
+    if not attrs.get("keepdims", 1):
+        before = [i for i in range(rank) if i not in gone][axis]
+    if before in gone or 0 in gone or not gone:
+        return None
+    x = self.pick(node.input[0], before)
+    return str(self.g.op(node.op_type, x, *node.input[1:], **attrs))
+
+
+STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, str, int], str | None]] = {
+    **dict.fromkeys(["Identity", "Relu", "LeakyRelu", "Neg", "Sigmoid", "Tanh", "Cast", "Clip", "Exp"], one_input),
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div"], elementwise),
+    **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),
+    **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"], pooled),
+    **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax"], reduced),
+    "Transpose": transposed, "Gemm": gemm, "MatMul": matmul, "Conv": conv,
+}  # fmt: skip

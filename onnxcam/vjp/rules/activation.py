@@ -1,0 +1,299 @@
+"""Element-wise functions of one value.
+
+Masks are read from the kept output y wherever it decides, never from x: reading a pre-activation would un-fuse the
+activation from the convolution before it. Conventions at kinks are torch.autograd's (docs/gradients.md).
+"""
+
+from __future__ import annotations
+
+import math
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.uniform import same_along
+
+
+@rule("Identity", versions=(16, 19, 21, 23, 24, 25))
+@rule("Cast", versions=(13, 19, 21, 23, 24, 25, 28))
+@rule("CastLike", versions=(15, 19, 21, 23, 24, 25), only=[0])
+@rule("Dropout", versions=(13, 22))
+def identity(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
+    """y = x;  dx = ct."""
+    if n.proto.op_type == "Dropout" and n.has(2):
+        training = n.const(2)
+        if training is None or bool(training):
+            raise RuleError("it drops out at random (training mode); export the model in eval mode")
+    return [ct]
+
+
+@rule("Relu", versions=(14,))
+def relu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = max(x, 0);  dx = ct where y > 0, else 0 (0 at the kink)."""
+    zero = n.scalar(0)
+    return [g.op("Where", g.op("Greater", n.y(), zero), ct, zero)]
+
+
+@rule("LeakyRelu", versions=(16,))
+def leaky_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x where x > 0, else a x;  dx = ct or a ct (a at the kink)."""
+    slope = n.attr("alpha", 0.01)
+    decides = n.y() if slope >= 0 else n.x()
+    return [g.op("Where", g.op("Greater", decides, n.scalar(0)), ct, g.op("Mul", ct, n.scalar(slope)))]
+
+
+@rule("PRelu", versions=(16,))
+def prelu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x where x > 0, else s x;  dx = ct or s ct,  ds = 0 or ct x, summed over what s was broadcast along."""
+    zero, x, slope = n.scalar(0), n.x(), n.x(1)
+    right = g.op("Greater", x, zero)
+    dx = g.op("Where", right, ct, g.op("Mul", ct, slope))
+    if not n.wants(1):
+        return [dx]
+    ds = g.op("Where", right, zero, g.op("Mul", ct, x))
+    return [dx, g.sum_to(ds, n.shape(0), n.input[1])]
+
+
+@rule("ThresholdedRelu", versions=(10, 22))
+def thresholded_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x where x > a, else 0;  dx = ct there."""
+    alpha = n.attr("alpha", 1.0)
+    inside = g.op("Greater", n.y(), n.scalar(0)) if alpha >= 0 else g.op("Greater", n.x(), n.scalar(alpha))
+    return [g.op("Where", inside, ct, n.scalar(0))]
+
+
+@rule("Elu", versions=(6, 22))
+def elu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x where x > 0, else a (e^x - 1);  dx = ct or ct (y + a)."""
+    alpha = n.attr("alpha", 1.0)
+    decides = n.y() if alpha > 0 else n.x()
+    left = g.op("Mul", ct, g.op("Add", n.y(), n.scalar(alpha)))
+    return [g.op("Where", g.op("Greater", decides, n.scalar(0)), ct, left)]
+
+
+@rule("Celu", versions=(12, 28))
+def celu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = max(0, x) + min(0, a (e^(x/a) - 1));  dx = ct where x > 0, else ct e^(x/a) (1 at the kink)."""
+    left = g.op("Exp", g.op("Div", n.x(), n.scalar(n.attr("alpha", 1.0))))
+    return [g.op("Where", g.op("Greater", n.x(), n.scalar(0)), ct, g.op("Mul", ct, left))]
+
+
+@rule("Selu", versions=(6, 22))
+def selu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = c x where x > 0, else c a (e^x - 1);  dx = c ct or ct (y + c a)."""
+    alpha, gamma = n.attr("alpha", 1.67326319217681884765625), n.attr("gamma", 1.05070102214813232421875)
+    right = g.op("Greater", n.y() if alpha > 0 and gamma > 0 else n.x(), n.scalar(0))
+    slope = g.op("Where", right, n.scalar(gamma), g.op("Add", n.y(), n.scalar(alpha * gamma)))
+    return [g.op("Mul", ct, slope)]
+
+
+@rule("Clip", versions=(13,))
+def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = min(max(x, lo), hi);  dx = ct where lo < y < hi, else 0 (0 at both bounds, as of Relu6)."""
+    if n.wants(1) or n.wants(2):
+        raise RuleError("its bounds depend on the input")
+    inside = [g.op(test, n.y(), n.x(i)) for i, test in ((1, "Greater"), (2, "Less")) if n.has(i)]
+    if not inside:
+        return [ct]
+    mask = inside[0] if len(inside) == 1 else g.op("And", *inside)
+    return [g.op("Where", mask, ct, n.scalar(0))]
+
+
+@rule("Sigmoid", versions=(13,))
+def sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct y (1 - y)."""
+    slope = g.op("Mul", n.y(), g.op("Sub", n.scalar(1), n.y()))
+    return [g.op("Mul", ct, slope)]
+
+
+@rule("HardSigmoid", versions=(6, 22))
+def hard_sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = max(0, min(1, a x + b));  dx = a ct where 0 < y < 1, else 0."""
+    inside = g.op("And", g.op("Greater", n.y(), n.scalar(0)), g.op("Less", n.y(), n.scalar(1)))
+    return [g.op("Where", inside, g.op("Mul", ct, n.scalar(n.attr("alpha", 0.2))), n.scalar(0))]
+
+
+@rule("HardSwish", versions=(14, 22))
+def hard_swish(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x max(0, min(1, x/6 + 1/2));  dx = 0, ct or ct (x/3 + 1/2) below, above and between -3 and 3."""
+    x, zero, one = n.x(), n.scalar(0), n.scalar(1)
+    middle = g.op("Add", g.op("Mul", x, n.scalar(1 / 3)), n.scalar(0.5))
+    above = g.op("Where", g.op("GreaterOrEqual", x, n.scalar(3)), one, middle)
+    slope = g.op("Where", g.op("LessOrEqual", x, n.scalar(-3)), zero, above)
+    return [g.op("Mul", ct, slope)]
+
+
+@rule("Swish", versions=(24,))
+def swish(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x s(a x);  dx = ct (s + a x s (1 - s))."""
+    x, one, alpha = n.x(), n.scalar(1), n.attr("alpha", 1.0)
+    scaled = x if alpha == 1 else g.op("Mul", x, n.scalar(alpha))
+    s = g.op("Sigmoid", scaled)
+    rest = g.op("Mul", scaled, g.op("Sub", one, s))
+    return [g.op("Mul", ct, g.op("Mul", s, g.op("Add", one, rest)))]
+
+
+@rule("Mish", versions=(18, 22))
+def mish(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x t, t = tanh(softplus x);  dx = ct (t + x (1 - t^2) s(x))."""
+    x = n.x()
+    t = g.op("Tanh", g.op("Softplus", x))
+    slope = g.op("Mul", g.op("Sub", n.scalar(1), g.op("Mul", t, t)), g.op("Sigmoid", x))
+    return [g.op("Mul", ct, g.op("Add", t, g.op("Mul", x, slope)))]
+
+
+@rule("Gelu", versions=(20,))
+def gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x P(x);  dx = ct (P + x P'), P the normal distribution function or its tanh approximation."""
+    x, one, half = n.x(), n.scalar(1), n.scalar(0.5)
+    square = g.op("Mul", x, x)
+    if n.attr("approximate", "none") == "tanh":
+        c, k = math.sqrt(2 / math.pi), 0.044715
+        inner = g.op("Mul", x, g.op("Add", n.scalar(c), g.op("Mul", square, n.scalar(c * k))))
+        t = g.op("Tanh", inner)
+        p = g.op("Add", half, g.op("Mul", half, t))
+        inner_slope = g.op("Add", n.scalar(c / 2), g.op("Mul", square, n.scalar(1.5 * c * k)))
+        density = g.op("Mul", g.op("Sub", one, g.op("Mul", t, t)), inner_slope)
+    else:
+        p = g.op("Add", half, g.op("Mul", half, g.op("Erf", g.op("Mul", x, n.scalar(math.sqrt(0.5))))))
+        bell = g.op("Exp", g.op("Mul", square, n.scalar(-0.5)))
+        density = g.op("Mul", bell, n.scalar(1 / math.sqrt(2 * math.pi)))
+    return [g.op("Mul", ct, g.op("Add", p, g.op("Mul", x, density)))]
+
+
+@rule("Tanh", versions=(13,))
+def tanh(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct (1 - y^2)."""
+    return [g.op("Mul", ct, g.op("Sub", n.scalar(1), g.op("Mul", n.y(), n.y())))]
+
+
+@rule("Softplus", versions=(1, 22))
+def softplus(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = log(1 + e^x);  dx = ct s(x)."""
+    return [g.op("Mul", ct, g.op("Sigmoid", n.x()))]
+
+
+@rule("Softsign", versions=(1, 22))
+def softsign(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x / (1 + |x|);  dx = ct / (1 + |x|)^2."""
+    below = g.op("Add", n.scalar(1), g.op("Abs", n.x()))
+    return [g.op("Div", ct, g.op("Mul", below, below))]
+
+
+@rule("Shrink", versions=(9,))
+def shrink(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x + b, 0 or x - b below -l, between and above l;  dx = ct outside the middle."""
+    outside = g.op("Greater", g.op("Abs", n.x()), n.scalar(n.attr("lambd", 0.5)))
+    return [g.op("Where", outside, ct, n.scalar(0))]
+
+
+@rule("Abs", versions=(13,))
+def absolute(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct sign(x) (0 at 0)."""
+    return [g.op("Mul", ct, g.op("Sign", n.x()))]
+
+
+@rule("Neg", versions=(13,))
+def negative(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = -ct."""
+    return [g.op("Neg", ct)]
+
+
+@rule("Reciprocal", versions=(13,))
+def reciprocal(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = -ct y^2."""
+    return [g.op("Neg", g.op("Mul", ct, g.op("Mul", n.y(), n.y())))]
+
+
+@rule("Sqrt", versions=(13,))
+def square_root(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / (2 y)."""
+    return [g.op("Div", ct, g.op("Add", n.y(), n.y()))]
+
+
+@rule("Exp", versions=(13,))
+def exponential(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct y."""
+    return [g.op("Mul", ct, n.y())]
+
+
+@rule("Log", versions=(13,))
+def logarithm(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / x."""
+    return [g.op("Div", ct, n.x())]
+
+
+@rule("Erf", versions=(13,))
+def error_function(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct 2 / sqrt(pi) e^(-x^2)."""
+    bell = g.op("Exp", g.op("Neg", g.op("Mul", n.x(), n.x())))
+    return [g.op("Mul", ct, g.op("Mul", bell, n.scalar(2 / math.sqrt(math.pi))))]
+
+
+@rule("Sin", versions=(7, 22))
+def sine(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct cos x."""
+    return [g.op("Mul", ct, g.op("Cos", n.x()))]
+
+
+@rule("Cos", versions=(7, 22))
+def cosine(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = -ct sin x."""
+    return [g.op("Neg", g.op("Mul", ct, g.op("Sin", n.x())))]
+
+
+@rule("Tan", versions=(7, 22))
+def tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct (1 + y^2)."""
+    return [g.op("Mul", ct, g.op("Add", n.scalar(1), g.op("Mul", n.y(), n.y())))]
+
+
+@rule("Asin", "Acos", versions=(7, 22))
+def arc_sine(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / sqrt(1 - x^2);  Acos: -ct."""
+    root = g.op("Sqrt", g.op("Sub", n.scalar(1), g.op("Mul", n.x(), n.x())))
+    dx = g.op("Div", ct, root)
+    return [dx if n.proto.op_type == "Asin" else g.op("Neg", dx)]
+
+
+@rule("Atan", versions=(7, 22))
+def arc_tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / (1 + x^2)."""
+    return [g.op("Div", ct, g.op("Add", n.scalar(1), g.op("Mul", n.x(), n.x())))]
+
+
+@rule("Sinh", "Cosh", versions=(9, 22))
+def hyperbolic(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct cosh x;  Cosh: ct sinh x."""
+    return [g.op("Mul", ct, g.op("Cosh" if n.proto.op_type == "Sinh" else "Sinh", n.x()))]
+
+
+@rule("Asinh", "Acosh", versions=(9, 22))
+def inverse_hyperbolic(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / sqrt(x^2 + 1);  Acosh: x^2 - 1."""
+    square = g.op("Mul", n.x(), n.x())
+    shifted = g.op("Add" if n.proto.op_type == "Asinh" else "Sub", square, n.scalar(1))
+    return [g.op("Div", ct, g.op("Sqrt", shifted))]
+
+
+@rule("Atanh", versions=(9, 22))
+def inverse_hyperbolic_tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / (1 - x^2)."""
+    return [g.op("Div", ct, g.op("Sub", n.scalar(1), g.op("Mul", n.x(), n.x())))]
+
+
+@rule("Softmax", versions=(13,))
+def softmax(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """t = ct y;  dx = t - y sum t along the axis."""
+    if same_along(g.graph, n.input[0], n.axis()):
+        return [g.zeros_like(n.input[0], n.elem_type)]
+    t = g.op("Mul", ct, n.y())
+    return [g.op("Sub", t, g.op("Mul", n.y(), g.reduce("ReduceSum", t, [n.axis()])))]
+
+
+@rule("LogSoftmax", versions=(13,))
+def log_softmax(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct - e^y sum ct along the axis."""
+    if same_along(g.graph, n.input[0], n.axis()):
+        return [g.zeros_like(n.input[0], n.elem_type)]
+    total = g.reduce("ReduceSum", ct, [n.axis()])
+    return [g.op("Sub", ct, g.op("Mul", g.op("Exp", n.y()), total))]

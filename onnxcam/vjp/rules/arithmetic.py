@@ -1,0 +1,90 @@
+"""Element-wise operators of several values. Cotangents are in the output's shape; the sweep sums them down."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangent, Cotangents, Node, rule
+
+
+@rule("Add", versions=(14,), broadcasts=True)
+@rule("Sum", versions=(13,), broadcasts=True)
+def add(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a + b + ...;  every cotangent is ct."""
+    return [ct] * len(n.input)
+
+
+@rule("Mean", versions=(13,), broadcasts=True)
+def mean(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = (a + b + ...) / k;  every cotangent is ct / k."""
+    return [g.op("Mul", ct, n.scalar(1 / len(n.input)))] * len(n.input)
+
+
+@rule("Sub", versions=(14,), broadcasts=True)
+def subtract(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a - b;  da = ct, db = -ct."""
+    return [ct, g.op("Neg", ct) if n.wants(1) else None]
+
+
+@rule("Mul", versions=(14,), broadcasts=True)
+def multiply(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a b;  da = ct b, db = ct a."""
+    return [g.op("Mul", ct, n.x(1 - i)) if n.wants(i) else None for i in (0, 1)]
+
+
+@rule("Div", versions=(14,), broadcasts=True)
+def divide(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a / b;  da = ct / b, db = -ct y / b."""
+    da = g.op("Div", ct, n.x(1))
+    return [da, g.op("Neg", g.op("Mul", da, n.y())) if n.wants(1) else None]
+
+
+@rule("Pow", versions=(15,), broadcasts=True)
+def power(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a^p;  da = ct p a^(p-1), 0 where p = 0;  dp = ct y log a where a > 0, else 0."""
+    return [_base(g, n, ct) if n.wants(0) else None, _exponent(g, n, ct) if n.wants(1) else None]
+
+
+def _base(g: Emitter, n: Node, ct: str) -> str:
+    exponent = n.const(1)
+    if exponent is not None and exponent.size == 1 and float(exponent.item()) == 2:
+        return g.op("Mul", ct, g.op("Add", n.x(), n.x()))
+    if exponent is not None and np.all(exponent != 0):
+        p = exponent.astype(np.float64)
+        return g.op("Mul", ct, g.op("Mul", n.array(p), g.op("Pow", n.x(), n.array(p - 1))))
+    p_now, zero = n.x(1), n.scalar(0)
+    slope = g.op("Mul", p_now, g.op("Pow", n.x(), g.op("Sub", p_now, n.scalar(1))))
+    return g.op("Mul", ct, g.op("Where", g.op("Equal", p_now, zero), zero, slope))
+
+
+def _exponent(g: Emitter, n: Node, ct: str) -> str:
+    positive = g.op("Greater", n.x(), n.scalar(0))
+    log = g.op("Log", g.op("Where", positive, n.x(), n.scalar(1)))
+    return g.op("Mul", ct, g.op("Mul", n.y(), log))
+
+
+@rule("Mod", versions=(13, 28), broadcasts=True)
+def modulo(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a - k b with a whole k;  da = ct, db = -k ct."""
+    whole = g.op("Div", g.op("Sub", n.y(), n.x()), n.x(1)) if n.wants(1) else None
+    return [ct, g.op("Mul", ct, g.op("Round", whole)) if whole else None]
+
+
+@rule("Max", "Min", versions=(13,), broadcasts=True)
+def extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = the largest (smallest) input;  ct goes there, ties share it evenly."""
+    if len(n.input) == 1:
+        return [ct]
+    hits = [g.cast(g.op("Equal", n.x(i), n.y()), n.elem_type) for i in range(len(n.input))]
+    share = g.op("Div", ct, g.add(hits))
+    return [g.op("Mul", share, hit) if n.wants(i) else None for i, hit in enumerate(hits)]
+
+
+@rule("Where", versions=(16,), broadcasts=True)
+def where(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = a where c, else b;  da = ct where c, else 0;  db the rest."""
+    zero = n.scalar(0)
+    da: Cotangent = g.op("Where", n.input[0], ct, zero) if n.wants(1) else None
+    db: Cotangent = g.op("Where", n.input[0], zero, ct) if n.wants(2) else None
+    return [None, da, db]

@@ -1,0 +1,232 @@
+"""Convolutions.
+
+The adjoint of a convolution is a transposed convolution. Where the stride is 1 it is also a plain convolution with the
+kernel flipped, which ONNX Runtime runs faster when the channels fill its blocks (docs/gradients.md).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+
+BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
+
+
+@dataclass(frozen=True)
+class Window:
+    """How a sliding window moves, one entry a spatial axis. `pads` is None when only the running graph knows them."""
+
+    kernel: tuple[int, ...]
+    strides: tuple[int, ...]
+    dilations: tuple[int, ...]
+    begins: tuple[int, ...] | None
+    ends: tuple[int, ...] | None
+    lower: bool = False  # SAME_LOWER: the odd pixel of padding goes in front
+
+    @property
+    def axes(self) -> range:
+        """Spatial axes, counted within the window."""
+        return range(len(self.kernel))
+
+    def reach(self, i: int) -> int:
+        """Pixels from a window's first to its last, inclusive."""
+        return self.dilations[i] * (self.kernel[i] - 1) + 1
+
+
+def window(n: Node, kernel: tuple[int, ...]) -> Window:
+    """The window of a Conv or a pool, auto_pad resolved where the sizes are known."""
+    rank = len(kernel)
+    strides = tuple(n.attr("strides", [1] * rank))
+    dilations = tuple(n.attr("dilations", [1] * rank))
+    auto = n.attr("auto_pad", "NOTSET")
+    pads = n.attr("pads") if auto == "NOTSET" else None
+    begins, ends = (tuple(pads[:rank]), tuple(pads[rank:])) if pads else ((0,) * rank, (0,) * rank)
+    found = Window(kernel, strides, dilations, begins, ends, auto == "SAME_LOWER")
+    if auto not in ("SAME_UPPER", "SAME_LOWER"):
+        return found
+    sizes = (n.shape() or ())[2:]
+    if not sizes or not all(isinstance(size, int) for size in sizes):
+        return Window(kernel, strides, dilations, None, None, found.lower)
+    totals = [
+        max((-(-int(size or 0) // strides[i]) - 1) * strides[i] + found.reach(i) - int(size or 0), 0)
+        for i, size in enumerate(sizes)
+    ]
+    small = tuple(total // 2 for total in totals)
+    large = tuple(total - total // 2 for total in totals)
+    begins, ends = (large, small) if found.lower else (small, large)
+    return Window(kernel, strides, dilations, begins, ends, found.lower)
+
+
+def kernel_of(n: Node) -> tuple[int, ...]:
+    """The spatial size of a convolution's weight."""
+    shape = n.shape(1)
+    if shape is None or not all(isinstance(dim, int) for dim in shape):
+        raise RuleError("the shape of its weight is not known before it runs")
+    return tuple(int(dim or 0) for dim in shape[2:])
+
+
+@rule("Conv", versions=(11, 22))
+def conv(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = X * W + B;  dX = ct transposed-convolved with W, dW = X convolved with ct, dB = ct summed."""
+    w = window(n, kernel_of(n))
+    dx = dw = db = None
+    if n.wants(0):
+        dx = flipped_conv(g, n, ct, w) if prefers_flip(n, w) else spread(g, ct, n.x(1), n, w, n.attr("group", 1))
+    if n.wants(1):
+        dw = weight_cotangent(g, n, n.x(0), ct, w)
+    if n.wants(2):
+        db = g.reduce("ReduceSum", ct, [0, *range(2, n.rank())], keepdims=0)
+    return [dx, dw, db]
+
+
+def prefers_flip(n: Node, w: Window) -> bool:
+    """Whether the flipped convolution is possible and the faster form."""
+    if w.begins is None or w.ends is None or any(stride != 1 for stride in w.strides):
+        return False
+    if any(max(w.begins[i], w.ends[i]) > w.reach(i) - 1 for i in w.axes):
+        return False
+    channels = (n.shape(1) or (0, 0))[1]
+    group = n.attr("group", 1)
+    total = int(channels or 0) * group
+    return group == total or (total % BLOCK == 0 and group == 1)
+
+
+def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
+    """Stride 1: dX is ct convolved with W, input and output channels swapped and the kernel turned around."""
+    assert w.begins is not None and w.ends is not None
+    out, per_group, *_ = (int(dim or 0) for dim in n.shape(1) or ())
+    group = n.attr("group", 1)
+    weight = n.x(1)
+    if group > 1 and out != group:
+        split = g.op("Reshape", weight, g.ints(group, out // group, per_group, *w.kernel))
+        swapped = g.op("Transpose", split, perm=[0, 2, 1, *range(3, 3 + len(w.kernel))])
+        weight = g.op("Reshape", swapped, g.ints(group * per_group, out // group, *w.kernel))
+    elif group == 1:
+        weight = g.op("Transpose", weight, perm=[1, 0, *range(2, 2 + len(w.kernel))])
+    axes = [i + 2 for i in w.axes if w.kernel[i] > 1]
+    if axes:
+        back, least = [-1] * len(axes), [-(2**62)] * len(axes)
+        weight = g.op("Slice", weight, g.ints(*back), g.ints(*least), g.ints(*axes), g.ints(*back))
+    pads = [w.reach(i) - 1 - w.begins[i] for i in w.axes] + [w.reach(i) - 1 - w.ends[i] for i in w.axes]
+    return g.op("Conv", ct, weight, group=group, dilations=list(w.dilations), pads=pads)
+
+
+def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> str:
+    """dX by a transposed convolution of `ct`, in the spatial size of the node's input."""
+    x = n.input[0]
+    strides, dilations = list(w.strides), list(w.dilations)
+    left = [leftover(g, n, w, i) for i in w.axes]
+    if w.begins is not None and w.ends is not None and all(
+        rest is not None and 0 <= rest < w.strides[i] for i, rest in enumerate(left)
+    ):
+        return g.op(
+            "ConvTranspose", ct, weight, group=group, strides=strides, dilations=dilations,
+            pads=[*w.begins, *w.ends], output_padding=[rest or 0 for rest in left],
+        )  # fmt: skip
+    whole = g.op(
+        "ConvTranspose", ct, weight, group=group, strides=strides, dilations=dilations,
+        output_padding=[stride - 1 for stride in strides],
+    )  # fmt: skip
+    axes = g.ints(*(i + 2 for i in w.axes))
+    size_now = g.op("Slice", g.op("Shape", x), g.ints(2), g.ints(2 + len(w.kernel)))
+    if w.begins is not None:
+        starts = g.ints(*w.begins)
+    else:
+        starts = same_begins(g, size_now, g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2 + len(w.kernel))), w)
+    ends = g.op("Add", starts, size_now)
+    grown = g.op("Pad", whole, g.dims(x, 0, 0, *[0] * len(w.kernel), 0, 0, shortage(g, whole, ends, w)))
+    return g.op("Slice", grown, starts, ends, axes)
+
+
+def shortage(g: Emitter, whole: str, ends: str, w: Window) -> str:
+    """How many pixels a spread cotangent lacks at its end (padding beyond what any window reads), per axis."""
+    there = g.op("Slice", g.op("Shape", whole), g.ints(2), g.ints(2 + len(w.kernel)))
+    return g.op("Max", g.op("Sub", ends, there), g.ints(0))
+
+
+def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
+    """Pixels at the end of an axis that no window reads; negative where a window reaches beyond; None: not known."""
+    size, out = (n.shape() or ())[i + 2], (g.graph.shape(n.output[0]) or ())[i + 2]
+    if not isinstance(size, int) or not isinstance(out, int) or w.begins is None or w.ends is None:
+        return None
+    return size + w.begins[i] + w.ends[i] - w.reach(i) - w.strides[i] * (out - 1)
+
+
+def same_begins(g: Emitter, size: str, out: str, w: Window) -> str:
+    """The padding in front that SAME_UPPER or SAME_LOWER gives, worked out in the graph."""
+    strides, reach = g.ints(*w.strides), g.ints(*(w.reach(i) for i in w.axes))
+    covered = g.op("Add", g.op("Mul", g.op("Sub", out, g.ints(1)), strides), reach)
+    total = g.op("Max", g.op("Sub", covered, size), g.ints(0))
+    half = g.op("Div", total, g.ints(2))
+    return g.op("Sub", total, half) if w.lower else half
+
+
+def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) -> str:
+    """The image convolved with the other as its kernel, batch and channels swapped, strides and dilations swapped.
+
+    dW of Conv: x with ct;  of ConvTranspose: ct with x.
+    """
+    if w.begins is None or w.ends is None:
+        raise RuleError("its weight is computed, and its padding depends on the size of the input")
+    group, spatial = n.attr("group", 1), list(range(2, n.rank()))
+    swap = [1, 0, *spatial]
+    turned = g.op("Transpose", image, perm=swap)
+    if group > 1:  # [C, N, ...] -> [C / g, g N, ...]: a group's images become its input channels
+        sizes = g.op("Slice", g.op("Shape", turned), g.ints(2), g.ints(n.rank()))
+        split = g.op("Reshape", turned, g.op("Concat", g.ints(group, -1), batch_of(g, image), sizes, axis=0))
+        merged = g.op("Concat", g.ints(-1), g.op("Mul", batch_of(g, image), g.ints(group)), sizes, axis=0)
+        turned = g.op("Reshape", g.op("Transpose", split, perm=[1, 0, 2, *(axis + 1 for axis in spatial)]), merged)
+    dw = g.op(
+        "Conv", turned, g.op("Transpose", kernel, perm=swap), group=group,
+        strides=list(w.dilations), dilations=list(w.strides), pads=[*w.begins, *w.ends],
+    )  # fmt: skip
+    dw = g.op("Slice", dw, g.ints(*[0] * len(spatial)), g.ints(*w.kernel), g.ints(*spatial))
+    return g.op("Transpose", dw, perm=swap)
+
+
+def batch_of(g: Emitter, image: str) -> str:
+    """The number of images, as a vector of one."""
+    return g.op("Gather", g.op("Shape", image), g.ints(0))
+
+
+@rule("ConvTranspose", versions=(11, 22))
+def conv_transpose(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = X transposed-convolved with W, + B;  dX = ct convolved with W, dW = ct convolved with X, dB = ct summed."""
+    w = transposed_window(n, kernel_of(n))
+    assert w.begins is not None and w.ends is not None
+    dx = dw = db = None
+    if n.wants(0):
+        dx = g.op(
+            "Conv", ct, n.x(1), group=n.attr("group", 1), strides=list(w.strides), dilations=list(w.dilations),
+            pads=[*w.begins, *w.ends],
+        )  # fmt: skip
+    if n.wants(1):
+        dw = weight_cotangent(g, n, ct, n.x(0), w)
+    if n.wants(2):
+        db = g.reduce("ReduceSum", ct, [0, *range(2, n.rank())], keepdims=0)
+    return [dx, dw, db]
+
+
+def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
+    """The window of a ConvTranspose; output_shape and auto_pad give the pads, if sizes are known."""
+    rank = len(kernel)
+    strides, dilations = tuple(n.attr("strides", [1] * rank)), tuple(n.attr("dilations", [1] * rank))
+    auto, shape = n.attr("auto_pad", "NOTSET"), n.attr("output_shape")
+    plain = Window(kernel, strides, dilations, (0,) * rank, (0,) * rank)
+    if shape is None and auto not in ("SAME_UPPER", "SAME_LOWER"):
+        pads = n.attr("pads", [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
+        return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
+    sizes = (n.shape() or ())[2:]
+    if shape is None and sizes and all(isinstance(size, int) for size in sizes):
+        shape = [int(size or 0) * strides[i] for i, size in enumerate(sizes)]
+    if shape is None or not all(isinstance(size, int) for size in sizes):
+        raise RuleError("its padding depends on the size of the input")
+    extra = n.attr("output_padding", [0] * rank)
+    totals = [
+        max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0) for i, size in enumerate(sizes)
+    ]
+    small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
+    begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)
+    return Window(kernel, strides, dilations, begins, ends)

@@ -1,0 +1,193 @@
+"""Operators that pick, repeat or overwrite elements by index."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+
+
+def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int, size: str | None = None) -> str:
+    """The adjoint of y = take(x, index, axis): ct[..., i, ...] is added to x[..., index[i], ...].
+
+    `index` is a vector of int64; `size` the length of the axis (default: that of the primal input 0).
+    """
+    rank = n.rank()
+    shape = g.op("Shape", ct)
+    size = size or g.dims(n.input[0], (axis, 1))
+    parts = [g.op("Slice", shape, g.ints(0), g.ints(axis))] if axis else []
+    parts += [size] + ([g.op("Slice", shape, g.ints(axis + 1), g.ints(rank))] if axis + 1 < rank else [])
+    zeros = g.op("Expand", n.scalar(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])
+    column = g.op("Reshape", index, g.ints(-1, *[1] * (rank - axis - 1)))
+    return g.op("ScatterElements", zeros, g.op("Expand", column, shape), ct, axis=axis, reduction="add")
+
+
+def as_int64(g: Emitter, index: str) -> str:
+    """Indices in the type that every indexing operator takes (a Cast to the same type costs nothing)."""
+    return g.cast(index, TensorProto.INT64)
+
+
+def positions(g: Emitter, n: Node, axis: int) -> str:
+    """0, 1, 2, ... along an axis of input 0, as a vector."""
+    size = (n.shape() or ())[axis]
+    if isinstance(size, int):
+        return g.const(np.arange(size), np.int64)
+    count = g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0))
+    return g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+
+
+@rule("Slice", versions=(13,))
+def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct where it came from, zeros elsewhere."""
+    axes = sliced_axes(g, n)
+    margins = slice_margins(n, axes)
+    if margins is not None:
+        return [g.op("Pad", ct, g.ints(*margins))]
+    dx = ct
+    for i, axis in enumerate(axes):
+        start, end, step = (as_int64(g, g.op("Gather", n.input[j], g.ints(i))) if n.has(j) else g.ints(1) for j in (1, 2, 4))
+        dx = scatter_along(g, n, dx, g.op("Slice", positions(g, n, axis), start, end, g.ints(0), step), axis)
+    return [dx]
+
+
+def sliced_axes(g: Emitter, n: Node) -> list[int]:
+    """The axes a Slice cuts, counted from the front: those it names, or the first ones."""
+    if n.has(3):
+        axes = n.const(3)
+        if axes is None:
+            raise RuleError("its axes are computed")
+        return [int(axis) % n.rank() for axis in axes.ravel()]
+    (count,) = g.graph.shape(n.input[1]) or (None,)
+    if not isinstance(count, int):
+        raise RuleError("the number of its axes is computed")
+    return list(range(count))
+
+
+def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
+    """The padding that undoes a Slice with steps of 1; None when it has others, or is not known before it runs."""
+    starts, ends, steps, shape = n.const(1), n.const(2), n.const(4), n.shape() or ()
+    if n.has(4) and (steps is None or np.any(steps != 1)):
+        return None
+    if starts is None or ends is None or not all(isinstance(shape[axis], int) for axis in axes):
+        return None
+    margins = np.zeros((2, n.rank()), np.int64)
+    for axis, start, end in zip(axes, starts.ravel(), ends.ravel(), strict=True):
+        size = int(shape[axis] or 0)
+        first, last, _ = slice(int(start), int(end)).indices(size)
+        margins[:, axis] = first, size - max(first, last)
+    return [int(margin) for margin in margins.ravel()]
+
+
+@rule("Pad", versions=(13, 18, 19, 21, 23, 24, 25))
+def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Constant: dx = ct with the padding taken off again. Others: every copy adds to its original."""
+    mode = n.attr("mode", "constant")
+    if n.wants(2):
+        raise RuleError("its padding value depends on the input")
+    if mode == "constant":
+        return [g.op("Pad", ct, g.op("Neg", n.input[1]), "", *n.input[3:4])]
+    rank = n.rank()
+    axes = n.const(3) if n.has(3) else np.arange(rank)
+    if axes is None:
+        raise RuleError("its axes are computed")
+    known = n.const(1)
+    dx = ct
+    for i, axis in enumerate(int(a) % rank for a in axes.ravel()):
+        if known is not None and not known[i] and not known[i + axes.size]:
+            continue
+        amount = g.op("Gather", n.input[1], g.ints(i, i + axes.size))
+        origin = g.op("Pad", positions(g, n, axis), amount, mode=mode)
+        dx = scatter_along(g, n, dx, origin, axis)
+    return [dx]
+
+
+@rule("Gather", versions=(13,))
+def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx[index] += ct."""
+    axis, rank = n.axis(0), n.rank()
+    size, index = (n.shape() or ())[axis], n.const(1)
+    if index is not None and index.size == 1 and isinstance(size, int):  # one slice: put back between zeros
+        at = int(index.item()) % size
+        one = ct if index.ndim == 1 else g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, 1)))
+        pads = np.zeros((2, rank), np.int64)
+        pads[:, axis] = at, size - at - 1
+        return [g.op("Pad", one, g.ints(*pads.ravel().tolist()))]
+    flat = g.op("Reshape", n.input[1], g.ints(-1))
+    rows = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, -1)))
+    return [scatter_along(g, n, rows, as_int64(g, flat), axis)]
+
+
+def _with(rank: int, axis: int, size: int) -> list[int | tuple[int, int] | str]:
+    """The dimensions of a value with another size along one axis."""
+    return [size if i == axis else (i, 1) for i in range(rank)]
+
+
+@rule("GatherElements", versions=(13,))
+def gather_elements(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx[index] += ct, element by element."""
+    zeros = g.zeros_like(n.input[0], n.elem_type)
+    return [g.op("ScatterElements", zeros, n.input[1], ct, axis=n.axis(0), reduction="add")]
+
+
+@rule("GatherND", versions=(13,))
+def gather_nd(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx[index] += ct, slice by slice; batch dimensions become leading indices."""
+    index = n.input[1]
+    rank = n.rank(1)
+    for axis in range(n.attr("batch_dims", 0)):
+        steps = g.op("Reshape", positions(g, n, axis), g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
+        rows = g.op("Slice", g.op("Shape", index), g.ints(0), g.ints(rank - 1))
+        column = g.op("Expand", steps, g.op("Concat", rows, g.ints(1), axis=0))
+        n_before = g.op("Slice", index, g.ints(0), g.ints(axis), g.ints(rank - 1)) if axis else None
+        rest = g.op("Slice", index, g.ints(axis), g.ints(2**31 - 1), g.ints(rank - 1)) if axis else index
+        index = g.op("Concat", *([n_before] if n_before else []), column, rest, axis=rank - 1)
+    return [g.op("ScatterND", g.zeros_like(n.input[0], n.elem_type), index, ct, reduction="add")]
+
+
+@rule("ScatterND", versions=(16, 18))
+def scatter_nd(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Overwrite: d data = ct with zeros there, d updates = ct there. Add: d data = ct."""
+    mode = n.attr("reduction", "none")
+    if mode not in ("none", "add"):
+        raise RuleError(f"reduction '{mode}'")
+    blank = g.op("ScatterND", ct, n.input[1], g.zeros_like(n.input[2], n.elem_type)) if mode == "none" else ct
+    return [blank, None, g.op("GatherND", ct, n.input[1]) if n.wants(2) else None]
+
+
+@rule("ScatterElements", versions=(16, 18))
+def scatter_elements(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Overwrite: d data = ct with zeros there, d updates = ct there. Add: d data = ct."""
+    mode, axis = n.attr("reduction", "none"), n.axis(0)
+    if mode not in ("none", "add"):
+        raise RuleError(f"reduction '{mode}'")
+    zeros = g.zeros_like(n.input[2], n.elem_type)
+    blank = g.op("ScatterElements", ct, n.input[1], zeros, axis=axis) if mode == "none" else ct
+    return [blank, None, g.op("GatherElements", ct, n.input[1], axis=axis) if n.wants(2) else None]
+
+
+@rule("TopK", versions=(11, 24))
+def top_k(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
+    """dx[index] = ct."""
+    zeros = g.zeros_like(n.input[0], n.elem_type)
+    index = n.output[1] if len(n.output) > 1 and n.output[1] else g.op("TopK", *n.input, outputs=2, **n.attrs)[1]
+    return [g.op("ScatterElements", zeros, index, ct, axis=n.axis(-1))]
+
+
+@rule("Compress", versions=(11, 28))
+def compress(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct where the condition holds."""
+    if n.attr("axis") is None:
+        kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
+        flat = g.op("Reshape", n.x(), g.ints(-1))
+        dx = g.op("ScatterElements", g.op("Expand", n.scalar(0), g.op("Shape", flat)), kept, ct, axis=0)
+        return [g.reshape_to(dx, n.input[0])]
+    kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
+    return [scatter_along(g, n, ct, kept, n.axis(0))]
+
+
+@rule("ReverseSequence", versions=(10, 28))
+def reverse_sequence(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct with the same parts turned around."""
+    return [g.op("ReverseSequence", ct, n.input[1], **n.attrs)]

@@ -1,0 +1,123 @@
+"""Products of matrices."""
+
+from __future__ import annotations
+
+import string
+from collections.abc import Sequence
+
+from onnxcam.graph import Shape
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+
+
+def transposed(g: Emitter, x: str, rank: int) -> str:
+    """The last two axes swapped."""
+    return g.op("Transpose", x, perm=[*range(rank - 2), rank - 1, rank - 2])
+
+
+@rule("MatMul", versions=(13,))
+def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = A B, leading axes broadcast;  dA = ct B^T, dB = A^T ct. A vector is a matrix with one row or column."""
+    ranks = n.rank(0), n.rank(1)
+    a, b = n.x(0), n.x(1)
+    if ranks[1] == 1:
+        b, ct = g.op("Unsqueeze", b, g.ints(1)), g.op("Unsqueeze", ct, g.ints(-1))
+    if ranks[0] == 1:
+        a, ct = g.op("Unsqueeze", a, g.ints(0)), g.op("Unsqueeze", ct, g.ints(-2))
+    wide = max(*ranks, 2)
+    da = db = None
+    if n.wants(0):
+        da = g.op("MatMul", ct, transposed(g, b, max(ranks[1], 2)))
+        da = _fold(g, n, da, 0, wide)
+    if n.wants(1):
+        if ranks[1] == 2 and ranks[0] > 2:  # one weight for many rows: sum over them inside the product
+            rows = [_rows(g, value) for value in (a, ct)]
+            db = g.op("MatMul", transposed(g, rows[0], 2), rows[1])
+        else:
+            db = _fold(g, n, g.op("MatMul", transposed(g, a, max(ranks[0], 2)), ct), 1, wide)
+    return [da, db]
+
+
+def _rows(g: Emitter, x: str) -> str:
+    """All leading axes made one."""
+    width = g.op("Gather", g.op("Shape", x), g.ints(-1))
+    return g.op("Reshape", x, g.op("Concat", g.ints(-1), width, axis=0))
+
+
+def _fold(g: Emitter, n: Node, ct: str, i: int, wide: int) -> str:
+    """Sum over the leading axes along which input i was broadcast."""
+    if n.rank(i) == 1:
+        ct = g.reduce("ReduceSum", ct, range(wide - 2), keepdims=0) if wide > 2 else ct
+        return g.reshape_to(ct, n.input[i])
+    out = g.graph.shape(n.output[0])
+    own = n.shape(i)
+    if out is None or own is None:
+        return g.sum_to(ct, None, n.input[i])
+    vectors = sum(n.rank(j) == 1 for j in (0, 1))
+    leading = out[: len(out) - (2 - vectors)]
+    return g.sum_to(ct, (*leading, *own[-2:]), n.input[i])
+
+
+@rule("Gemm", versions=(13,))
+def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = alpha A' B' + beta C;  dA' = alpha ct B'^T, dB' = alpha A'^T ct, dC = beta ct summed to C's shape."""
+    ta, tb = n.attr("transA", 0), n.attr("transB", 0)
+    alpha, beta = n.attr("alpha", 1.0), n.attr("beta", 1.0)
+    da = db = dc = None
+    if n.wants(0):
+        b = n.x(1)
+        da = g.op("Gemm", b, ct, transA=tb, transB=1, alpha=alpha) if ta else g.op("Gemm", ct, b, transB=1 - tb, alpha=alpha)
+    if n.wants(1):
+        a = n.x(0)
+        db = g.op("Gemm", ct, a, transA=1, transB=ta, alpha=alpha) if tb else g.op("Gemm", a, ct, transA=1 - ta, alpha=alpha)
+    if n.wants(2):
+        dc = g.sum_to(ct, g.graph.shape(n.output[0]), n.input[2])
+        dc = dc if beta == 1 else g.op("Mul", dc, n.scalar(beta))
+    return [da, db, dc]
+
+
+@rule("Einsum", versions=(12, 28))
+def einsum(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = einsum(A, B, ...);  dA = einsum(ct, B, ... -> A's letters), spread over letters that only A has."""
+    terms, out = subscripts(n.attr("equation"), [n.rank(i) for i in range(len(n.input))])
+    return [_operand(g, n, ct, i, terms, out) if n.wants(i) else None for i in range(len(terms))]
+
+
+def subscripts(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
+    """The letters of every operand and of the output, an ellipsis spelled out; RuleError for a letter twice in one operand."""
+    left, arrow, out = equation.replace(" ", "").partition("->")
+    terms = left.split(",")
+    if not arrow:
+        once = (letter for letter in left if letter.isalpha() and left.count(letter) == 1)
+        out = ("..." if "..." in left else "") + "".join(sorted(once))
+    unused = [letter for letter in string.ascii_letters if letter not in equation]
+    hidden = max((rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term), default=0)
+    terms, out = [term.replace("...", "".join(unused[:hidden])) for term in terms], out.replace("...", "".join(unused[:hidden]))
+    if any(len(set(term)) < len(term) for term in terms):
+        raise RuleError(f"the equation '{equation}' repeats a letter within one operand")
+    return terms, out
+
+
+def _operand(g: Emitter, n: Node, ct: str, i: int, terms: list[str], out: str) -> str:
+    others = [j for j in range(len(terms)) if j != i]
+    there = set(out).union(*(terms[j] for j in others))
+    kept = "".join(letter for letter in terms[i] if letter in there)
+    equation = ",".join([out, *(terms[j] for j in others)]) + "->" + kept
+    dx = g.op("Einsum", ct, *(n.x(j) for j in others), equation=equation)
+    if kept != terms[i]:
+        alone = [axis for axis, letter in enumerate(terms[i]) if letter not in there]
+        dx = g.op("Expand", g.op("Unsqueeze", dx, g.ints(*alone)), g.shape_of(n.input[i]))
+    return g.sum_to(dx, _widest(n, i, terms), n.input[i])
+
+
+def _widest(n: Node, i: int, terms: list[str]) -> Shape | None:
+    """The shape of operand i before it is broadcast against the others; None for a dimension that may have been 1."""
+    sizes: dict[str, set[int | str | None]] = {}
+    for j, term in enumerate(terms):
+        for letter, size in zip(term, n.shape(j) or (), strict=True):
+            sizes.setdefault(letter, set()).add(size)
+    own = n.shape(i) or ()
+    return tuple(
+        size if len(sizes[letter]) == 1 or isinstance(size, int) and size != 1 else None
+        for letter, size in zip(terms[i], own, strict=True)
+    )

@@ -1,0 +1,162 @@
+"""Normalizations. The variance is never E[x^2] - E[x]^2: that loses everything to rounding at a large mean."""
+
+from __future__ import annotations
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+
+
+def scaled_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
+    """d x for x_hat = x / root mean square over `axes`: inverse (ct - x_hat mean(ct x_hat))."""
+    along = g.reduce("ReduceMean", g.op("Mul", ct, x_hat), axes)
+    return g.op("Mul", inverse, g.op("Sub", ct, g.op("Mul", x_hat, along)))
+
+
+def normalized_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
+    """d x for x_hat = (x - mean) / deviation over `axes`: inverse (ct - mean ct - x_hat mean(ct x_hat))."""
+    return scaled_cotangent(g, g.op("Sub", ct, g.reduce("ReduceMean", ct, axes)), x_hat, inverse, axes)
+
+
+def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
+    """(x - mean) / deviation over `axes`, and 1 / deviation."""
+    centred = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
+    variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
+    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, epsilon)))
+    return g.op("Mul", centred, inverse), inverse
+
+
+@rule("BatchNormalization", versions=(15,))
+def batch_normalization(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
+    """Inference: Y = s (X - m) / sqrt(v + e) + b;  dX = ct s / sqrt(v + e)."""
+    if n.attr("training_mode", 0):
+        raise RuleError("it uses the statistics of the batch (training mode); export the model in eval mode")
+    if n.wants(3) or n.wants(4):
+        raise RuleError("its mean or variance is computed")
+    spatial = list(range(1, n.rank() - 1))
+    epsilon = n.attr("epsilon", 1e-5)
+    scale, variance = n.const(1), n.const(4)
+    if scale is not None and variance is not None:  # folded in float64
+        slope = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
+        factor = n.array(slope.reshape(-1, *[1] * len(spatial)))
+    else:
+        root = g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon)))
+        factor = g.op("Unsqueeze", g.op("Div", n.x(1), root), g.ints(*spatial))
+    found: list[str | None] = [g.op("Mul", ct, factor), None, None, None, None]
+    others = [0, *range(2, n.rank())]
+    if n.wants(1):
+        centred = g.op("Sub", n.x(), g.op("Unsqueeze", n.x(3), g.ints(*spatial)))
+        summed = g.reduce("ReduceSum", g.op("Mul", ct, centred), others, keepdims=0)
+        found[1] = g.op("Div", summed, g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon))))
+    if n.wants(2):
+        found[2] = g.reduce("ReduceSum", ct, others, keepdims=0)
+    return found
+
+
+@rule("InstanceNormalization", versions=(6, 22))
+def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = s X_hat + b, X_hat normalized over positions;  dX = s (ct - mean ct - X_hat mean(ct X_hat)) / deviation."""
+    axes = list(range(2, n.rank()))
+    spread = g.ints(*(axis - 1 for axis in axes))
+    x_hat, inverse = standardized(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
+    weighted = g.op("Mul", ct, g.op("Unsqueeze", n.x(1), spread))
+    found: list[str | None] = [normalized_cotangent(g, weighted, x_hat, inverse, axes), None, None]
+    if n.wants(1):
+        found[1] = g.reduce("ReduceSum", g.op("Mul", ct, x_hat), [0, *axes], keepdims=0)
+    if n.wants(2):
+        found[2] = g.reduce("ReduceSum", ct, [0, *axes], keepdims=0)
+    return found
+
+
+@rule("GroupNormalization", versions=(18, 21))
+def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one a channel (opset 18: one a group)."""
+    groups, channels = n.attr("num_groups"), (n.shape() or (None, None))[1]
+    if not isinstance(channels, int):
+        raise RuleError("the number of its channels is not known")
+    rows = g.ints(0, groups, channels // groups, -1)
+    each = g.ints(groups, channels // groups if g.graph.opset >= 21 else 1, 1)
+    alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same
+    ct = g.op("Reshape", ct, rows)
+    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.scalar(n.attr("epsilon", 1e-5)))
+    weighted = g.op("Mul", ct, g.op("Reshape", n.x(1), each))
+    dx = g.reshape_to(normalized_cotangent(g, weighted, x_hat, inverse, [2, 3]), n.input[0])
+    ds, db = (
+        g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct)
+    )
+    return [dx, ds, db]
+
+
+@rule("LayerNormalization", versions=(17,))
+def layer_normalization(g: Emitter, n: Node, ct: str | None, *others: str | None) -> Cotangents:
+    """Y = s X_hat + b, X_hat normalized over the axes from `axis` on; mean and deviation from ONNX Runtime's own kernel."""
+    if ct is None or any(others):
+        raise RuleError("its mean or deviation is used")
+    axis, rank = n.axis(), n.rank()
+    axes, epsilon = list(range(axis, rank)), n.attr("epsilon", 1e-5)
+    if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
+        x_hat, inverse = standardized(g, n.x(), axes, n.scalar(epsilon))
+    else:
+        _, mean, inverse = g.op("LayerNormalization", n.x(), n.x(1), outputs=3, axis=axis - rank, epsilon=epsilon)
+        x_hat = g.op("Mul", g.op("Sub", n.x(), mean), inverse)
+    dx = normalized_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes) if n.wants(0) else None
+    ds = g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if n.wants(1) else None
+    return [dx, ds, g.sum_to(ct, n.shape(), n.input[2]) if n.wants(2) else None]
+
+
+@rule("RMSNormalization", versions=(23,))
+def rms_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on."""
+    axes = list(range(n.axis(), n.rank()))
+    mean = g.reduce("ReduceMean", g.op("Mul", n.x(), n.x()), axes)
+    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", mean, n.scalar(n.attr("epsilon", 1e-5)))))
+    x_hat = g.op("Mul", n.x(), inverse)
+    dx = scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes) if n.wants(0) else None
+    return [dx, g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if n.wants(1) else None]
+
+
+@rule("MeanVarianceNormalization", versions=(13,))
+def mean_variance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = (X - mean) / deviation over `axes`."""
+    axes = [axis % n.rank() for axis in n.attr("axes", [0, 2, 3])]
+    _, inverse = standardized(g, n.x(), axes, n.scalar(0))
+    return [normalized_cotangent(g, ct, n.y(), inverse, axes)]
+
+
+@rule("LpNormalization", versions=(1, 22))
+def lp_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = X / |X|;  dX = (ct - d|X|/dX sum(ct Y)) / |X| along the axis, 0 where the norm is 0."""
+    l1, axes = n.attr("p", 2) == 1, [n.axis()]
+    norm = g.reduce("ReduceL1" if l1 else "ReduceL2", n.x(), axes)
+    slope = g.op("Sign", n.x()) if l1 else n.y()
+    along = g.reduce("ReduceSum", g.op("Mul", ct, n.y()), axes)
+    dx = g.op("Div", g.op("Sub", ct, g.op("Mul", slope, along)), norm)
+    return [g.op("Where", g.op("Equal", norm, n.scalar(0)), n.scalar(0), dx)]
+
+
+@rule("LRN", versions=(13,))
+def local_response_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = X d^-b, d = k + a/size sum of X^2 over a window of channels.
+
+    dX = ct d^-b - 2 a b / size X sum' (ct X d^(-b-1)), sum' over the windows that hold the channel.
+    """
+    size, alpha, beta = n.attr("size"), n.attr("alpha", 1e-4), n.attr("beta", 0.75)
+    before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
+    x = n.x()
+    mean = channel_mean(g, n, g.op("Mul", x, x), size, before, after)
+    d = g.op("Add", g.op("Mul", mean, n.scalar(alpha)), n.scalar(n.attr("bias", 1.0)))
+    first = g.op("Mul", ct, g.op("Pow", d, n.scalar(-beta)))
+    gathered = channel_mean(g, n, g.op("Mul", x, g.op("Div", first, d)), size, after, before)
+    second = g.op("Mul", g.op("Mul", x, gathered), n.scalar(2 * alpha * beta))
+    return [g.op("Sub", first, second)]
+
+
+def channel_mean(g: Emitter, n: Node, value: str, size: int, before: int, after: int) -> str:
+    """The mean over a sliding window of channels, what lies outside counted as 0."""
+    rows = g.op("Reshape", value, g.dims(n.input[0], (0, 1), 1, (1, 1), -1))
+    pooled = g.op(
+        "AveragePool", rows, kernel_shape=[size, 1], strides=[1, 1], pads=[before, 0, after, 0], count_include_pad=1
+    )
+    return g.reshape_to(pooled, n.input[0])

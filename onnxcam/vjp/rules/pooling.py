@@ -1,0 +1,162 @@
+"""Pools."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
+
+
+@rule("MaxPool", versions=(12, 22))
+def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
+    """dX[argmax] += ct; the first maximum of a window in scan order takes it all.
+
+    The indices come from a twin: asking the forward pool itself for them would take it off its fast kernel.
+    """
+    kept = {key: value for key, value in n.attrs.items() if key != "storage_order"}
+    _, index = g.op("MaxPool", n.x(), outputs=2, **kept)
+    flat = g.ints(-1)
+    size = g.op("Reshape", g.op("Size", n.input[0]), flat)
+    zeros = g.op("Expand", n.scalar(0), size)
+    dx = g.op(
+        "ScatterElements", zeros, g.op("Reshape", index, flat), g.op("Reshape", ct, flat), axis=0, reduction="add"
+    )
+    return [g.reshape_to(dx, n.input[0])]
+
+
+@rule("GlobalMaxPool", versions=(1, 22))
+def global_max_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dX[argmax] = ct; the first maximum takes it all."""
+    flat = g.op("Reshape", n.x(), g.ints(0, 0, -1))
+    index = g.op("ArgMax", flat, axis=2, keepdims=1)
+    zeros = g.op("Expand", n.scalar(0), g.op("Shape", flat))
+    one = g.op("Reshape", ct, g.ints(0, 0, -1))
+    return [g.reshape_to(g.op("ScatterElements", zeros, index, one, axis=2), n.input[0])]
+
+
+@rule("GlobalAveragePool", versions=(1, 22))
+def global_average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = mean over positions;  dX = ct / Z everywhere."""
+    return [spread_mean(g, n, ct, range(2, n.rank()))]
+
+
+def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
+    """The adjoint of a mean over axes (kept in `ct` with size 1): ct / count, in the input's shape."""
+    shape = n.shape() or ()
+    sizes = [shape[axis] for axis in axes]
+    known = [size for size in sizes if isinstance(size, int) and size > 0]
+    if len(known) == len(sizes):
+        count = int(np.prod(known, dtype=np.int64))
+        tile = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
+        if count <= 65536:  # one multiplication that broadcasts
+            return g.op("Mul", ct, n.array(np.full(tile, 1 / count)))
+        return g.op("Expand", g.op("Mul", ct, n.scalar(1 / count)), g.shape_of(n.input[0]))
+    dims = g.op("Gather", g.op("Shape", n.input[0]), g.ints(*axes))
+    count_now = g.cast(g.op("ReduceProd", dims, keepdims=0), n.elem_type)
+    return g.op("Expand", g.op("Div", ct, count_now), g.shape_of(n.input[0]))
+
+
+@rule("AveragePool", versions=(11, 19, 22))
+def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = sum over a window / count;  dX = the sum over windows of ct / count."""
+    w = window(n, tuple(n.attr("kernel_shape")))
+    share = g.op("Mul", ct, per_window(g, n, ct, w))
+    shape = n.shape() or ()
+    unpadded = w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends)) and not n.attr("ceil_mode", 0)
+    divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate(shape[2:]))
+    if unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}:  # every pixel lies in one window
+        scales = g.const([1, 1, *w.kernel], np.float32)
+        tiled = g.op(
+            "Resize", share, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+        )
+        return [tiled]
+    return [over_windows(g, n, share, w)]
+
+
+def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:
+    """The adjoint of summing over windows: to every pixel the shares of all windows that hold it."""
+    spatial = g.op("Slice", g.op("Shape", share), g.ints(2), g.ints(2 + len(w.kernel)))
+    planes = g.op("Reshape", share, g.op("Concat", g.ints(-1, 1), spatial, axis=0))  # every channel alike
+    return g.reshape_to(spread(g, planes, n.array(np.ones((1, 1, *w.kernel))), n, w, 1), n.input[0])
+
+
+def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
+    """One over the number of pixels that each window averages, shape (1, 1, *windows)."""
+    counts_padding = bool(n.attr("count_include_pad", 0))
+    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
+    if w.begins is not None and w.ends is not None and all(isinstance(size, int) for size in (*sizes, *outs)):
+        share = np.ones((1, 1) + (1,) * len(sizes))
+        for i, (size, out) in enumerate(zip(sizes, outs, strict=True)):
+            low, high = (-w.begins[i], int(size or 0) + w.ends[i]) if counts_padding else (0, int(size or 0))
+            taps = (np.arange(int(out or 0)) * w.strides[i] - w.begins[i])[:, None] + np.arange(w.kernel[i]) * w.dilations[i]
+            count = ((taps >= low) & (taps < high)).sum(1)
+            share = share / count.reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
+        return n.array(share)
+    share_now = n.scalar(1)
+    for i in w.axes:
+        share_now = g.op("Div", share_now, taps_at_run_time(g, n, ct, w, i, counts_padding))
+    return share_now
+
+
+def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_padding: bool) -> str:
+    """Pixels that windows hold along axis i, where only the running graph knows the sizes."""
+    size = g.op("Gather", g.op("Shape", n.input[0]), g.ints(i + 2))
+    out = g.op("Gather", g.op("Shape", ct), g.ints(i + 2))
+    if w.begins is None or w.ends is None:
+        begin = g.op("Gather", same_begins(g, *_spatial(g, n, ct, w), w), g.ints(i))
+        low, high = g.ints(0), size
+    else:
+        begin = g.ints(w.begins[i])
+        low = g.ints(-w.begins[i] if counts_padding else 0)
+        high = g.op("Add", size, g.ints(w.ends[i])) if counts_padding else size
+    count = g.op("Squeeze", out, g.ints(0))
+    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    first = g.op("Sub", g.op("Mul", steps, g.ints(w.strides[i])), begin)
+    taps = g.op("Add", g.op("Unsqueeze", first, g.ints(1)), g.const([np.arange(w.kernel[i]) * w.dilations[i]], np.int64))
+    inside = g.op("And", g.op("GreaterOrEqual", taps, low), g.op("Less", taps, high))
+    total = g.reduce("ReduceSum", g.cast(inside, n.elem_type), [1], keepdims=0)
+    return g.op("Reshape", total, g.ints(*[-1 if axis == i else 1 for axis in range(-2, len(w.kernel))]))
+
+
+def _spatial(g: Emitter, n: Node, ct: str, w: Window) -> tuple[str, str]:
+    """Spatial sizes of the input and of the output."""
+    last = g.ints(2 + len(w.kernel))
+    return g.op("Slice", g.op("Shape", n.input[0]), g.ints(2), last), g.op("Slice", g.op("Shape", ct), g.ints(2), last)
+
+
+@rule("LpPool", versions=(11, 18, 22))
+def lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = (sum |X|^p over a window)^(1/p);  dX = sign X |X|^(p-1) times the sum over windows of ct Y^(1-p)."""
+    share, slope = lp_slopes(g, n, ct)
+    return [g.op("Mul", slope, over_windows(g, n, share, window(n, tuple(n.attr("kernel_shape")))))]
+
+
+@rule("GlobalLpPool", versions=(2, 22))
+def global_lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """As LpPool, with one window."""
+    share, slope = lp_slopes(g, n, ct)
+    return [g.op("Mul", slope, share)]
+
+
+def lp_slopes(g: Emitter, n: Node, ct: str) -> tuple[str, str]:
+    """ct Y^(1-p) (0 where Y is 0), and sign X |X|^(p-1)."""
+    p, zero = int(n.attr("p", 2)), n.scalar(0)
+    if p == 1:
+        return ct, g.op("Sign", n.x())
+    blank = g.op("Equal", n.y(), zero)
+    share = g.op("Where", blank, zero, g.op("Mul", ct, g.op("Pow", n.y(), n.scalar(1 - p))))
+    if p == 2:
+        return share, n.x()
+    return share, g.op("Mul", g.op("Sign", n.x()), g.op("Pow", g.op("Abs", n.x()), n.scalar(p - 1)))
+
+
+@rule("MaxUnpool", versions=(11, 22), only=[0])
+def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y[index] = X in zeros;  dX = ct[index]."""
+    if n.has(2):
+        raise RuleError("its output_shape moves what the indices mean")
+    return [g.op("Gather", g.op("Reshape", ct, g.ints(-1)), n.input[1])]

@@ -1,0 +1,106 @@
+"""Reductions along axes."""
+
+from __future__ import annotations
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.pooling import spread_mean
+
+AXES_ATTRIBUTE = (13,)  # ReduceX-13 has its axes as an attribute, ReduceX-18 as an input
+BOTH = (*AXES_ATTRIBUTE, 18)
+
+
+def reduced_axes(n: Node) -> list[int]:
+    """The axes a reduction runs over, counted from the front."""
+    if n.has(1):
+        given = n.const(1)
+        if given is None:
+            raise RuleError("its axes are computed")
+        axes = [int(axis) for axis in given.ravel()]
+    else:
+        axes = list(n.attr("axes") or [])
+    if not axes and n.attr("noop_with_empty_axes", 0):
+        return []
+    return sorted({axis % n.rank() for axis in axes}) if axes else list(range(n.rank()))
+
+
+def kept(g: Emitter, n: Node, value: str, axes: list[int]) -> str:
+    """A value in the output's shape with the reduced axes back as size 1."""
+    return value if n.attr("keepdims", 1) or not axes else g.op("Unsqueeze", value, g.ints(*axes))
+
+
+@rule("ReduceSum", versions=(13,))
+def reduce_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct everywhere."""
+    axes = reduced_axes(n)
+    return [g.op("Expand", kept(g, n, ct, axes), g.shape_of(n.input[0])) if axes else ct]
+
+
+@rule("ReduceMean", versions=BOTH)
+def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct / count everywhere."""
+    axes = reduced_axes(n)
+    return [spread_mean(g, n, kept(g, n, ct, axes), axes) if axes else ct]
+
+
+@rule("ReduceMax", "ReduceMin", versions=(13, 18, 20))
+def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """ct goes to the extremum, ties share it evenly."""
+    axes = reduced_axes(n)
+    if not axes:
+        return [ct]
+    hit = g.cast(g.op("Equal", n.x(), kept(g, n, n.y(), axes)), n.elem_type)
+    share = g.op("Div", kept(g, n, ct, axes), g.reduce("ReduceSum", hit, axes))
+    return [g.op("Mul", hit, share)]
+
+
+@rule("ReduceL1", versions=BOTH)
+def reduce_l1(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = sum |x|;  dx = ct sign x."""
+    return [g.op("Mul", kept(g, n, ct, reduced_axes(n)), g.op("Sign", n.x()))]
+
+
+@rule("ReduceL2", versions=BOTH)
+def reduce_l2(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = |x|;  dx = ct x / y, 0 where y = 0."""
+    axes = reduced_axes(n)
+    y, zero = kept(g, n, n.y(), axes), n.scalar(0)
+    safe = g.op("Where", g.op("Equal", y, zero), n.scalar(1), y)
+    return [g.op("Mul", n.x(), g.op("Div", kept(g, n, ct, axes), safe))]
+
+
+@rule("ReduceSumSquare", versions=BOTH)
+def reduce_sum_square(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = 2 ct x."""
+    return [g.op("Mul", kept(g, n, ct, reduced_axes(n)), g.op("Add", n.x(), n.x()))]
+
+
+@rule("ReduceLogSum", versions=(*BOTH, 28))
+def reduce_log_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = log sum x;  dx = ct e^-y everywhere."""
+    axes = reduced_axes(n)
+    slope = g.op("Mul", ct, g.op("Exp", g.op("Neg", n.y())))
+    return [g.op("Expand", kept(g, n, slope, axes), g.shape_of(n.input[0]))]
+
+
+@rule("ReduceLogSumExp", versions=(*BOTH, 28))
+def reduce_log_sum_exp(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = log sum e^x;  dx = ct e^(x - y)."""
+    axes = reduced_axes(n)
+    share = g.op("Exp", g.op("Sub", n.x(), kept(g, n, n.y(), axes)))
+    return [g.op("Mul", kept(g, n, ct, axes), share)]
+
+
+@rule("ReduceProd", versions=BOTH)
+def reduce_prod(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct times the product of the others, right also where one of them, or x itself, is 0."""
+    axes, x, zero, one = reduced_axes(n), n.x(), n.scalar(0), n.scalar(1)
+    if not axes:
+        return [ct]
+    is_zero = g.op("Equal", x, zero)
+    zeros = g.reduce("ReduceSum", g.cast(is_zero, n.elem_type), axes)
+    filled = g.op("Where", is_zero, one, x)
+    rest = g.reduce("ReduceProd", filled, axes)  # of all that are not 0
+    alone = g.op("Where", g.op("Equal", zeros, one), rest, zero)
+    among = g.op("Where", g.op("Equal", zeros, zero), g.op("Div", rest, filled), zero)
+    return [g.op("Mul", kept(g, n, ct, axes), g.op("Where", is_zero, alone, among))]

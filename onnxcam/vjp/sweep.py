@@ -1,0 +1,118 @@
+"""The reverse sweep: cotangents from one value back to others, over the nodes between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import onnx
+from onnx import TensorProto
+
+from onnxcam.errors import UnsupportedOpError
+from onnxcam.graph import Graph, captures
+from onnxcam.vjp.emitter import Emitter, cotangent_type
+from onnxcam.vjp.registry import NO_GRADIENT, Node, Rule, RuleError, RuleSet
+
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+INTEGERS = frozenset(
+    {
+        TensorProto.UINT4, TensorProto.INT4, TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16,
+        TensorProto.INT32,
+    }
+)  # fmt: skip
+ADVICE = "choose a later target layer, or --gradient numeric"
+
+
+def reverse(g: Emitter, *, of: str, seed: str, wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
+    """Write the cotangents of `wrt`, given that of `of`; None for a value that `of` does not depend on.
+
+    Raises:
+        UnsupportedOpError: an operator between them has no rule.
+    """
+    graph = g.graph
+    between, active = path(graph, of, wrt, rules)
+    pending: dict[str, list[str]] = {of: [seed]}
+    done: dict[str, str | None] = {}
+    for i in reversed(between):
+        node = graph.nodes[i]
+        cotangents = [settle(g, pending, done, name) for name in node.output]
+        if any(ct is not None for ct in cotangents):
+            for name, ct in back(g, node, cotangents, active, rules):
+                pending.setdefault(name, []).append(ct)
+    return {name: settle(g, pending, done, name) for name in wrt}
+
+
+def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None], name: str) -> str | None:
+    """The whole cotangent of a value, once everything that reads it has been visited."""
+    if name not in done:
+        parts = pending.pop(name, [])
+        done[name] = g.add(parts) if parts else None
+    return done[name]
+
+
+def path(graph: Graph, of: str, wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:
+    """Nodes on differentiable paths from `wrt` to `of`, in order, and the values that depend on `wrt`."""
+    active = set(wrt)
+    behind = graph.ancestors([of])
+    between = []
+    for i in sorted(behind):
+        node = graph.nodes[i]
+        if passes(node) and any(name in active for name in (*node.input, *captures(node))):
+            between.append(i)
+            active |= {name for name in conducting(graph, node, active, rules) if name}
+    return between, active
+
+
+def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> Iterable[str]:
+    """The outputs of a node that stand for real numbers: floats, and the integers of a quantizer and what moves them.
+
+    Of an operator without a rule all outputs do, sequences too: the gradient must not lose its way there unnoticed.
+    """
+    if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
+        return node.output
+    quantized = node.op_type in QUANTIZERS or any(name in active and not graph.is_float(name) for name in node.input)
+    return (
+        name for name in node.output if graph.is_float(name) or (quantized and graph.type(name).elem_type in INTEGERS)
+    )
+
+
+def passes(node: onnx.NodeProto) -> bool:
+    """Whether a gradient can pass through a node at all."""
+    return not (node.domain == "" and node.op_type in NO_GRADIENT)
+
+
+def back(
+    g: Emitter, node: onnx.NodeProto, cotangents: list[str | None], active: set[str], rules: RuleSet
+) -> Iterable[tuple[str, str]]:
+    """(input, its cotangent) for every input of one node that depends on the sweep's end."""
+    opset = g.graph.opsets.get(node.domain, 1)
+    found = rules.find(node, opset)
+    if found is None or any(name in active for name in captures(node)):
+        raise unsupported(node, opset, ADVICE)
+    wanted = frozenset(
+        i for i, name in enumerate(node.input)
+        if name in active and (found.only is None or i in found.only)
+    )  # fmt: skip
+    try:
+        results = found.function(g, Node(g, node, wanted), *cotangents)
+    except RuleError as error:
+        raise unsupported(node, opset, f"{error}; {ADVICE}") from error
+    for i in sorted(wanted):
+        ct = results[i] if i < len(results) else None
+        if ct is None:
+            raise unsupported(node, opset, f"none for its input {i}; {ADVICE}")
+        yield node.input[i], fitted(g, node, i, ct, found)
+
+
+def unsupported(node: onnx.NodeProto, opset: int, advice: str) -> UnsupportedOpError:
+    """The error for a node that cannot be passed."""
+    called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
+    return UnsupportedOpError(called, opset, node.name or node.output[0], advice)
+
+
+def fitted(g: Emitter, node: onnx.NodeProto, i: int, ct: str, found: Rule) -> str:
+    """A cotangent in the shape and type of input i."""
+    name = node.input[i]
+    if found.broadcasts:
+        ct = g.sum_to(ct, g.graph.shape(node.output[0]), name)
+    kinds = [cotangent_type(g.graph.type(value).elem_type) for value in (node.output[0], name)]
+    return ct if kinds[0] == kinds[1] else g.cast(ct, kinds[1])
