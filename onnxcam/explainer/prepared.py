@@ -1,0 +1,79 @@
+"""A file that `export` prepared: activations and gradients are outputs, and the manifest in its metadata says which."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from onnxcam.errors import LayerError, ModelError, UsageError
+from onnxcam.explainer.subject import Array, Ask, Place, Seen
+from onnxcam.runtime import Manifest, Rows, Session
+
+GRADIENTS = "*gradients of the highest score*"
+ONLY = "an exported file explains the layer it was exported for: use the original model"
+
+
+class Prepared:
+    """A Subject made of one session; onnx is not needed. Attributes as in `Subject`."""
+
+    def __init__(
+        self, path: Path, manifest: Manifest, metadata: dict[str, str], *, provider: str, threads: int
+    ) -> None:
+        """Open the file; errors as `Session`."""
+        self.name, self.metadata, self._manifest = str(path), metadata, manifest
+        self.image, self.score = manifest.image, manifest.score
+        session = Session(path, provider=provider, threads=threads, name=self.name)
+        self.provider: str = session.provider
+        there = {port.name for port in (*session.inputs, *session.outputs)}
+        said = {self.image.name, manifest.class_input, manifest.activations, manifest.gradients, manifest.scores}
+        if not said <= there:
+            raise ModelError(
+                f"{self.name} lacks what its onnxcam manifest promises ({sorted(said - there)[0]}): export it again"
+            )
+        self._rows = Rows(session, may_batch=self.image.batch is None)
+
+    def place(self, layer: str | None, method: str) -> Place:
+        """The layer it was exported for."""
+        if layer not in (None, self._manifest.layer):
+            raise LayerError(f"{self.name} was exported for the layer '{self._manifest.layer}', not '{layer}': {ONLY}")
+        return Place(self._manifest.layer, self._manifest.layout)
+
+    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+        """One run; the gradient of the highest score comes with it."""
+        said = self._manifest
+        values = self._run(x, np.full(len(x), -1, np.int64), [said.scores, said.activations, said.gradients])
+        scores = values[said.scores]
+        if not np.all(np.isfinite(scores)):
+            raise ModelError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
+        return Seen(
+            x, scores.reshape(len(x), -1), {said.layer: values[said.activations], GRADIENTS: values[said.gradients]}
+        )
+
+    def _run(self, x: Array, classes: Array, outputs: list[str]) -> dict[str, Array]:
+        feeds = {self.image.name: x, self._manifest.class_input: classes}
+        return self._rows.run(feeds, outputs)
+
+    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """d target / d layer, a row a target."""
+        classes = ask.classes
+        if classes is None:
+            raise UsageError(
+                f"an exported file explains classes only: for other targets use the original model ({self.name})"
+            )
+        if np.array_equal(classes, ask.of(seen.scores.argmax(axis=1))):
+            return ask.of(seen.values[GRADIENTS])
+        gradients = self._manifest.gradients
+        return self._run(ask.of(seen.x), classes, [gradients])[gradients]
+
+    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """Not to be had."""
+        raise UsageError(f"no numeric gradient for {self.name}: its gradient was exported; use the original model")
+
+    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """Not to be had."""
+        raise UsageError(f"cam reads the weights of the head; {ONLY} ({self.name})")
+
+    def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
+        """Not to be had."""
+        raise UsageError(f"input-level methods need the whole graph; {ONLY} ({self.name})")

@@ -1,0 +1,103 @@
+"""Which preprocessing and labels belong to a model: what the user says, what the file says, or an announced guess."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxcam.errors import PreprocessError
+from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
+from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
+from onnxcam.targets import check_labels, imagenet_labels, read_labels
+
+IMAGENET_CLASSES = 1000
+SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
+USUAL_SIDE = 224  # where the model takes any size
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """Something and where it came from; `guess` says that nobody told us."""
+
+    recipe: Preprocess
+    guess: bool
+
+
+def choose_recipe(
+    given: str | Path | Mapping[str, Any] | Preprocess | None, image: ImageInput, metadata: Mapping[str, str]
+) -> Chosen:
+    """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
+
+    Raises:
+        PreprocessError: it cannot be understood or does not fit the model's input.
+    """
+    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
+    if isinstance(given, Preprocess):
+        recipe, guess = given, False
+    elif isinstance(given, Mapping):
+        recipe, guess = Preprocess.from_json(given, name="given", layout=layout, dtype=image.dtype), False
+    elif given is not None:
+        is_file = isinstance(given, Path) or (given not in preprocess_names() and Path(given).suffix == ".json")
+        recipe = (
+            load_preprocess(given, layout=layout, dtype=image.dtype)
+            if is_file or Path(given).is_file()
+            else named(str(given), image)
+        )
+        guess = False
+    elif PREPROCESS in metadata:
+        try:
+            data = json.loads(metadata[PREPROCESS])
+        except ValueError as error:
+            raise PreprocessError(f"the model's metadata entry {PREPROCESS} is not JSON: give --preprocess") from error
+        recipe, guess = Preprocess.from_json(data, name="from the model", layout=layout, dtype=image.dtype), False
+    else:
+        recipe, guess = guessed(image), True
+    return Chosen(fitted(recipe, image), guess)
+
+
+def named(name: str, image: ImageInput) -> Preprocess:
+    """A named recipe for this input."""
+    width, height = (side or USUAL_SIDE for side in image.size)
+    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
+    return named_preprocess(name, size=(width, height), channels=image.channels or 3, layout=layout, dtype=image.dtype)
+
+
+def guessed(image: ImageInput) -> Preprocess:
+    """What such an input most often wants."""
+    if image.dtype in ("uint8", "int8"):
+        return named("raw", image)
+    small = max(side or USUAL_SIDE for side in image.size) < SMALL
+    if small or image.channels == 1:
+        return named("unit", image)
+    return named("tf" if image.layout.endswith("C") else "imagenet", image)
+
+
+def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:
+    """The recipe in the model's own layout and type; PreprocessError when its channels are not the model's."""
+    if image.channels is not None and len(recipe.mean) != image.channels:
+        raise PreprocessError(
+            f"preprocessing {recipe.name} gives {len(recipe.mean)} channel(s), "
+            f"the model's input '{image.name}' takes {image.channels}"
+        )
+    return replace(recipe, layout="NHWC" if image.layout.endswith("C") else "NCHW", dtype=image.dtype)
+
+
+def choose_labels(
+    given: str | Path | Sequence[str] | None, classes: int, metadata: Mapping[str, str]
+) -> tuple[list[str] | None, bool]:
+    """Class names and whether they are a guess: a user's file or list, the model's own, ImageNet's for 1,000 classes.
+
+    Raises:
+        TargetError: fewer labels than classes, or a file that is no text.
+    """
+    if given is not None:
+        labels = read_labels(given) if isinstance(given, str | Path) else [str(label) for label in given]
+        check_labels(labels, classes)
+        return labels, False
+    if LABELS in metadata:
+        labels = metadata[LABELS].splitlines()
+        return (labels, False) if len(labels) >= classes else (None, False)
+    return (imagenet_labels(), True) if classes == IMAGENET_CLASSES else (None, False)

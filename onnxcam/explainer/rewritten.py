@@ -1,0 +1,287 @@
+"""A model whose graph is rewritten: features, head and gradients, each a session opened when first asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, UsageError
+from onnxcam.explainer.grids import from_grid, to_grid
+from onnxcam.explainer.subject import Array, Ask, Place, Seen
+from onnxcam.graph import (
+    Graph,
+    Head,
+    Model,
+    candidates,
+    class_axis,
+    features,
+    find_score,
+    head,
+    image_input,
+    load,
+    named_layer,
+    pooled_value,
+    read_graph,
+)
+from onnxcam.runtime import Rows, Session, mean_gradient
+from onnxcam.vjp import (
+    CLASS,
+    DECONVNET,
+    GUIDED,
+    SEED,
+    STANDARD,
+    Backward,
+    class_gradient,
+    class_score,
+    seeded_gradient,
+    whole_seeded_gradient,
+)
+
+if TYPE_CHECKING:
+    import onnx
+
+RULES = {"standard": STANDARD, "guided": GUIDED, "deconvnet": DECONVNET}
+
+
+class Rewritten:
+    """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
+
+    def __init__(
+        self, source: str | Path | bytes | onnx.ModelProto, *, provider: str, threads: int, score: str | None
+    ) -> None:
+        """Read and inspect the model; no session is opened yet.
+
+        Raises:
+            ModelError, LayerError: as `load`, `image_input`, `find_score`.
+        """
+        self._options: dict[str, Any] = {"provider": provider, "threads": threads}
+        self.model: Model = load(source)
+        self.name = self.model.name
+        self._feature_sessions: dict[tuple[str, ...], Rows] = {}
+        self._heads: dict[Any, Any] = {}
+        self.graph: Graph = self._checked_graph()
+        self.image = image_input(self.graph)
+        self.score = find_score(self.graph, score)
+        self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
+        self._running = ""
+
+    def _checked_graph(self) -> Graph:
+        """The normalized graph. What nobody can read, ONNX Runtime often names best."""
+        try:
+            graph = read_graph(self.model)
+            _ = graph.types
+        except ModelError:
+            self._open(self.model.proto)
+            raise
+        return graph
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the forward pass."""
+        return self._running
+
+    def _open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
+        options = {**self._options, "optimize": optimize}
+        return Session(self.model.portable(proto), folder=self.model.folder, name=self.name, **options)
+
+    # -- layer -----------------------------------------------------------------------------------
+
+    def place(self, layer: str | None, method: str) -> Place:
+        """The target layer: the named one, or the automatic choice for a method."""
+        key = ("place", layer, method == "cam")
+        if key not in self._heads:
+            self._heads[key] = self._place(layer, method)
+        found: Place = self._heads[key]
+        return found
+
+    def _place(self, layer: str | None, method: str) -> Place:
+        if layer is not None:
+            found = named_layer(self.graph, layer)
+            return Place(found.name, found.layout)
+        ranked = candidates(self.graph, self.image, self.score)
+        if method == "cam":
+            fitting = [c for c in ranked if pooled_value(self.graph, c.name, c.layout, self.score.name)]
+            if not fitting:
+                raise LayerError(
+                    "cam needs a head of global average pooling and linear layers, this model has none: use gradcam"
+                )
+            return Place(fitting[0].name, fitting[0].layout)
+        automatic = [c for c in ranked if c.automatic]
+        if not automatic:
+            raise LayerError(
+                f"{self.name} has no layer with a grid of positions on all paths to its score: "
+                "name one with --layer, or use an input-level method (saliency)"
+            )
+        return Place(automatic[0].name, automatic[0].layout)
+
+    def head(self, place: Place) -> Head:
+        """The graph from a layer to the score."""
+        key = ("head", place.name)
+        if key not in self._heads:
+            self._heads[key] = head(self.graph, place.name, self.score.name)
+        found: Head = self._heads[key]
+        return found
+
+    # -- forward ---------------------------------------------------------------------------------
+
+    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+        """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
+        taps = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
+        taps = list(dict.fromkeys(name for name in taps if name not in (self.image.name, CLASS)))
+        rows = self._features(tuple(taps))
+        values = rows.run({self.image.name: x}, taps) if "N" in self.image.layout else self._one(rows, x, taps)
+        scores = self._class_rows(values[self.score.name], len(x))
+        return Seen(x, scores, {**values, self.image.name: x})
+
+    def _head_inputs(self, place: Place, gradient: str) -> Sequence[str]:
+        """What the head, or its gradient, reads of the features."""
+        extra = self.head(place).extra
+        if gradient in ("", "numeric"):
+            return extra
+        try:
+            return [*extra, *self._class_backward(place)[1].inputs]
+        except UnsupportedOpError:
+            if gradient != "auto":
+                raise
+            return extra
+
+    def _class_backward(self, place: Place) -> tuple[Rows, Backward]:
+        return self._backward(("class", place.name), lambda: class_gradient(self.head(place), self._axis))
+
+    def _features(self, taps: tuple[str, ...]) -> Rows:
+        if taps not in self._feature_sessions:
+            session = self._open(features(self.graph, taps))
+            self._running = session.provider
+            self._feature_sessions[taps] = Rows(session, may_batch=self.image.batch is None)
+        return self._feature_sessions[taps]
+
+    def _one(self, rows: Rows, x: Array, taps: list[str]) -> dict[str, Array]:
+        """A model without a batch axis: one image at a time."""
+        runs = [rows.session.run({self.image.name: image}, taps) for image in x]
+        return {name: np.stack([run[name] for run in runs]) for name in taps}
+
+    def _class_rows(self, scores: Array, images: int) -> Array:
+        """Scores as (images, classes); ModelError when that is not what they are, or they are not finite."""
+        axis = class_axis(scores.shape)
+        if axis is None or (axis == 0 and images != 1) or (axis > 0 and len(scores) != images):
+            raise ModelError(
+                f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
+                "which is not a row of class scores an image: name another with --score"
+            )
+        if not np.isfinite(scores).all():
+            raise ModelError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
+        kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
+        return scores.reshape(images, -1).astype(kind, copy=False)
+
+    @cached_property
+    def _axis(self) -> int:
+        """The classes' axis of the score in the graph."""
+        axis = class_axis(self.graph.shape(self.score.name))
+        return 1 if axis is None else axis
+
+    def run_original(self, x: Array) -> dict[str, Any]:
+        """Every output of the file as given, no operator fused."""
+        return self._open(self.model.proto, optimize=False).run({self.image.name: x})
+
+    def run_rewritten(self, x: Array, place: Place) -> dict[str, dict[str, Any]]:
+        """The original outputs of what is run: features, and the normalized graph with the gradient appended."""
+        names = [value.name for value in self.model.proto.graph.output]
+        deployed = self._open(features(self.graph, [place.name, self.score.name]), optimize=False)
+        whole = whole_seeded_gradient(self.graph, self.score.name, place.name)
+        seed = self._open(whole.proto, optimize=False)
+        like = deployed.run({self.image.name: x}, [self.score.name])[self.score.name]
+        return {
+            "features": deployed.run({self.image.name: x}, names),
+            "with the gradient": seed.run({self.image.name: x, SEED: np.zeros_like(like)}, names),
+        }
+
+    # -- backward --------------------------------------------------------------------------------
+
+    def _backward(self, key: tuple[Any, ...], build: Any) -> tuple[Rows, Backward]:
+        """The session of a backward graph, built when first asked for."""
+        if key not in self._heads:
+            backward: Backward = build()
+            self._heads[key] = (Rows(self._open(backward.proto)), backward)
+        found: tuple[Rows, Backward] = self._heads[key]
+        return found
+
+    def _run(self, rows: Rows, backward: Backward, seen: Seen, ask: Ask, **others: Array) -> Array:
+        feeds = {name: others[name] if name in others else ask.of(seen.values[name]) for name in backward.inputs}
+        return rows.run(feeds, [backward.output])[backward.output]
+
+    def _seeds(self, seen: Seen, ask: Ask) -> Array:
+        """Cotangents of the score, a row a target, in its own shape and type."""
+        like = seen.values[self.score.name]
+        rows = [target.cotangent(seen.scores[i]) for i, target in zip(ask.images, ask.targets, strict=True)]
+        return np.stack(rows).reshape(len(rows), *like.shape[1:]).astype(like.dtype)
+
+    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """d target / d layer, a row a target, in the layer's own layout."""
+        part = self.head(place)
+        if (classes := ask.classes) is not None:
+            rows, backward = self._class_backward(place)
+            return self._run(rows, backward, seen, ask, **{CLASS: classes})
+        taps = set(seen.values)
+        rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
+        return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
+
+    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """The gradient's mean over positions, (targets, C), worked out by differences."""
+        classes = ask.classes
+        if classes is None:
+            raise UsageError("the numeric gradient explains classes only: choose --gradient symbolic for other targets")
+        part = self.head(place)
+        rows, forward = self._backward(("forward", place.name), lambda: class_score(part, self._axis))
+        found = []
+        for image, which in zip(ask.images, classes, strict=True):
+            one = {name: seen.values[name][image : image + 1] for name in forward.inputs if name != CLASS}
+
+            def score(grids: Array, one: dict[str, Array] = one, which: int = int(which)) -> Array:
+                count = len(grids)
+                feeds = {name: np.repeat(value, count, axis=0) for name, value in one.items() if name != place.name}
+                feeds[place.name] = from_grid(grids, one[place.name], place.layout)
+                feeds[CLASS] = np.full(count, which, np.int64)
+                return rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[
+                    forward.output
+                ].reshape(count)
+
+            found.append(mean_gradient(score, to_grid(one[place.name], place.layout)[0], 0))
+        return np.stack(found)
+
+    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""
+        pooled = pooled_value(self.graph, place.name, place.layout, self.score.name)
+        if pooled is None:
+            raise LayerError(
+                f"cam needs a layer that goes straight into global average pooling and linear layers, "
+                f"'{place.name}' does not: use gradcam, or another layer"
+            )
+        part = self.head(place)
+        classes = ask.classes
+        if classes is not None:
+            rows, backward = self._backward(
+                ("weights", place.name), lambda: class_gradient(part, self._axis, wrt=pooled)
+            )
+            weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
+        else:
+            rows, backward = self._backward(("seed weights", place.name), lambda: seeded_gradient(part, wrt=pooled))
+            weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
+        return weights.reshape(len(ask.targets), -1)
+
+    def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
+        """d target / d input, a row a target, in the input's layout: forward and backward in one graph."""
+        rows, backward = self._backward(
+            ("input", rules),
+            lambda: whole_seeded_gradient(self.graph, self.score.name, self.image.name, rules=RULES[rules]),
+        )
+        feeds = {self.image.name: ask.of(seen.x), SEED: self._seeds(seen, ask)}
+        if "N" in self.image.layout:
+            return rows.run(feeds, [backward.output])[backward.output]
+        runs = [
+            rows.session.run({n: a[i] for n, a in feeds.items()}, [backward.output]) for i in range(len(ask.targets))
+        ]
+        return np.stack([run[backward.output] for run in runs])

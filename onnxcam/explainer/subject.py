@@ -1,0 +1,92 @@
+"""The model that is explained, behind one face: an ONNX file that is rewritten here, or one that `export` prepared."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.runtime import ImageInput, Layout, Score
+from onnxcam.targets import Target
+
+Array = npt.NDArray[Any]
+
+
+@dataclass(frozen=True)
+class Place:
+    """A target layer: the value's name and what its axes mean."""
+
+    name: str
+    layout: Layout
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What one forward run of several images gave.
+
+    Attributes:
+        x: the model's input, (images, ...).
+        scores: (images, classes).
+        values: other values by name, one row an image: the layer's and what its head reads besides.
+    """
+
+    x: Array
+    scores: Array
+    values: dict[str, Array]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """Rows to explain: which image each is of, and its target."""
+
+    images: Sequence[int]
+    targets: Sequence[Target]
+
+    def of(self, array: Array) -> Array:
+        """An array with a row an image, as one with a row a target."""
+        images = list(self.images)
+        if images == list(range(len(array))):
+            return array
+        if len(array) == 1:
+            return np.repeat(array, len(images), axis=0)
+        return array[images]
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64] | None:
+        """The class of every row; None unless each target is one."""
+        found = [target.index for target in self.targets]
+        return None if any(index is None for index in found) else np.array(found, np.int64)
+
+
+class Subject(Protocol):
+    """What an explainer asks of a model."""
+
+    name: str
+    image: ImageInput
+    score: Score
+    metadata: dict[str, str]
+
+    @property
+    def provider(self) -> str:
+        """The execution provider that runs the forward pass."""
+
+    def place(self, layer: str | None, method: str) -> Place:
+        """The target layer: the named one, or the automatic choice for a method."""
+
+    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+        """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
+
+    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """d target / d layer, a row a target, in the layer's own layout."""
+
+    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """The same's mean over positions, (targets, C), worked out by differences."""
+
+    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """d target / d pooled feature, (targets, C), where the head is global pooling and linear."""
+
+    def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
+        """d target / d input, a row a target, in the input's layout."""

@@ -1,0 +1,130 @@
+"""`export`: the surgery as a tool. One file that any ONNX Runtime runs, or two: features and the head's gradient."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from onnxcam.errors import ModelError
+from onnxcam.explainer import Place, choose_labels, choose_recipe
+from onnxcam.explainer.rewritten import Rewritten
+from onnxcam.graph import (
+    Graph,
+    class_axis,
+    default_to,
+    expose,
+    features,
+    forget_authors,
+    rename,
+    restore_interface,
+    save,
+    write_metadata,
+)
+from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, Manifest
+from onnxcam.vjp import CLASS, GRADIENT, class_gradient, whole_class_gradient
+
+if TYPE_CHECKING:
+    import onnx
+
+
+def export(
+    model: str | Path | bytes | onnx.ModelProto,
+    out: str | Path,
+    *,
+    layer: str | None = None,
+    score: str | None = None,
+    preprocess: str | Path | Mapping[str, object] | None = None,
+    labels: str | Path | Sequence[str] | None = None,
+) -> Path:
+    """Write one file with the original outputs, a layer's activations, their gradient, and a manifest that says which.
+
+    The class is the optional int64 input `class`, [1] or one a row; -1, its default, stands for the highest score.
+    Preprocessing and labels are stored when they are given or the model carries them, never guessed.
+
+    Returns:
+        The path written.
+
+    Raises:
+        OnnxCamError: as `Explainer`, or UnsupportedOpError where the gradient has no rule.
+    """
+    subject = Rewritten(model, provider="cpu", threads=0, score=score)
+    place = subject.place(layer, "gradcam")
+    graph = subject.graph
+    axis = class_axis(graph.shape(subject.score.name))
+    backward = whole_class_gradient(graph, subject.score.name, 1 if axis is None else axis, place.name)
+    proto = backward.proto
+    names = {CLASS: free(graph, "class"), GRADIENT: free(graph, "gradients")}
+    rename(proto, names)
+    default_to(proto, names[CLASS], -1)
+    expose(graph, proto, [place.name, subject.score.name])
+    restore_interface(graph, proto)
+    forget_authors(proto)
+    manifest = Manifest(
+        image=subject.image, score=subject.score, layer=place.name, layout=place.layout, activations=place.name,
+        gradients=names[GRADIENT], scores=subject.score.name, class_input=names[CLASS],
+        model=Path(subject.name).name if subject.model.path else "model",
+    )  # fmt: skip
+    write_metadata(proto, {MANIFEST: manifest.to_json(), **stored(subject, preprocess, labels)})
+    path = Path(out)
+    write(subject.model.embed(proto), path)
+    return path
+
+
+def split(
+    model: str | Path | bytes | onnx.ModelProto,
+    folder: str | Path,
+    *,
+    layer: str | None = None,
+    score: str | None = None,
+) -> tuple[Path, Path]:
+    """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient from there.
+
+    The head takes the layer's value and the int64 input `onnxcam/class`, one a row, and gives d score[class] / d layer.
+
+    Returns:
+        Both paths.
+
+    Raises:
+        OnnxCamError: as `export`.
+    """
+    subject = Rewritten(model, provider="cpu", threads=0, score=score)
+    place: Place = subject.place(layer, "gradcam")
+    part = subject.head(place)
+    axis = class_axis(subject.graph.shape(subject.score.name))
+    backward = class_gradient(part, 1 if axis is None else axis)
+    taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
+    paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
+    for proto, path in zip((features(subject.graph, taps), backward.proto), paths, strict=True):
+        write(subject.model.embed(proto), path)
+    return paths
+
+
+def free(graph: Graph, name: str) -> str:
+    """A name that the graph does not use."""
+    while name in graph.names:
+        name = f"onnxcam_{name}"
+    return name
+
+
+def stored(
+    subject: Rewritten, preprocess: str | Path | Mapping[str, object] | None, labels: str | Path | Sequence[str] | None
+) -> dict[str, str]:
+    """Metadata entries of what was given for preprocessing and labels."""
+    found = {}
+    if preprocess is not None:
+        found[PREPROCESS] = json.dumps(choose_recipe(preprocess, subject.image, {}).recipe.to_json())
+    if labels is not None:
+        shape = subject.graph.shape(subject.score.name) or ()
+        classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
+        found[LABELS] = "\n".join(choose_labels(labels, classes, {})[0] or [])
+    return found
+
+
+def write(proto: onnx.ModelProto, path: Path) -> None:
+    """Save; ModelError when the disk says no."""
+    try:
+        save(proto, path)
+    except OSError as error:
+        raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -1,0 +1,121 @@
+"""What is explained: a functional of the scores, as its value and its cotangent."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import TargetError
+
+Array = npt.NDArray[np.floating[Any]]
+
+
+class Target(ABC):
+    """A number made of the scores of one row.
+
+    Subclasses say what it is (`value`) and how it changes with the scores (`cotangent`, of the scores' shape).
+    """
+
+    @property
+    @abstractmethod
+    def name(self) -> str:
+        """What legends and files call it."""
+
+    @property
+    def index(self) -> int | None:
+        """The class, when the target is one class's score: then its row of the head is enough."""
+        return None
+
+    @abstractmethod
+    def value(self, scores: Array) -> float:
+        """The number, from scores (classes,)."""
+
+    @abstractmethod
+    def cotangent(self, scores: Array) -> Array:
+        """d value / d scores, (classes,)."""
+
+
+@dataclass(frozen=True)
+class ClassTarget(Target):
+    """The score of one class."""
+
+    which: int
+    label: str | None = None
+
+    @property
+    def name(self) -> str:
+        """What legends call it."""
+        return self.label or f"class {self.which}"
+
+    @property
+    def index(self) -> int | None:
+        """The class."""
+        return self.which
+
+    def value(self, scores: Array) -> float:
+        """The number."""
+        return float(scores[self.which])
+
+    def cotangent(self, scores: Array) -> Array:
+        """How it changes with each score."""
+        one = np.zeros_like(scores)
+        one[self.which] = 1
+        return one
+
+
+@dataclass(frozen=True)
+class DifferenceTarget(Target):
+    """The score of one class less that of another: why this and not that."""
+
+    which: int
+    other: int
+
+    @property
+    def name(self) -> str:
+        """What legends call it."""
+        return f"class {self.which} and not {self.other}"
+
+    def value(self, scores: Array) -> float:
+        """The number."""
+        return float(scores[self.which] - scores[self.other])
+
+    def cotangent(self, scores: Array) -> Array:
+        """How it changes with each score."""
+        one = np.zeros_like(scores)
+        one[self.which] += 1
+        one[self.other] -= 1
+        return one
+
+
+@dataclass(frozen=True)
+class WeightedTarget(Target):
+    """A weighted sum of scores.
+
+    Attributes:
+        weights: one a class.
+    """
+
+    weights: tuple[float, ...]
+    title: str = "weighted classes"
+
+    @property
+    def name(self) -> str:
+        """What legends call it."""
+        return self.title
+
+    def value(self, scores: Array) -> float:
+        """The number."""
+        return float(np.dot(self._fitting(scores), scores))
+
+    def cotangent(self, scores: Array) -> Array:
+        """The weights."""
+        return self._fitting(scores)
+
+    def _fitting(self, scores: Array) -> Array:
+        if len(self.weights) != len(scores):
+            raise TargetError(f"the target weighs {len(self.weights)} classes, the model has {len(scores)}")
+        return np.asarray(self.weights, scores.dtype)

@@ -1,0 +1,45 @@
+"""Class names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+
+from onnxcam.errors import TargetError
+
+LARGEST = 10 * 2**20  # bytes of a labels file
+
+
+def imagenet_labels() -> list[str]:
+    """The names of ImageNet's 1,000 classes, in the usual order."""
+    return files("onnxcam.targets").joinpath("imagenet.txt").read_text(encoding="utf-8").splitlines()
+
+
+def read_labels(path: str | Path) -> list[str]:
+    """A labels file: UTF-8 text, a class a line, empty lines at the end left off. TargetError when it is none."""
+    path = Path(path)
+    try:
+        if path.stat().st_size > LARGEST:
+            raise TargetError(
+                f"the labels file {path} is larger than {LARGEST >> 20} MB: it should hold a class name a line"
+            )
+        text = path.read_bytes().decode("utf-8-sig")
+    except OSError as error:
+        raise TargetError(f"cannot read the labels file {path}: {error.strerror or error}") from error
+    except UnicodeDecodeError as error:
+        raise TargetError(f"the labels file {path} is not UTF-8 text: it should hold a class name a line") from error
+    if "\0" in text:
+        raise TargetError(f"the labels file {path} is not text: it should hold a class name a line")
+    labels = [line.rstrip("\r") for line in text.split("\n")]
+    while labels and not labels[-1].strip():
+        labels.pop()
+    return labels
+
+
+def check_labels(labels: Sequence[str], classes: int) -> None:
+    """TargetError unless there is a label for every class."""
+    if len(labels) < classes:
+        raise TargetError(
+            f"{len(labels)} labels for a model of {classes} classes: give a file with a line for every class"
+        )

@@ -1,0 +1,205 @@
+"""What an explanation costs over the plain forward pass of the same file: ratios from one interleaved run.
+
+    python tools/bench.py [--net NAME] [--rounds N] [--threads N] [--markdown]
+
+Times are medians of CPU time (threads 1) or wall time, taken in turns so that a drifting machine hits all alike; both
+sides get the same threads, and none of them spins. Memory is the peak of a fresh process, from path to first result.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from bench_nets import NETS
+
+ROOT = Path(__file__).resolve().parent.parent
+SAMPLE, PHOTO = ROOT / "sample_models" / "squeezenet11.onnx", ROOT / "sample_models" / "chelsea.png"
+TITLES = {
+    "gradcam": "Grad-CAM / forward",
+    "gradcam_extra_ms": "more, ms",
+    "five_targets": "five targets / one",
+    "input_gradient": "forward + input gradient / forward",
+    "memory": "peak memory / plain",
+    "memory_extra_mb": "more, MB",
+}
+PLAIN = """
+import sys, numpy, onnxruntime
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+shape = [size if isinstance(size, int) else 1 for size in session.get_inputs()[0].shape]
+session.run(None, {session.get_inputs()[0].name: numpy.full(shape, 0.5, numpy.float32)})
+"""
+EXPLAINED = """
+import sys, numpy, onnxcam
+explainer = onnxcam.Explainer(sys.argv[1])
+image = explainer.subject.image
+explainer(numpy.full((1, image.channels, image.size[1], image.size[0]), 0.5, numpy.float32))
+"""
+BARE = """
+import sys, numpy, onnxruntime
+from PIL import Image
+session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
+photo = Image.open(sys.argv[2]).convert("RGB").resize((227, 227))
+x = numpy.asarray(photo, numpy.float32).transpose(2, 0, 1)[None]
+session.run(None, {session.get_inputs()[0].name: x})
+"""
+
+
+@dataclass(frozen=True)
+class Costs:
+    """Ratios of one net."""
+
+    forward_ms: float
+    gradcam: float
+    gradcam_extra_ms: float
+    five_targets: float
+    input_gradient: float
+    memory: float
+    memory_extra_mb: float
+
+
+def medians(subjects: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
+    """Median seconds of each subject, taken in turns."""
+    taken: dict[str, list[float]] = {name: [] for name in subjects}
+    for i in range(-2, rounds):
+        for name, subject in subjects.items():
+            start = clock()
+            subject()
+            if i >= 0:
+                taken[name].append(clock() - start)
+    return {name: statistics.median(values) for name, values in taken.items()}
+
+
+def plain_session(model: str | bytes, threads: int) -> Any:
+    """An ordinary session whose threads do not spin."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = threads
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+
+
+def measure(path: Path, rounds: int, threads: int) -> Costs:
+    """All figures of one net."""
+    import onnxcam
+
+    plain = plain_session(str(path), threads)
+    image, score = plain.get_inputs()[0], plain.get_outputs()[0]
+    shape = [size if isinstance(size, int) else 1 for size in image.shape]
+    x = np.random.default_rng(0).normal(size=shape).astype(np.float32)
+    explainer = onnxcam.Explainer(path, threads=threads)
+    differentiated = onnxcam.differentiate(path, of=explainer.subject.score.name, wrt=image.name)
+    whole = plain_session(differentiated.model.SerializeToString(), threads)
+    wanted = [score.name, differentiated.gradients[image.name]]
+    seed = np.zeros((1, 1000), np.float32)
+    seed[0, 0] = 1
+    t = medians(
+        {
+            "forward": lambda: plain.run([score.name], {image.name: x}),
+            "gradcam": lambda: explainer(x),
+            "one": lambda: explainer(x, target=0),
+            "five": lambda: explainer(x, target=[0, 1, 2, 3, 4]),
+            "input": lambda: whole.run(wanted, {image.name: x, differentiated.seed: seed}),
+        },
+        rounds,
+        time.process_time if threads == 1 else time.perf_counter,
+    )
+    memory = {
+        name: peak_mb([sys.executable, "-c", script, path]) for name, script in (("plain", PLAIN), ("ours", EXPLAINED))
+    }
+    return Costs(
+        forward_ms=1e3 * t["forward"],
+        gradcam=t["gradcam"] / t["forward"],
+        gradcam_extra_ms=1e3 * (t["gradcam"] - t["forward"]),
+        five_targets=t["five"] / t["one"],
+        input_gradient=t["input"] / t["forward"],
+        memory=memory["ours"] / memory["plain"],
+        memory_extra_mb=memory["ours"] - memory["plain"],
+    )
+
+
+def peak_mb(command: list[str | Path], runs: int = 3) -> float:
+    """Median peak resident megabytes of a fresh process."""
+    peaks = []
+    for _ in range(runs):
+        child = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
+        _, status, usage = os.wait4(child.pid, 0)
+        child.returncode = os.waitstatus_to_exitcode(status)
+        if child.returncode:
+            raise SystemExit(f"{command[0]} failed with {child.returncode}")
+        peaks.append(usage.ru_maxrss / 1024)
+    return statistics.median(peaks)
+
+
+def cold_start(rounds: int) -> dict[str, float]:
+    """Seconds of `onnxcam run` on the sample from a cold process, and of a bare script that loads and runs the model."""
+    with tempfile.TemporaryDirectory() as out:
+        commands = {
+            "onnxcam run": [sys.executable, "-m", "onnxcam", "run", SAMPLE, PHOTO, "-o", out, "--quiet"],
+            "bare script": [sys.executable, "-c", BARE, SAMPLE, PHOTO],
+        }
+        runs: dict[str, Callable[[], object]] = {
+            name: lambda command=command: subprocess.run(command, check=True, stdout=subprocess.DEVNULL)  # type: ignore[misc]
+            for name, command in commands.items()
+        }
+        return medians(runs, rounds, time.perf_counter)
+
+
+def markdown(costs: Mapping[str, Costs], start: Mapping[str, float]) -> str:
+    """The table of the README."""
+    lines = ["| net | forward, ms | " + " | ".join(TITLES.values()) + " |", "| --- |" + " ---: |" * (len(TITLES) + 1)]
+    for name, cost in costs.items():
+        row = asdict(cost)
+        cells = [
+            f"{row['forward_ms']:.1f}",
+            *(f"{row[key]:.2f}" if "extra" not in key else f"{row[key]:.1f}" for key in TITLES),
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    more = start["onnxcam run"] - start["bare script"]
+    lines += [
+        "",
+        f"From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only loads and runs the model.",
+    ]
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--net", action="append", help="only these (repeatable): SqueezeNet, " + ", ".join(NETS))
+    parser.add_argument("--rounds", type=int, default=21)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--markdown", action="store_true", help="a table instead of JSON")
+    options = parser.parse_args()
+    costs = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, build in {"SqueezeNet": lambda _: SAMPLE, **NETS}.items():
+            if not options.net or name in options.net:
+                costs[name] = measure(build(Path(folder)), options.rounds, options.threads)
+                print(name, asdict(costs[name]), file=sys.stderr)
+        start = cold_start(max(5, options.rounds // 3))
+    if options.markdown:
+        print(markdown(costs, start))
+    else:
+        print(
+            json.dumps(
+                {"threads": options.threads, "nets": {n: asdict(c) for n, c in costs.items()}, "cold_start_s": start},
+                indent=2,
+            )
+        )
+
+
+if __name__ == "__main__":
+    main()
