@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from onnxcam.checking import check
     from onnxcam.errors import (
         ImageError,
+        InputError,
         LayerError,
         ModelError,
         OnnxCamError,
@@ -36,6 +37,7 @@ __all__ = [
     "Explainer",
     "Explanation",
     "ImageError",
+    "InputError",
     "LayerError",
     "ModelError",
     "OnnxCamError",

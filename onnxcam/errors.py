@@ -2,7 +2,8 @@
 
 OnnxCamError
 ├── ModelError            the model cannot be read, or is not what it has to be
-│   └── UnsupportedOpError    an operator on the gradient's path has no rule
+│   ├── UnsupportedOpError    an operator on the gradient's path has no rule
+│   └── InputError            the model does not run, or says nothing, on this input
 ├── LayerError            no such layer, or one that cannot be explained
 ├── TargetError           no such class, label, element
 ├── ImageError            an image that cannot be read
@@ -40,6 +41,10 @@ class UnsupportedOpError(ModelError):
         self.op, self.opset, self.node = op, opset, node
 
 
+class InputError(ModelError):
+    """The model does not run on this input, or its scores are not finite there."""
+
+
 class LayerError(OnnxCamError):
     """No such layer, or one that cannot be explained."""
 
@@ -70,5 +75,5 @@ class UsageError(OnnxCamError):
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     """A clause naming the nearest of `known`, ready to follow a semicolon; empty when nothing is near."""
-    near = difflib.get_close_matches(name, list(known), n=count, cutoff=0.5)
+    near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""

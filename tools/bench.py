@@ -1,6 +1,6 @@
 """What an explanation costs over the plain forward pass of the same file: ratios from one interleaved run.
 
-    python tools/bench.py [--net NAME] [--rounds N] [--threads N] [--markdown]
+    python tools/bench.py [--net NAME] [--rounds N] [--threads N] [--markdown] [--save]
 
 Times are medians of CPU time (threads 1) or wall time, taken in turns so that a drifting machine hits all alike; both
 sides get the same threads, and none of them spins. Memory is the peak of a fresh process, from path to first result.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -24,6 +23,8 @@ from typing import Any
 import numpy as np
 from bench_nets import NETS
 
+import onnxcam
+
 ROOT = Path(__file__).resolve().parent.parent
 SAMPLE, PHOTO = ROOT / "sample_models" / "squeezenet11.onnx", ROOT / "sample_models" / "chelsea.png"
 TITLES = {
@@ -34,6 +35,9 @@ TITLES = {
     "memory": "peak memory / plain",
     "memory_extra_mb": "more, MB",
 }
+PEAK = """
+print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
+"""
 PLAIN = """
 import sys, numpy, onnxruntime
 session = onnxruntime.InferenceSession(sys.argv[1], providers=["CPUExecutionProvider"])
@@ -93,8 +97,6 @@ def plain_session(model: str | bytes, threads: int) -> Any:
 
 def measure(path: Path, rounds: int, threads: int) -> Costs:
     """All figures of one net."""
-    import onnxcam
-
     plain = plain_session(str(path), threads)
     image, score = plain.get_inputs()[0], plain.get_outputs()[0]
     shape = [size if isinstance(size, int) else 1 for size in image.shape]
@@ -116,9 +118,7 @@ def measure(path: Path, rounds: int, threads: int) -> Costs:
         rounds,
         time.process_time if threads == 1 else time.perf_counter,
     )
-    memory = {
-        name: peak_mb([sys.executable, "-c", script, path]) for name, script in (("plain", PLAIN), ("ours", EXPLAINED))
-    }
+    memory = {name: peak_mb(script, path) for name, script in (("plain", PLAIN), ("ours", EXPLAINED))}
     return Costs(
         forward_ms=1e3 * t["forward"],
         gradcam=t["gradcam"] / t["forward"],
@@ -130,21 +130,16 @@ def measure(path: Path, rounds: int, threads: int) -> Costs:
     )
 
 
-def peak_mb(command: list[str | Path], runs: int = 3) -> float:
-    """Median peak resident megabytes of a fresh process."""
-    peaks = []
-    for _ in range(runs):
-        child = subprocess.Popen([str(part) for part in command], stdout=subprocess.DEVNULL)
-        _, status, usage = os.wait4(child.pid, 0)
-        child.returncode = os.waitstatus_to_exitcode(status)
-        if child.returncode:
-            raise SystemExit(f"{command[0]} failed with {child.returncode}")
-        peaks.append(usage.ru_maxrss / 1024)
-    return statistics.median(peaks)
+def peak_mb(script: str, model: Path, runs: int = 3) -> float:
+    """Median peak resident megabytes of a fresh process (Linux; the kernel's figure for the new program alone)."""
+    command = [sys.executable, "-c", script + PEAK, str(model)]
+    return statistics.median(
+        float(subprocess.run(command, check=True, capture_output=True, text=True).stdout) for _ in range(runs)
+    )
 
 
 def cold_start(rounds: int) -> dict[str, float]:
-    """Seconds of `onnxcam run` on the sample from a cold process, and of a bare script that loads and runs the model."""
+    """Seconds of `onnxcam run` on the sample from a cold process, and of a bare script that loads and runs it."""
     with tempfile.TemporaryDirectory() as out:
         commands = {
             "onnxcam run": [sys.executable, "-m", "onnxcam", "run", SAMPLE, PHOTO, "-o", out, "--quiet"],
@@ -157,48 +152,48 @@ def cold_start(rounds: int) -> dict[str, float]:
         return medians(runs, rounds, time.perf_counter)
 
 
-def markdown(costs: Mapping[str, Costs], start: Mapping[str, float]) -> str:
+def markdown(measured: Mapping[str, Any]) -> str:
     """The table of the README."""
-    lines = ["| net | forward, ms | " + " | ".join(TITLES.values()) + " |", "| --- |" + " ---: |" * (len(TITLES) + 1)]
-    for name, cost in costs.items():
-        row = asdict(cost)
-        cells = [
-            f"{row['forward_ms']:.1f}",
-            *(f"{row[key]:.2f}" if "extra" not in key else f"{row[key]:.1f}" for key in TITLES),
-        ]
-        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    head = ["net", "forward, ms", *TITLES.values()]
+    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
+    for name, cost in measured["nets"].items():
+        cells = [f"{cost['forward_ms']:.1f}", *(f"{cost[key]:.{1 if 'extra' in key else 2}f}" for key in TITLES)]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    start = measured["cold_start_s"]
     more = start["onnxcam run"] - start["bare script"]
-    lines += [
-        "",
-        f"From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only loads and runs the model.",
-    ]
-    return "\n".join(lines)
+    return "\n".join(
+        [
+            *lines,
+            "",
+            f"Measured with onnxcam {measured['version']} on the CPU provider, {measured['threads']} thread, batch 1, "
+            f"224 or 227 pixels. From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only loads "
+            "and runs.",
+        ]
+    )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--net", action="append", help="only these (repeatable): SqueezeNet, " + ", ".join(NETS))
+    parser.add_argument("--net", action="append", help="only these (repeatable): squeezenet, " + ", ".join(NETS))
     parser.add_argument("--rounds", type=int, default=21)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--markdown", action="store_true", help="a table instead of JSON")
+    parser.add_argument("--save", action="store_true", help="keep the figures in docs/costs.json, for the README")
     options = parser.parse_args()
+    nets: dict[str, Callable[[Path], Path]] = {"squeezenet": lambda _: SAMPLE, **NETS}
     costs = {}
     with tempfile.TemporaryDirectory() as folder:
-        for name, build in {"SqueezeNet": lambda _: SAMPLE, **NETS}.items():
+        for name, build in nets.items():
             if not options.net or name in options.net:
-                costs[name] = measure(build(Path(folder)), options.rounds, options.threads)
-                print(name, asdict(costs[name]), file=sys.stderr)
+                costs[name] = asdict(measure(build(Path(folder)), options.rounds, options.threads))
+                print(name, costs[name], file=sys.stderr)
         start = cold_start(max(5, options.rounds // 3))
-    if options.markdown:
-        print(markdown(costs, start))
-    else:
-        print(
-            json.dumps(
-                {"threads": options.threads, "nets": {n: asdict(c) for n, c in costs.items()}, "cold_start_s": start},
-                indent=2,
-            )
-        )
+    measured = {"version": onnxcam.__version__, "threads": options.threads, "nets": costs, "cold_start_s": start}
+    text = json.dumps(measured, indent=2)
+    if options.save:
+        (ROOT / "docs" / "costs.json").write_text(text + "\n", encoding="utf-8")
+    print(markdown(measured) if options.markdown else text)
 
 
 if __name__ == "__main__":

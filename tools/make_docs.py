@@ -1,13 +1,17 @@
 """Write the generated parts of the documentation, or with --check say which are stale (exit status 1).
 
-A page in docs/ holds `<!-- generated: NAME -->`, the text, `<!-- end -->`; the text is what SECTIONS[NAME] returns.
+The README or a page in docs/ holds `<!-- generated: NAME -->`, the text, `<!-- end -->`; the text is what
+SECTIONS[NAME] returns.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import re
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -80,7 +84,38 @@ def plain(text: str) -> str:
     return re.sub(r"([|*_<\\])", r"\\\1", text)
 
 
+def cli_sections() -> str:
+    """The commands, their options and what they print."""
+    from document_cli import cli_reference
+
+    return cli_reference(table)
+
+
+def readme_example() -> str:
+    """What the README's first command prints."""
+    from document_cli import example
+
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(ROOT / "sample_models", Path(folder) / "sample_models")
+        return example("run sample_models/squeezenet11.onnx sample_models/chelsea.png -o onnxcam_out", Path(folder))
+
+
+def costs_table() -> str:
+    """What tools/bench.py measured last; SystemExit when that was another version."""
+    import bench
+
+    import onnxcam
+
+    measured = json.loads((ROOT / "docs" / "costs.json").read_text(encoding="utf-8"))
+    if measured["version"] != onnxcam.__version__:
+        raise SystemExit(f"docs/costs.json is of onnxcam {measured['version']}: run tools/bench.py --save")
+    return str(bench.markdown(measured))
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
+    "cli": cli_sections,
+    "cost": costs_table,
+    "example": readme_example,
     "methods": methods_table,
     "operators": operators_table,
 }
@@ -92,14 +127,15 @@ def filled(page: str) -> str:
 
 
 def stale_pages(docs: Path) -> dict[Path, str]:
-    """Each page under `docs` that is not what it should be, with what it should be."""
-    pages = {path: path.read_text(encoding="utf-8") for path in sorted(docs.rglob("*.md"))}
+    """The README above `docs` and each page under it that are not what they should be, with what they should be."""
+    found = [path for path in (docs.parent / "README.md", *sorted(docs.rglob("*.md"))) if path.is_file()]
+    pages = {path: path.read_text(encoding="utf-8") for path in found}
     return {path: new for path, old in pages.items() if (new := filled(old)) != old}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Write the stale pages, or only name them."""
-    parser = argparse.ArgumentParser(description="Write the generated parts of docs/.")
+    parser = argparse.ArgumentParser(description="Write the generated parts of README.md and docs/.")
     parser.add_argument("--check", action="store_true", help="write nothing; exit 1 if a page is stale")
     options = parser.parse_args(arguments)
     stale = stale_pages(ROOT / "docs")

@@ -1,7 +1,7 @@
 """Explanations of one model: the floors below, wired together."""
 
-from onnxcam.explainer.core import Explainer, Item, explain, open_subject
-from onnxcam.explainer.explanation import Explanation
+from onnxcam.explainer.core import Explainer, explain, open_subject
+from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import save_array
 from onnxcam.explainer.recipes import choose_labels, choose_recipe
 from onnxcam.explainer.subject import Ask, Place, Seen, Subject

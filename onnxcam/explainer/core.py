@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcam.errors import ImageError, ModelError, UsageError
-from onnxcam.explainer.explanation import Explanation
+from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import Chosen, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
-from onnxcam.methods import Evidence, Method, get_method, status
+from onnxcam.methods import Evidence, Method, get_method
 from onnxcam.runtime import metadata as metadata_of
 from onnxcam.runtime import read_manifest, short_name
 from onnxcam.targets import Spec, Target, resolve
@@ -27,17 +27,6 @@ if TYPE_CHECKING:
 Picture = str | Path | bytes | Photo | Array
 Targets = Spec | Sequence[Spec] | None
 GRADIENTS = ("symbolic", "numeric", "auto")
-SATURATED = 1e-6
-
-
-@dataclass(frozen=True)
-class Item:
-    """One image as the model takes it: a row, and the photo it came from (None: it was given as an array)."""
-
-    row: Array
-    photo: Photo | None
-    geometry: Geometry
-    name: str
 
 
 class Explainer:
@@ -75,8 +64,9 @@ class Explainer:
             OnnxCamError: one line on what is wrong.
         """
         self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score)
-        self.preprocess: Chosen = choose_recipe(preprocess, self.subject.image, self.subject.metadata)
-        self._labels_given = labels
+        self._preprocess_given, self._labels_given = preprocess, labels
+        if preprocess is not None:
+            _ = self.preprocess  # what does not fit is said now
         self._labels: tuple[list[str] | None, bool] | None = None
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
@@ -84,6 +74,11 @@ class Explainer:
     def provider(self) -> str:
         """The execution provider in short; empty before the first run."""
         return short_name(self.subject.provider)
+
+    @cached_property
+    def preprocess(self) -> Chosen:
+        """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
+        return choose_recipe(self._preprocess_given, self.subject.image, self.subject.metadata)
 
     @property
     def labels_guessed(self) -> bool:
@@ -124,7 +119,7 @@ class Explainer:
         """
         items, many = self._items(image)
         results = self.explain_items(items, target, get_method(method), layer, gradient)
-        several = (isinstance(target, Sequence) and not isinstance(target, str)) or str(target).startswith("top:")
+        several = isinstance(target, Sequence) and (not isinstance(target, str) or target.strip().startswith("top:"))
         shaped = [found if several else found[0] for found in results]
         return shaped if many else shaped[0]
 
@@ -169,7 +164,7 @@ class Explainer:
         return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)
 
     def _as_input(self, row: Array) -> Array:
-        """One row, without batch axis, in the model's type; ImageError when its shape is not the model's."""
+        """One row, without batch axis, in the model's type; ImageError when its shape or numbers are not the model's."""
         spec = self.subject.image
         layout = spec.layout.replace("N", "")
         if row.ndim == len(layout) + 1 and len(row) == 1:
@@ -183,7 +178,18 @@ class Explainer:
                 f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] ({layout}): "
                 "resize it, or give a preprocessing that does"
             )
-        return np.ascontiguousarray(row, dtype=spec.dtype)
+        if row.dtype.kind not in "biuf":
+            raise ImageError(
+                f"the array holds {row.dtype}, the model's input '{spec.name}' takes numbers: {spec.dtype}"
+            )
+        with np.errstate(all="ignore"):  # what is not finite is told by the scores
+            cast = np.ascontiguousarray(row, dtype=spec.dtype)
+        if cast.dtype.kind in "iu" and not np.array_equal(cast, row):
+            raise ImageError(
+                f"the array holds {row.dtype} values that {spec.dtype}, the type of the model's input '{spec.name}', "
+                "cannot hold: give pixel values as they are, not scaled"
+            )
+        return cast
 
     # -- explaining ------------------------------------------------------------------------------
 
@@ -249,7 +255,7 @@ class Explainer:
             elif need == "gradients" and place is not None:
                 arrays[need], how = self._layer_gradient(seen, place, ask, method, gradient)
             elif need == "weights" and place is not None:
-                arrays[need] = self.subject.class_weights(place, seen, ask)
+                arrays[need], how = self._class_weights(seen, place, ask, gradient)
             elif need == "image":
                 arrays[need] = self._channels_first(ask.of(seen.x)).astype(np.float32)
             else:
@@ -277,6 +283,14 @@ class Explainer:
         mean = self.subject.mean_gradient(place, seen, ask)
         return np.broadcast_to(mean.reshape(*mean.shape, *[1] * (len(shape) - 2)), shape), "numeric"
 
+    def _class_weights(self, seen: Seen, place: Place, ask: Ask, gradient: str) -> tuple[Array, str]:
+        """d target / d pooled feature, (targets, C), and how it was had. A pooled feature is the mean of its channel."""
+        weights = self.subject.class_weights(place, seen, ask)
+        if gradient != "numeric":
+            return weights, "symbolic"
+        positions = np.prod(to_grid(seen.values[place.name], place.layout).shape[2:], dtype=np.float32)
+        return self.subject.mean_gradient(place, seen, ask) * positions, "numeric"
+
     def _channels_first(self, rows: Array) -> Array:
         layout = self.subject.image.layout
         return np.moveaxis(rows, -1, 1) if layout.endswith("C") else rows
@@ -286,23 +300,12 @@ class Explainer:
         place: Place | None, how: str, labels: list[str] | None,
     ) -> Explanation:  # fmt: skip
         subject = self.subject
-        kind, probability = probability_of(subject.score.kind, subject.score.squash, scores, target.index)
-        state = status(raw, signed=method.signed)
-        if (
-            state == "ok"
-            and kind == "probability"
-            and probability is not None
-            and min(probability, 1 - probability) < SATURATED
-        ):
-            state = "saturated"
-        label = labels[target.index] if labels is not None and target.index is not None else None
         return Explanation(
-            map=raw, attribution=attribution, target=target, label=label, score=target.value(scores),
-            probability=probability, layer=place.name if place and method.level == "layer" else subject.image.name,
-            method=method, gradient=how, status=state, provider=short_name(subject.provider),
-            score_name=subject.score.name, score_kind=kind, scores=scores, given_photo=item.photo,
-            geometry=item.geometry, input=item.row,
-            channels_last=subject.image.layout.endswith("C"), model=subject.name, image=item.name,
+            map=raw, attribution=attribution, target=target,
+            label=labels[target.index] if labels is not None and target.index is not None else None,
+            layer=place.name if place and method.level == "layer" else subject.image.name, method=method, gradient=how,
+            provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
+            channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.preprocess.recipe.name,
         )  # fmt: skip
 
@@ -310,23 +313,6 @@ class Explainer:
 def uses_layer(method: Method) -> bool:
     """Whether a method reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
     return bool({"activations", "gradients", "weights"} & set(method.needs))
-
-
-def probability_of(kind: str, squash: str, scores: Array, index: int | None) -> tuple[str, float | None]:
-    """What the scores are ("logit", "probability", "output") and the probability of a class.
-
-    Raw outputs are taken for logits of a softmax unless they already are a distribution, or there is one alone.
-    """
-    s = scores.astype(np.float64)
-    if kind == "output" and len(s) > 1:
-        if s.min() >= 0 and abs(s.sum() - 1) < 1e-3:
-            return "probability", None if index is None else float(s[index])
-        kind, squash = "logit", "softmax"
-    if index is None or not squash:
-        return kind, None
-    if squash == "sigmoid":
-        return kind, float(np.exp(-np.logaddexp(0, -s[index])))
-    return kind, float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())
 
 
 def open_subject(

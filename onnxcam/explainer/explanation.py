@@ -13,13 +13,32 @@ import numpy.typing as npt
 
 from onnxcam.errors import UsageError
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
-from onnxcam.methods import Method, normalize
+from onnxcam.methods import Method, normalize, status
+from onnxcam.runtime import Score
 from onnxcam.targets import Target
 
 Array = npt.NDArray[Any]
+SATURATED = 1e-6  # a probability this near to 0 or 1
+BRIGHTEST = 99  # per cent of an input-level map that its colours tell apart
 
 
 @dataclass(frozen=True, eq=False)
+class Item:
+    """One image as the model takes it: a row of its input, and the photo it came from (None: it was given as an array).
+
+    Attributes:
+        row: without batch axis.
+        geometry: where the row's pixels lie on the photo.
+        name: what the user called it.
+    """
+
+    row: Array
+    photo: Photo | None
+    geometry: Geometry
+    name: str
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
     """Why a model said what it said of one image.
 
@@ -28,49 +47,85 @@ class Explanation:
         attribution: for input-level methods the signed array (C, h, w) before channels were reduced; else None.
         target: what is explained: `.name`, `.index`.
         label: its class name, where there is one.
-        score: the target's value.
-        probability: of the target's class, 0..1; None for a target that is no class.
         layer: name of the value the map is made of (input-level methods: the input's name).
         method: the row of the method's registry.
-        gradient: "symbolic", "numeric", or "none" for methods without.
-        status: "ok"; "blank" (nothing to show), "saturated" (a probability within 1e-6 of 0 or 1 was all there was),
-            "not-finite".
+        gradient: "symbolic" or "numeric".
         provider: the execution provider that ran.
-        score_name, score_kind: the tensor explained; "logit", "probability" or "output".
+        scored: the tensor explained, and what the model makes of it.
         scores: all scores of the image, (classes,).
-        given_photo: the upright photo; None where an array was given.
-        input: the model's input, one row; `channels_last` says where its channels are.
-        geometry: where the model's input lies on it.
+        item: the model's input and the photo; `channels_last` says where the input's channels are.
         preprocess: what was done to the photo, in words.
-        model, image: what the user called them.
+        model: what the user called it.
     """
 
     map: npt.NDArray[np.float32]
     attribution: Array | None
     target: Target
     label: str | None
-    score: float
-    probability: float | None
     layer: str
     method: Method
     gradient: str
-    status: str
     provider: str
-    score_name: str
-    score_kind: str
+    scored: Score
     scores: Array = field(repr=False)
-    given_photo: Photo | None = field(repr=False)
-    geometry: Geometry = field(repr=False)
-    input: Array = field(repr=False)
+    item: Item = field(repr=False)
     channels_last: bool = field(repr=False)
     preprocess: str
     model: str
-    image: str
+
+    @property
+    def image(self) -> str:
+        """What the user called the image."""
+        return self.item.name
+
+    @property
+    def geometry(self) -> Geometry:
+        """Where the model's input lies on the photo."""
+        return self.item.geometry
+
+    @property
+    def score_name(self) -> str:
+        """The value that holds the score."""
+        return self.scored.name
+
+    @cached_property
+    def score(self) -> float:
+        """The target's value."""
+        return self.target.value(self.scores)
+
+    @cached_property
+    def _said(self) -> tuple[str, float | None]:
+        return probability_of(self.scored, self.scores, self.target.index)
+
+    def probability_of(self, index: int) -> float | None:
+        """The probability of any class, 0..1; None where the model says none."""
+        return probability_of(self.scored, self.scores, index)[1]
+
+    @property
+    def score_kind(self) -> str:
+        """What the scores are: "logit", "probability" or "output"."""
+        return self._said[0]
+
+    @property
+    def probability(self) -> float | None:
+        """Of the target's class, 0..1; None for a target that is no class, and where the model says none."""
+        return self._said[1]
+
+    @cached_property
+    def status(self) -> str:
+        """Whether the map can be trusted: "ok", "blank" (nothing to show), "saturated", "not-finite".
+
+        Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing.
+        """
+        found = status(self.map, signed=self.method.signed)
+        kind, p = self._said
+        end = kind == "probability" and p is not None and min(p, 1 - p) < SATURATED
+        return "saturated" if found == "ok" and end else found
 
     @cached_property
     def photo(self) -> Photo:
         """The upright photo; for an array, its values stretched to a picture."""
-        return self.given_photo or from_array(self.input, channels_last=self.channels_last)
+        return self.item.photo or from_array(self.item.row, channels_last=self.channels_last)
 
     @cached_property
     def heatmap(self) -> npt.NDArray[np.float32]:
@@ -85,24 +140,23 @@ class Explanation:
         return [found] if found is not None else []
 
     def picture(self, *, colormap: str = "viridis", with_boxes: bool = False) -> Photo:
-        """The photo with the map over it, a colour bar and a legend."""
-        low, high = self._bar()
+        """The photo with the map over it, a colour bar and a legend.
+
+        An input-level map is a few bright pixels among many: its colours end at the 99th percentile, as the bar says.
+        """
+        finite = np.abs(self.map[np.isfinite(self.map)])
+        top = float(np.max(finite, initial=0.0, where=(self.map >= 0)[np.isfinite(self.map)] | self.method.signed))
+        end = float(np.percentile(finite, BRIGHTEST)) if self.method.level == "input" and finite.size else top
+        gain = top / end if 0 < end < top else 1.0
         return overlay(
             self.photo,
-            self.heatmap,
+            np.clip(self.heatmap * np.float32(gain), -1, 1),
             legend=self.legend(),
-            bar=(low, high),
+            bar=(-top / gain if self.method.signed else 0.0, top / gain),
             colormap=colormap,
             signed=self.method.signed,
             boxes=self.boxes() if with_boxes else (),
         )
-
-    def _bar(self) -> tuple[float, float]:
-        finite = self.map[np.isfinite(self.map)]
-        if self.method.signed:
-            top = float(np.max(np.abs(finite), initial=0.0))
-            return -top, top
-        return 0.0, max(float(np.max(finite, initial=0.0)), 0.0)
 
     def legend(self) -> list[str]:
         """What the picture says beside the photo, a line each."""
@@ -139,3 +193,21 @@ class Explanation:
         held = io.BytesIO()
         self.picture().save(held, "PNG")
         return held.getvalue()
+
+
+def probability_of(scored: Score, scores: Array, index: int | None) -> tuple[str, float | None]:
+    """What the scores are ("logit", "probability", "output") and the probability of a class.
+
+    Raw outputs are taken for logits of a softmax unless they already are a distribution, or there is one alone.
+    """
+    kind, squash = scored.kind, scored.squash
+    s = scores.astype(np.float64)
+    if kind == "output" and len(s) > 1:
+        if s.min() >= 0 and abs(s.sum() - 1) < 1e-3:
+            return "probability", None if index is None else float(s[index])
+        kind, squash = "logit", "softmax"
+    if index is None or not squash:
+        return kind, None
+    if squash == "sigmoid":
+        return kind, float(np.exp(-np.logaddexp(0, -s[index])))
+    return kind, float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())

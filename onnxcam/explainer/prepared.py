@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcam.errors import LayerError, ModelError, UsageError
+from onnxcam.errors import InputError, LayerError, ModelError, UsageError
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.runtime import Manifest, Rows, Session
 
@@ -45,7 +45,7 @@ class Prepared:
         values = self._run(x, np.full(len(x), -1, np.int64), [said.scores, said.activations, said.gradients])
         scores = values[said.scores]
         if not np.all(np.isfinite(scores)):
-            raise ModelError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
+            raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         return Seen(
             x, scores.reshape(len(x), -1), {said.layer: values[said.activations], GRADIENTS: values[said.gradients]}
         )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, UsageError
+from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError
 from onnxcam.explainer.grids import from_grid, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
@@ -130,12 +131,20 @@ class Rewritten:
 
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        taps = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
-        taps = list(dict.fromkeys(name for name in taps if name not in (self.image.name, CLASS)))
-        rows = self._features(tuple(taps))
-        values = rows.run({self.image.name: x}, taps) if "N" in self.image.layout else self._one(rows, x, taps)
+        rows, taps = self._view(place, gradient)
+        values = rows.run({self.image.name: x}, taps)
         scores = self._class_rows(values[self.score.name], len(x))
         return Seen(x, scores, {**values, self.image.name: x})
+
+    def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
+        """The session of the features and what is read from it."""
+        key = ("view", place and place.name, gradient)
+        if key not in self._heads:
+            names = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
+            taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
+            self._heads[key] = self._features(tuple(taps)), taps
+        found: tuple[Rows, list[str]] = self._heads[key]
+        return found
 
     def _head_inputs(self, place: Place, gradient: str) -> Sequence[str]:
         """What the head, or its gradient, reads of the features."""
@@ -156,13 +165,19 @@ class Rewritten:
         if taps not in self._feature_sessions:
             session = self._open(features(self.graph, taps))
             self._running = session.provider
-            self._feature_sessions[taps] = Rows(session, may_batch=self.image.batch is None)
+            self._feature_sessions[taps] = self._rows(
+                session, self._bare.intersection([self.image.name, *taps]), may_batch=self.image.batch is None
+            )
         return self._feature_sessions[taps]
 
-    def _one(self, rows: Rows, x: Array, taps: list[str]) -> dict[str, Array]:
-        """A model without a batch axis: one image at a time."""
-        runs = [rows.session.run({self.image.name: image}, taps) for image in x]
-        return {name: np.stack([run[name] for run in runs]) for name in taps}
+    def _rows(self, session: Session, bare: Collection[str], *, may_batch: bool = True) -> Rows:
+        return Rows(session, may_batch=may_batch, bare=bare, copies=self.image.batch or 1)
+
+    @cached_property
+    def _bare(self) -> set[str]:
+        """Values without an axis of rows: in a model that takes no batch, the image, and scores [classes]."""
+        image = set() if "N" in self.image.layout else {self.image.name}
+        return image | ({self.score.name, SEED} if self.graph.rank(self.score.name) == 1 else set())
 
     def _class_rows(self, scores: Array, images: int) -> Array:
         """Scores as (images, classes); ModelError when that is not what they are, or they are not finite."""
@@ -172,8 +187,8 @@ class Rewritten:
                 f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
                 "which is not a row of class scores an image: name another with --score"
             )
-        if not np.isfinite(scores).all():
-            raise ModelError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
+        if not math.isfinite(scores.sum()) and not np.isfinite(scores).all():
+            raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
         return scores.reshape(images, -1).astype(kind, copy=False)
 
@@ -185,7 +200,11 @@ class Rewritten:
 
     def run_original(self, x: Array) -> dict[str, Any]:
         """Every output of the file as given, no operator fused."""
-        return self._open(self.model.proto, optimize=False).run({self.image.name: x})
+        return self._open(self.model.proto, optimize=False).run({self.image.name: self._fed(x)})
+
+    def _fed(self, row: Array) -> Array:
+        """One row as the model takes it."""
+        return row[0] if self.image.name in self._bare else np.repeat(row, self.image.batch or 1, axis=0)
 
     def run_rewritten(self, x: Array, place: Place) -> dict[str, dict[str, Any]]:
         """The original outputs of what is run: features, and the normalized graph with the gradient appended."""
@@ -193,19 +212,21 @@ class Rewritten:
         deployed = self._open(features(self.graph, [place.name, self.score.name]), optimize=False)
         whole = whole_seeded_gradient(self.graph, self.score.name, place.name)
         seed = self._open(whole.proto, optimize=False)
-        like = deployed.run({self.image.name: x}, [self.score.name])[self.score.name]
+        feeds = {self.image.name: self._fed(x)}
+        like = deployed.run(feeds, [self.score.name])[self.score.name]
         return {
-            "features": deployed.run({self.image.name: x}, names),
-            "with the gradient": seed.run({self.image.name: x, SEED: np.zeros_like(like)}, names),
+            "features": deployed.run(feeds, names),
+            "with the gradient": seed.run({**feeds, SEED: np.zeros_like(like)}, names),
         }
 
     # -- backward --------------------------------------------------------------------------------
 
-    def _backward(self, key: tuple[Any, ...], build: Any) -> tuple[Rows, Backward]:
-        """The session of a backward graph, built when first asked for."""
+    def _backward(self, key: tuple[str, str], build: Callable[[], Backward]) -> tuple[Rows, Backward]:
+        """The session of a backward graph, built when first asked for; the key: what for, and with respect to what."""
         if key not in self._heads:
-            backward: Backward = build()
-            self._heads[key] = (Rows(self._open(backward.proto)), backward)
+            backward = build()
+            bare = self._bare.intersection(backward.inputs) | ({backward.output} if key[1] in self._bare else set())
+            self._heads[key] = (self._rows(self._open(backward.proto), bare), backward)
         found: tuple[Rows, Backward] = self._heads[key]
         return found
 
@@ -264,7 +285,7 @@ class Rewritten:
         classes = ask.classes
         if classes is not None:
             rows, backward = self._backward(
-                ("weights", place.name), lambda: class_gradient(part, self._axis, wrt=pooled)
+                ("weights", place.name), lambda: class_gradient(part, self._axis, wrt=pooled, taps=())
             )
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:
@@ -275,13 +296,7 @@ class Rewritten:
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
         """d target / d input, a row a target, in the input's layout: forward and backward in one graph."""
         rows, backward = self._backward(
-            ("input", rules),
+            (rules, self.image.name),
             lambda: whole_seeded_gradient(self.graph, self.score.name, self.image.name, rules=RULES[rules]),
         )
-        feeds = {self.image.name: ask.of(seen.x), SEED: self._seeds(seen, ask)}
-        if "N" in self.image.layout:
-            return rows.run(feeds, [backward.output])[backward.output]
-        runs = [
-            rows.session.run({n: a[i] for n, a in feeds.items()}, [backward.output]) for i in range(len(ask.targets))
-        ]
-        return np.stack([run[backward.output] for run in runs])
+        return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})

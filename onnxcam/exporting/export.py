@@ -79,7 +79,7 @@ def split(
     layer: str | None = None,
     score: str | None = None,
 ) -> tuple[Path, Path]:
-    """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient from there.
+    """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient there.
 
     The head takes the layer's value and the int64 input `onnxcam/class`, one a row, and gives d score[class] / d layer.
 
@@ -93,7 +93,7 @@ def split(
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)
     axis = class_axis(subject.graph.shape(subject.score.name))
-    backward = class_gradient(part, 1 if axis is None else axis)
+    backward = class_gradient(part, 1 if axis is None else axis, taps=())
     taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     for proto, path in zip((features(subject.graph, taps), backward.proto), paths, strict=True):

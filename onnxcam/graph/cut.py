@@ -6,11 +6,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx
-from onnx import helper
+from onnx import helper, numpy_helper
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.normalize import captures
+from onnxcam.graph.sizes import Retold, retold
 from onnxcam.runtime.manifest import Layout
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
@@ -57,35 +58,52 @@ def head(graph: Graph, layer: str, score: str) -> Head:
 
     Raises:
         ModelError: the score does not depend on the layer.
+        LayerError: behind the layer something is read that is no row of an image, and cannot be told from the layer.
     """
-    behind = sorted(graph.ancestors([score], stop=[layer]))
-    reached, nodes = {layer}, []
-    for i in behind:
+    reached, behind = {layer}, list[onnx.NodeProto]()
+    for i in sorted(graph.ancestors([score], stop=[layer])):
         node = graph.nodes[i]
         if reached.intersection([*node.input, *captures(node)]):
-            nodes.append(i)
+            behind.append(node)
             reached |= set(node.output)
     if score not in reached:
         raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
-    read = {name for i in nodes for name in (*graph.nodes[i].input, *captures(graph.nodes[i])) if name}
-    outside = read - reached
+    outside = {name for node in behind for name in (*node.input, *captures(node)) if name} - reached
     fixed = {name for name in outside if name in graph.fixed}
-    extra = tuple(sorted(outside - fixed - set(graph.initializers)))
-    constants = graph.ancestors(fixed)
-    proto = subgraph(graph, sorted({*nodes, *constants}), [layer, *extra], [score])
-    return Head(Graph(graph.model, proto), layer, score, extra)
+    sizes = retold(graph, layer, outside - fixed)
+    extra = tuple(sorted(outside - fixed - sizes.names))
+    for name in extra:
+        check_rows(graph, layer, name)
+    fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
+    constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
+    nodes = [*constants, *sizes.nodes, *behind]
+    return Head(Graph(graph.model, subgraph(graph, nodes, [layer, *extra], score, sizes)), layer, score, extra)
 
 
-def subgraph(graph: Graph, nodes: Iterable[int], inputs: Sequence[str], outputs: Sequence[str]) -> onnx.ModelProto:
-    """A model of some nodes of a graph; the first axis of its inputs is free."""
-    chosen = [graph.nodes[i] for i in nodes]
-    read = {name for node in chosen for name in (*node.input, *captures(node))} | set(outputs)
+def check_rows(graph: Graph, layer: str, name: str) -> None:
+    """LayerError when a value that a head reads besides its layer has no row for each image."""
+    shape, rows = graph.shape(name), (graph.shape(layer) or (None,))[0]
+    if shape is not None and (not shape or (isinstance(shape[0], int) and shape[0] not in (1, rows))):
+        raise LayerError(
+            f"the model cannot be cut at '{layer}': what follows also reads '{name}', which has no row for each image; "
+            "choose a later layer"
+        )
+
+
+def subgraph(
+    graph: Graph, nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], output: str, sizes: Retold
+) -> onnx.ModelProto:
+    """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
+    made = {*inputs, *(name for node in nodes for name in node.output)}
+    read = {name for node in nodes for name in (*node.input, *captures(node))} | {output}
+    weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
+    known = sorted((read - made - graph.initializers.keys()) & graph.small_constants.keys())
     body = helper.make_graph(
-        chosen,
+        nodes,
         "head",
         [declared(graph, name) for name in inputs],
-        [helper.make_tensor_value_info(name, graph.type(name).elem_type, None) for name in outputs],
-        [tensor for name, tensor in graph.initializers.items() if name in read and name not in inputs],
+        [helper.make_tensor_value_info(output, graph.type(output).elem_type, None)],
+        [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *sizes.constants],
     )
     return helper.make_model(body, ir_version=graph.proto.ir_version, opset_imports=list(graph.proto.opset_import))
 

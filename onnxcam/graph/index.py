@@ -38,10 +38,11 @@ class Graph:
         self.opsets = {entry.domain: entry.version for entry in proto.opset_import}
         self.producer: dict[str, int] = {}
         self.consumers: dict[str, list[int]] = {}
+        given = {*self.inputs, *self.initializers}
         for i, node in enumerate(self.nodes):
             for name in node.output:
                 if name:
-                    if name in self.producer or name in self.initializers:
+                    if name in self.producer or name in given:
                         raise ModelError(f"{model.name} is broken: the value '{name}' is made twice")
                     self.producer[name] = i
             for name in dict.fromkeys([*node.input, *sorted(captures(node))]):
@@ -118,7 +119,7 @@ class Graph:
     def small_constants(self) -> dict[str, npt.NDArray[Any]]:
         """Every small value that does not depend on the inputs, computed once by ONNX Runtime."""
         known = {n: t for n, t in self.initializers.items() if int(np.prod(t.dims, dtype=np.int64)) <= SMALL}
-        found = {name: numpy_helper.to_array(self.model.read(t)) for name, t in known.items() if readable(t)}
+        found = {name: self.model.array(t) for name, t in known.items() if readable(t)}
         fixed, wanted = set(found), []
         nodes = []
         for node in self.nodes:
@@ -163,7 +164,7 @@ class Graph:
         if name in self.small_constants:
             return self.small_constants[name]
         tensor = self.initializers.get(name)
-        return numpy_helper.to_array(self.model.read(tensor)) if tensor is not None and readable(tensor) else None
+        return self.model.array(tensor) if tensor is not None and readable(tensor) else None
 
     @cached_property
     def fixed(self) -> set[str]:

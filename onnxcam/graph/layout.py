@@ -89,7 +89,7 @@ def layout_of(graph: Graph, node: onnx.NodeProto, name: str, found: dict[str, La
         return None
     if node.op_type in CONVOLVING and len(shape) - 2 in SPATIAL:
         return Layout("NC" + SPATIAL[len(shape) - 2])
-    step = STEPS.get(node.op_type)
+    step = STEPS.get(node.op_type) if node.domain == "" else None
     if step is not None:
         return step(graph, node, shape, found)
     if node.op_type in MOVING:

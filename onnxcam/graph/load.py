@@ -8,21 +8,26 @@ model, ONNX Runtime maps the weights straight from the original file, and nothin
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import Any
 
+import numpy.typing as npt
 import onnx
-from google.protobuf.message import DecodeError, EncodeError
-from onnx.external_data_helper import load_external_data_for_tensor
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import DecodeError, EncodeError, Message
+from onnx import numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.external import file_of, inlined, is_external, place_of, read_span, relocate, span
 from onnxcam.runtime import wire
 
 LARGE = 16 * 1024  # bytes; smaller tensors stay inline: they are shapes, scales, biases that rules read
 GRAPH, INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
 DATA_TYPE, FLOAT_DATA, RAW_DATA = 2, 4, 9  # fields of TensorProto
-DATA_FIELDS = {FLOAT_DATA, 5, 6, 7, RAW_DATA, 10, 11}  # every field that holds elements
+DATA_FIELDS = {FLOAT_DATA, 5, 6, 7, RAW_DATA, 10, 11, 13, 14}  # every field that holds elements or says where they lie
 IN_MEMORY = "*in memory*"  # the location of weights that lie in `Model.data`
 
 
@@ -40,41 +45,48 @@ class Model:
     path: Path | None
     data: wire.Buffer = field(repr=False)
 
-    @property
+    @cached_property
     def folder(self) -> Path | None:
-        """Where external data lies; None for a model without a file."""
-        return self.path.parent if self.path else None
+        """Where the file itself lies, links followed: external data is relative to it; None without a file."""
+        return self.path.resolve().parent if self.path else None
 
     @property
     def name(self) -> str:
         """What messages call it."""
         return str(self.path) if self.path else "the model"
 
+    @cached_property
+    def _home(self) -> str:
+        return home_of(self.path)
+
     def owns(self, tensor: onnx.TensorProto) -> bool:
         """Whether the tensor's data lies in the model itself, behind a reference made by `load`."""
-        return tensor.data_location == onnx.TensorProto.EXTERNAL and place_of(tensor)[0] == self._home
+        return is_external(tensor) and place_of(tensor).location == self._home
 
-    @property
-    def _home(self) -> str:
-        return self.path.name if self.path else IN_MEMORY
+    def weight(self, tensor: onnx.TensorProto) -> str:
+        """What messages call a tensor."""
+        return f"the weight '{tensor.name}' of {self.name}"
 
     def read(self, tensor: onnx.TensorProto) -> onnx.TensorProto:
         """The tensor with its data, wherever that lies; ModelError when it is not to be had."""
-        if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        if not is_external(tensor):
             return tensor
-        whole = onnx.TensorProto()
-        whole.CopyFrom(tensor)
+        what = self.weight(tensor)
         if self.owns(tensor):
-            _, offset, length = place_of(tensor)
-            whole.raw_data = bytes(self.data[offset : offset + length])
-            whole.ClearField("external_data")
-            whole.ClearField("data_location")
-            return whole
-        check_external(tensor, self)
-        load_external_data_for_tensor(whole, str(self.folder))
-        whole.ClearField("external_data")
-        whole.ClearField("data_location")
-        return whole
+            start, end = span(tensor, len(self.data), what)
+            return inlined(tensor, bytes(self.data[start:end]))
+        if self.folder is None:
+            raise ModelError(f"{what} lies in another file: give the model's path, not its bytes")
+        return inlined(tensor, read_span(tensor, file_of(tensor, self.folder, [self.folder], what), what))
+
+    def array(self, tensor: onnx.TensorProto) -> npt.NDArray[Any]:
+        """The tensor's elements; ModelError when they are not to be had, or do not fill its shape."""
+        try:
+            return numpy_helper.to_array(self.read(tensor))
+        except (ValueError, TypeError, KeyError) as error:  # onnx's words for sizes and types that cannot be
+            raise ModelError(
+                f"{self.weight(tensor)} is damaged: its data is not what its shape and type say"
+            ) from error
 
     def embed(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """In place: every weight that lies in this model's own file moves into `proto`; others stay external."""
@@ -84,9 +96,15 @@ class Model:
         return proto
 
     def portable(self, proto: onnx.ModelProto) -> bytes:
-        """`proto` as bytes that a session opens beside `folder`: in-memory weights embedded, the rest by reference."""
+        """`proto` as bytes that a session opens beside `folder`: in-memory weights embedded, the rest by reference.
+
+        Raises:
+            ModelError: over 2 GB; or a weight in another file, where the model came without a path.
+        """
         if self.path is None:
-            proto = self.embed(proto)
+            for tensor in proto.graph.initializer:
+                if is_external(tensor):
+                    tensor.CopyFrom(self.read(tensor))
         return serialize(proto, self.name)
 
 
@@ -113,10 +131,28 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
         model = from_bytes(source, None)
     else:
         model = from_file(Path(source))
-    for tensor in all_tensors(model.proto.graph):
-        if tensor.data_location == onnx.TensorProto.EXTERNAL and not model.owns(tensor) and model.path:
-            check_external(tensor, model)
+    for tensor in all_tensors(model.proto):
+        if is_external(tensor):
+            settle(tensor, model)
     return model
+
+
+def settle(tensor: onnx.TensorProto, model: Model) -> None:
+    """Check external data; in place, make it relative to `model.folder`, outside of which nothing will be read.
+
+    A model's file may be a link: Hugging Face's cache gives it and its data, which lie in one folder under other names,
+    their own names in another. As in ONNX Runtime, data is looked for beside the link, and may lie there too.
+    """
+    what = model.weight(tensor)
+    if model.owns(tensor):
+        span(tensor, len(model.data), what)
+    elif model.path is not None and model.folder is not None:
+        beside = model.path.parent
+        file = file_of(tensor, beside, [model.folder, beside.resolve()], what)
+        if not file.is_relative_to(model.folder):
+            tensor.CopyFrom(inlined(tensor, read_span(tensor, file, what)))
+        elif model.path.is_symlink():
+            relocate(tensor, file.relative_to(model.folder).as_posix())
 
 
 def from_file(path: Path) -> Model:
@@ -131,13 +167,15 @@ def from_file(path: Path) -> Model:
         raise ModelError(f"cannot read the model {path}: {reason}") from error
     except ValueError as error:  # a name with a null byte
         raise ModelError(f"cannot read the model {path!s:.200}: {error}") from error
-    if path.resolve().parent != path.parent.resolve():  # a link: no reference into it would stay inside the folder
-        data = bytes(data)
-        return from_bytes(data, path, lean=False)
     return from_bytes(data, path)
 
 
-def from_bytes(data: wire.Buffer, path: Path | None, *, lean: bool = True) -> Model:
+def home_of(path: Path | None) -> str:
+    """The location of references into the model itself: its file's own name, links followed."""
+    return path.resolve().name if path else IN_MEMORY
+
+
+def from_bytes(data: wire.Buffer, path: Path | None) -> Model:
     """Parse, large weights left out."""
     name = str(path) if path else "the model"
     if not data:
@@ -148,12 +186,24 @@ def from_bytes(data: wire.Buffer, path: Path | None, *, lean: bool = True) -> Mo
         )
     proto = onnx.ModelProto()
     try:
-        proto.ParseFromString(skeleton(data, path.name if path else IN_MEMORY) if lean else bytes(data))
+        proto.ParseFromString(skeleton(data, home_of(path)))
     except (DecodeError, ValueError, RecursionError) as error:
         raise ModelError(f"{name} is not an ONNX model, or is damaged or cut off{hint(data)}") from error
+    if not all(isinstance(text, str) for text in texts(proto)):  # protobuf gives bytes for what is not UTF-8
+        raise ModelError(f"{name} holds a name that is not UTF-8, it is damaged: fetch or export it again")
     if not proto.graph.node and not proto.graph.output:
         raise ModelError(f"{name} holds no ONNX graph{hint(data)}")
     return Model(proto, path, data)
+
+
+def texts(message: Message) -> Iterator[str | bytes]:
+    """Every string of a message and of the messages in it."""
+    for descriptor, value in message.ListFields():
+        if descriptor.type == FieldDescriptor.TYPE_STRING:
+            yield from [value] if isinstance(value, str | bytes) else value
+        elif descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+            for inner in [value] if isinstance(value, Message) else value:
+                yield from texts(inner)
 
 
 def hint(data: wire.Buffer) -> str:
@@ -196,7 +246,7 @@ def lean_tensor(data: wire.Buffer, start: int, end: int, location: str) -> bytes
     if len(holders) != 1 or holders[0].wire_type != wire.BYTES or holders[0].number not in (RAW_DATA, FLOAT_DATA):
         return None
     held = holders[0]
-    if held.number == FLOAT_DATA and not holds_float(data, start, end):
+    if held.end - held.start <= LARGE or (held.number == FLOAT_DATA and not holds_float(data, start, end)):
         return None
     stub = onnx.TensorProto()
     for key, value in (("location", location), ("offset", held.start), ("length", held.end - held.start)):
@@ -213,41 +263,28 @@ def holds_float(data: wire.Buffer, start: int, end: int) -> bool:
     return kinds == [onnx.TensorProto.FLOAT]
 
 
-def place_of(tensor: onnx.TensorProto) -> tuple[str, int, int]:
-    """Location, offset and length (-1: to the end) of external data."""
-    entries = {entry.key: entry.value for entry in tensor.external_data}
-    try:
-        return entries.get("location", ""), int(entries.get("offset") or 0), int(entries.get("length") or -1)
-    except ValueError as error:
-        raise ModelError(f"the external data of '{tensor.name}' has an offset or length that is no number") from error
+def all_tensors(proto: onnx.ModelProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a model: initializers and attributes, those of subgraphs and functions too."""
+    yield from graph_tensors(proto.graph)
+    for function in proto.functions:
+        yield from node_tensors(function.node)
 
 
-def check_external(tensor: onnx.TensorProto, model: Model) -> None:
-    """ModelError unless the tensor's file lies in the model's folder and is long enough."""
-    location, offset, length = place_of(tensor)
-    what = f"the weight '{tensor.name}' of {model.name}"
-    if model.folder is None:
-        raise ModelError(f"{what} lies in another file ({location}): give the model's path, not its bytes")
-    path = model.folder / location
-    if not location or Path(location).is_absolute() or not path.resolve().is_relative_to(model.folder.resolve()):
-        raise ModelError(f"{what} points outside the model's folder ({location}): refused")
-    if not path.is_file():
-        raise ModelError(f"{what} lies in {location}, which is missing beside the model: put the file there")
-    if offset < 0 or path.stat().st_size < offset + max(length, 0):
-        raise ModelError(f"{what} reaches beyond the end of {location}: the file is cut off, fetch it again")
-
-
-def all_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
-    """Every tensor of a graph: initializers and attributes, subgraphs too."""
+def graph_tensors(graph: onnx.GraphProto) -> Iterator[onnx.TensorProto]:
+    """Every tensor of a graph."""
     yield from graph.initializer
     for sparse in graph.sparse_initializer:
         yield from (sparse.values, sparse.indices)
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.HasField("t"):
-                yield attribute.t
-            yield from attribute.tensors
-            if attribute.HasField("g"):
-                yield from all_tensors(attribute.g)
-            for body in attribute.graphs:
-                yield from all_tensors(body)
+    yield from node_tensors(graph.node)
+
+
+def node_tensors(nodes: Iterable[onnx.NodeProto]) -> Iterator[onnx.TensorProto]:
+    """Every tensor in the attributes of nodes."""
+    for attribute in (attribute for node in nodes for attribute in node.attribute):
+        if attribute.HasField("t"):
+            yield attribute.t
+        yield from attribute.tensors
+        for sparse in [attribute.sparse_tensor] if attribute.HasField("sparse_tensor") else attribute.sparse_tensors:
+            yield from (sparse.values, sparse.indices)
+        for body in [attribute.g] if attribute.HasField("g") else attribute.graphs:
+            yield from graph_tensors(body)

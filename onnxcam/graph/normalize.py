@@ -7,7 +7,9 @@ believes it). Value names, inputs and outputs stay as they are.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
+from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
@@ -21,13 +23,17 @@ from onnxcam.graph.upgrade import upgrade
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
 LOWEST_IR = 8
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
+MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
+LARGEST_DENSE = 2**28  # elements of a sparse weight, with its zeros
+MOST_NODES = 1_000_000  # that functions may unfold to; nested calls grow exponentially
 
 
 def normalize(model: Model) -> onnx.ModelProto:
     """A normalized copy of a model's proto.
 
     Raises:
-        ModelError: no default opset, a cycle, a function that cannot be inlined, operators nobody can adapt.
+        ModelError: no default opset, a malformed node, a cycle, a function that cannot be inlined, operators nobody can
+            adapt.
     """
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
@@ -37,7 +43,8 @@ def normalize(model: Model) -> onnx.ModelProto:
     proto.ir_version = max(proto.ir_version, LOWEST_IR)
     drop_initializer_inputs(proto.graph)
     upgrade(proto)
-    lift_constants(proto.graph)
+    check_nodes(proto, model.name)
+    lift_constants(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
     forget_shapes(proto.graph)
     return proto
@@ -49,7 +56,7 @@ def unify_domains(proto: onnx.ModelProto, name: str) -> None:
     for entry in proto.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
         versions[domain] = entry.version
-    if not versions.get(""):
+    if versions.get("", 0) < 1:
         raise ModelError(
             f"{name} does not say which opset it uses (no opset_import for the default domain): export it again"
         )
@@ -64,13 +71,14 @@ def unify_domains(proto: onnx.ModelProto, name: str) -> None:
 
 def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model with every call of a model-local function replaced by its body."""
+    drop_shadowed(proto)
     functions = {(f.domain, f.name) for f in proto.functions}
-    own = {(domain, op) for domain, op in functions if domain in ("", "ai.onnx")}  # ONNX Runtime ignores these
+    check_calls(proto, name)
     try:
         flat = onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
         raise ModelError(f"the functions inside {name} cannot be inlined: {first_line(error)}") from error
-    left = {(node.domain, node.op_type) for node in all_nodes(flat.graph)} & (functions - own)
+    left = {(node.domain, node.op_type) for node in all_nodes(flat.graph)} & functions
     if left:
         raise ModelError(
             f"the function {sorted(left)[0][1]} inside {name} uses another opset than the model and cannot be inlined: "
@@ -81,12 +89,36 @@ def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     return flat
 
 
+def drop_shadowed(proto: onnx.ModelProto) -> None:
+    """Forget functions that bear the name of a standard operator: ONNX Runtime runs the operator."""
+    (version,) = (entry.version for entry in proto.opset_import if entry.domain == "")
+    kept = [f for f in proto.functions if f.domain not in ("", "ai.onnx") or not onnx.defs.has(f.name, version, "")]
+    if len(kept) < len(proto.functions):
+        del proto.functions[:]
+        proto.functions.extend(kept)
+
+
+def check_calls(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError when functions call themselves, or unfold to more nodes than any model has."""
+    bodies = {(f.domain, f.name, f.overload): list(all_nodes(f)) for f in proto.functions}
+    called = {key: [(n.domain, n.op_type, n.overload) for n in nodes] for key, nodes in bodies.items()}
+    sizes: dict[tuple[str, str, str], int] = {}
+    try:
+        for key in TopologicalSorter(called).static_order():
+            sizes[key] = sum(sizes[inner] for inner in called[key]) if key in called else 1
+    except CycleError as error:
+        raise ModelError(f"a function inside {name} calls itself ({error.args[1][0][1]}): it never ends") from error
+    total = sum(sizes.get((n.domain, n.op_type, n.overload), 1) for n in all_nodes(proto.graph))
+    if total > MOST_NODES:
+        raise ModelError(f"the functions inside {name} unfold to {total:,} nodes: more than any real model has")
+
+
 def first_line(error: BaseException) -> str:
     """What an error says first."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def all_nodes(graph: onnx.GraphProto) -> Iterator[onnx.NodeProto]:
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
     """Every node, those of subgraphs after the node that holds them."""
     for node in graph.node:
         yield node
@@ -120,14 +152,32 @@ def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
         graph.input.extend(kept)
 
 
-def lift_constants(graph: onnx.GraphProto) -> None:
+def check_nodes(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError at a node that is not what its operator asks for: an input too few, an attribute of another kind.
+
+    ONNX Runtime refuses these too; all code behind reads inputs and attributes without asking.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = proto.ir_version
+    context.opset_imports = opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    for node in all_nodes(proto.graph):
+        unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
+        if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
+            continue
+        try:
+            onnx.checker.check_node(node, context)
+        except onnx.checker.ValidationError as error:
+            raise ModelError(f"{name} is broken: {described(node)} is malformed ({first_line(error)})") from error
+
+
+def lift_constants(graph: onnx.GraphProto, name: str) -> None:
     """Constant nodes and sparse initializers of the main graph become initializers."""
     for sparse in graph.sparse_initializer:
-        graph.initializer.append(densified(sparse))
+        graph.initializer.append(densified(sparse, name))
     del graph.sparse_initializer[:]
     kept = []
     for node in graph.node:
-        if node.op_type == "Constant" and node.domain == "" and (tensor := constant_of(node)) is not None:
+        if node.op_type == "Constant" and node.domain == "" and (tensor := constant_of(node, name)) is not None:
             tensor.name = node.output[0]
             graph.initializer.append(tensor)
         else:
@@ -137,16 +187,24 @@ def lift_constants(graph: onnx.GraphProto) -> None:
         graph.node.extend(kept)
 
 
-def densified(sparse: onnx.SparseTensorProto) -> onnx.TensorProto:
-    """The same elements with their zeros."""
-    values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
-    array = np.zeros(tuple(sparse.dims), values.dtype)
-    array[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, array.shape)] = values
+def densified(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
+    """The same elements with their zeros; ModelError when they lie elsewhere, or outside the shape."""
+    try:
+        if math.prod(sparse.dims) > LARGEST_DENSE:
+            raise ValueError(f"{list(sparse.dims)} is too large")
+        values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
+        array = np.zeros(tuple(sparse.dims), values.dtype)
+        array[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, array.shape)] = values
+    except (ValueError, TypeError, KeyError, IndexError, OSError, onnx.checker.ValidationError) as error:
+        what = f"the sparse weight '{sparse.values.name}' of {name}"
+        raise ModelError(f"{what} cannot be read ({first_line(error)}): export it dense") from error
     return numpy_helper.from_array(array, sparse.values.name)
 
 
-def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
+def constant_of(node: onnx.NodeProto, name: str) -> onnx.TensorProto | None:
     """The tensor a Constant node stands for; None for strings and sequences, which carry no gradient."""
+    if len(node.attribute) != 1 or len(node.output) != 1:
+        raise ModelError(f"{name} is broken: {described(node)} does not hold one value")
     (attribute,) = node.attribute
     match attribute.name:
         case "value":
@@ -162,7 +220,7 @@ def constant_of(node: onnx.NodeProto) -> onnx.TensorProto | None:
         case "value_ints":
             return helper.make_tensor("", TensorProto.INT64, [len(attribute.ints)], attribute.ints)
         case "sparse_value":
-            return densified(attribute.sparse_tensor)
+            return densified(attribute.sparse_tensor, name)
     return None
 
 
@@ -217,5 +275,6 @@ def forget_shapes(graph: onnx.GraphProto) -> None:
             value.type.tensor_type.ClearField("shape")
     for value in graph.input:
         for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if dim.dim_value <= 0 and (dim.dim_param in JUNK_DIMS or not dim.HasField("dim_param")):
+            known = dim.dim_value > 0 or (dim.HasField("dim_param") and dim.dim_param not in JUNK_DIMS)
+            if not known or dim.dim_param.startswith(MADE_UP):
                 dim.dim_param = f"{value.name}.{axis}"

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.normalize import first_line
+from onnxcam.graph.normalize import MADE_UP, first_line
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -64,7 +64,7 @@ def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dic
         return None if shape is None else tuple(solved.get(d, d) if isinstance(d, str) else d for d in shape)
 
     for node in nodes:
-        if node.op_type in SETTLING and node.output[0] in types:
+        if node.op_type in SETTLING and node.domain == "" and node.output[0] in types:
             equation = SETTLING[node.op_type](node, [known(name) for name in node.input], known(node.output[0]))
             solved.update(equation or {})
     return {name: replace(found, shape=known(name)) for name, found in types.items()} if solved else types
@@ -115,7 +115,7 @@ def by_broadcast(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape
 
 def made_up(dim: Dim) -> bool:
     """Whether onnx's inference named this dimension, for want of knowledge."""
-    return isinstance(dim, str) and dim.startswith("unk__")
+    return isinstance(dim, str) and dim.startswith(MADE_UP)
 
 
 SETTLING = {

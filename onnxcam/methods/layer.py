@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.errors import UsageError
-from onnxcam.methods.arrays import Array, positions, require_same_shape
+from onnxcam.methods.arrays import Array, positions, require_same_shape, spatial_mean
 
 
 def cam(activations: Array, weights: Array) -> Array:
@@ -37,7 +37,7 @@ def grad_cam(activations: Array, gradients: Array) -> Array:
     Selvaraju et al. 2020, eq. 1-2.
     """
     require_same_shape(activations=activations, gradients=gradients)
-    return cam(activations, gradients.mean(axis=positions(gradients)))
+    return cam(activations, spatial_mean(gradients))
 
 
 def counterfactual(activations: Array, gradients: Array) -> Array:

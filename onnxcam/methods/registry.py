@@ -169,6 +169,8 @@ def get_method(name: str) -> Method:
 
     Raises UsageError, with the nearest names, for one that nobody knows.
     """
+    if name in METHODS:
+        return METHODS[name]
     plain = re.sub(r"[^a-z0-9+]", "", name.lower())
     method = METHODS.get(_ALIASES.get(plain, plain))
     if method is None:

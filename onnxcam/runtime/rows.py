@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,23 +23,47 @@ class Rows:
     different rows are run together and alone; only when both agree do later rows share a run.
     """
 
-    def __init__(self, session: Session, *, may_batch: bool = True) -> None:
-        self.session = session
-        self._together: bool | None = None if may_batch else False
+    def __init__(
+        self, session: Session, *, may_batch: bool = True, bare: Collection[str] = (), copies: int = 1
+    ) -> None:
+        """Rows of a session.
+
+        Args:
+            session: the model.
+            may_batch: whether rows may share a run at all.
+            bare: values that have no axis of rows in the model: a run is one row.
+            copies: the number of rows that a run takes, where it is fixed: one row is run as so many copies of it.
+        """
+        self.session, self._bare, self._copies = session, frozenset(bare), copies
+        self._together: bool | None = None if may_batch and not bare and copies == 1 else False
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> Arrays:
         """Outputs for all rows, in order. Every array of `feeds` has the same number of rows."""
         count = len(next(iter(feeds.values())))
-        if count == 1:
-            return self.session.run(feeds, outputs)
-        if self._together is None:
+        if count > 1 and self._together is None:
             self._together = self._proved(feeds, outputs)
-        size = LARGEST_BATCH if self._together else 1
-        parts = []
-        for start in range(0, count, size):
-            part = {name: array[start : start + size] for name, array in feeds.items()}
-            parts.append(self.session.run(part, outputs))
+        if count == 1 or not self._together:
+            parts = [self._alone(feeds, row, outputs) for row in range(count)]
+        else:
+            parts = [
+                self.session.run({name: array[i : i + LARGEST_BATCH] for name, array in feeds.items()}, outputs)
+                for i in range(0, count, LARGEST_BATCH)
+            ]
+        if len(parts) == 1:
+            return parts[0]
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
+
+    def _alone(self, feeds: Arrays, row: int, outputs: Sequence[str]) -> Arrays:
+        """The outputs of one row."""
+        fed = {
+            name: array[row] if name in self._bare else np.repeat(array[row : row + 1], self._copies, axis=0)
+            for name, array in feeds.items()
+        }
+        found = self.session.run(fed, outputs)
+        return {
+            name: value[None] if name in self._bare else value[: len(value) // self._copies]
+            for name, value in found.items()
+        }
 
     def _proved(self, feeds: Arrays, outputs: Sequence[str]) -> bool | None:
         """Whether two rows together give what each gives alone; None when no two rows differ."""
@@ -47,7 +71,7 @@ class Rows:
         other = next((i for i in range(1, count) if any(not np.array_equal(a[0], a[i]) for a in feeds.values())), None)
         if other is None:
             return None
-        alone = [self.session.run({n: a[i : i + 1] for n, a in feeds.items()}, outputs) for i in (0, other)]
+        alone = [self._alone(feeds, i, outputs) for i in (0, other)]
         try:
             both = self.session.run({n: a[[0, other]] for n, a in feeds.items()}, outputs)
         except ModelError:  # a reshape with the batch baked in

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import InputError, ModelError
 from onnxcam.runtime.providers import check_provider, load_onnxruntime, provider_list
 
 Feeds = Mapping[str, npt.NDArray[Any]]
@@ -87,7 +87,7 @@ class Session:
         try:
             values = self._session.run(names, dict(feeds))
         except ort_errors() as error:
-            raise ModelError(f"the model does not run on this input: {reason(error)}") from error
+            raise InputError(f"the model does not run on this input: {reason(error)}") from error
         return dict(zip(names, values, strict=True))
 
 

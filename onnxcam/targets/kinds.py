@@ -39,6 +39,20 @@ class Target(ABC):
         """d value / d scores, (classes,)."""
 
 
+def check_class(which: int, scores: Array) -> None:
+    """TargetError when there is no such class."""
+    if not 0 <= which < len(scores):
+        raise TargetError(f"target {which} is out of range: the model has classes 0 to {len(scores) - 1}")
+
+
+def one_hot(which: int, scores: Array) -> Array:
+    """1 at a class, 0 elsewhere, (classes,)."""
+    check_class(which, scores)
+    one = np.zeros_like(scores)
+    one[which] = 1
+    return one
+
+
 @dataclass(frozen=True)
 class ClassTarget(Target):
     """The score of one class."""
@@ -62,9 +76,7 @@ class ClassTarget(Target):
 
     def cotangent(self, scores: Array) -> Array:
         """How it changes with each score."""
-        one = np.zeros_like(scores)
-        one[self.which] = 1
-        return one
+        return one_hot(self.which, scores)
 
 
 @dataclass(frozen=True)
@@ -85,10 +97,7 @@ class DifferenceTarget(Target):
 
     def cotangent(self, scores: Array) -> Array:
         """How it changes with each score."""
-        one = np.zeros_like(scores)
-        one[self.which] += 1
-        one[self.other] -= 1
-        return one
+        return one_hot(self.which, scores) - one_hot(self.other, scores)
 
 
 @dataclass(frozen=True)

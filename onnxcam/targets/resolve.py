@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxcam.errors import TargetError, did_you_mean
-from onnxcam.targets.kinds import Array, ClassTarget, Target
+from onnxcam.targets.kinds import Array, ClassTarget, Target, check_class
 
 Spec = int | str | Target
 MOST = 1000  # targets that one "top:k" may stand for
@@ -30,8 +30,10 @@ def resolve(spec: Spec | None, scores: Array, labels: Sequence[str] | None) -> l
     Raises:
         TargetError: no such class, or a name that several classes bear.
     """
+    if isinstance(spec, ClassTarget) and spec.label is None:
+        return [at(spec.which, scores, labels)]
     if isinstance(spec, Target):
-        return [spec]
+        return [fitting(spec, scores)]
     if spec is None:
         return [at(int(np.argmax(scores)), scores, labels)]  # the first of equals
     if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
@@ -48,10 +50,20 @@ def resolve(spec: Spec | None, scores: Array, labels: Sequence[str] | None) -> l
     return [at(by_label(text.removeprefix("label:"), labels), scores, labels)]
 
 
+def fitting(target: Target, scores: Array) -> Target:
+    """The target itself; TargetError when it is no functional of these scores."""
+    cotangent = target.cotangent(scores)
+    if cotangent.shape != scores.shape or not np.isfinite(cotangent).all():
+        raise TargetError(
+            f"the target '{target.name}' has a cotangent of shape {cotangent.shape}: "
+            f"it should hold a finite number for each of the model's {len(scores)} classes"
+        )
+    return target
+
+
 def at(index: int, scores: Array, labels: Sequence[str] | None) -> ClassTarget:
     """The target of one class; TargetError when the model has no such class."""
-    if not 0 <= index < len(scores):
-        raise TargetError(f"target {index} is out of range: the model has classes 0 to {len(scores) - 1}")
+    check_class(index, scores)
     return ClassTarget(index, labels[index] if labels is not None and index < len(labels) else None)
 
 

@@ -14,6 +14,7 @@ from onnxcam.graph import Graph, Shape
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
+NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 class Emitter:
@@ -45,6 +46,8 @@ class Emitter:
     ) -> str | tuple[str, ...]:
         """Write one node (attributes that are None are left out); the name of its output, or names of several."""
         attributes = {key: value for key, value in attributes.items() if value is not None}
+        if op_type in ("Shape", "Size"):
+            inputs = tuple(self.op("Neg", name) if self.is_narrow(name) else name for name in inputs)
         key = (op_type, inputs, outputs, domain, repr(sorted(attributes.items())))
         if key not in self._written:
             names = tuple(self.fresh(op_type) for _ in range(outputs))
@@ -52,6 +55,14 @@ class Emitter:
             self._written[key] = names
         names = self._written[key]
         return names[0] if outputs == 1 else names
+
+    def is_narrow(self, name: str) -> bool:
+        """Whether a name is a computed primal value in float16.
+
+        On the CPU, ONNX Runtime computes float16 in float32 and leaves out the roundings between its own casts. A Cast
+        or Shape of ours read off such a value would bring its rounding back and change the forward pass; Neg does not.
+        """
+        return self.graph.type(name).elem_type in NARROW and name not in self.graph.fixed
 
     def fresh(self, hint: str) -> str:
         """A name that neither the graph nor this emitter uses."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import onnx
@@ -32,7 +33,7 @@ class Backward:
     proto: onnx.ModelProto
     output: str
 
-    @property
+    @cached_property
     def inputs(self) -> list[str]:
         """Names of what it reads."""
         return [value.name for value in self.proto.graph.input]
@@ -44,18 +45,22 @@ def class_score(head: Head, axis: int) -> Backward:
     return Backward(pruned(graph.proto, [one]), one)
 
 
-def class_gradient(head: Head, axis: int, *, wrt: str | None = None, rules: RuleSet = STANDARD) -> Backward:
+def class_gradient(
+    head: Head, axis: int, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
+) -> Backward:
     """d score[class] / d layer (or `wrt`), a row a target; the class is the int64 input CLASS [rows].
 
-    What the backward pass reads of the primal head is an input too where a run of the model gives it out for nothing;
-    the rest is made again.
+    What the backward pass reads of the primal head is an input too where it is in `taps` (None: for the layer's gradient,
+    what a run of the model gives out for nothing); the rest is made again.
     """
-    graph, one = choose_class(head.graph, head.score, axis)
+    wrt = wrt or head.layer
+    graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
     g = Emitter(graph)
     kind = np.float64 if cotangent_type(graph.type(one).elem_type) == TensorProto.DOUBLE else np.float32
     start = g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", one))
-    wrt = wrt or head.layer
-    given = [declared(head.graph, name) for name in free_taps(head.graph) if wrt == head.layer]
+    free = free_taps(head.graph)
+    told = taps if taps is not None else free if wrt == head.layer else ()
+    given = [declared(head.graph, name) for name in free if name in told]
     return Backward(pruned(appended(g, sweep(g, one, start, wrt, rules), wrt, []), [GRADIENT], given), GRADIENT)
 
 

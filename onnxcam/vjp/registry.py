@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -52,8 +53,12 @@ class Node:
         return self._as_cotangent(dequantized(self._g.graph, self.output[i]))
 
     def _as_cotangent(self, name: str) -> str:
-        kind = self._g.graph.type(name).elem_type
-        return name if kind in (self.elem_type, 0) else self._g.cast(name, self.elem_type)
+        g, kind = self._g, self._g.graph.type(name).elem_type
+        if kind in (self.elem_type, 0):
+            return name
+        if g.is_narrow(name):
+            return g.op("Neg", g.cast(g.op("Neg", name), self.elem_type))
+        return g.cast(name, self.elem_type)
 
     def const(self, i: int) -> Array | None:
         """Input i when it is there and known before the graph runs."""
@@ -94,7 +99,7 @@ def dequantized(graph: Graph, name: str) -> str:
         if graph.nodes[quantizer].op_type == "QuantizeLinear":
             for i in graph.consumers.get(graph.nodes[quantizer].output[0], []):
                 if graph.nodes[i].op_type == "DequantizeLinear":
-                    return graph.nodes[i].output[0]
+                    return str(graph.nodes[i].output[0])
     return name
 
 
@@ -123,11 +128,11 @@ class RuleSet:
     """Rules by operator: `STANDARD`, or a set that replaces some of its adjoints."""
 
     name: str
-    rules: Mapping[Key, Rule] = field(repr=False)
+    rules: MutableMapping[Key, Rule] = field(repr=False)
 
     def replace(self, name: str, rules: Mapping[Key, Rule]) -> RuleSet:
-        """A rule set that differs in `rules`."""
-        return RuleSet(name, {**self.rules, **rules})
+        """A rule set that differs in `rules`; what is registered here later counts there too."""
+        return RuleSet(name, ChainMap(dict(rules), self.rules))
 
     def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
         """The rule for a node, None when there is none for its version."""

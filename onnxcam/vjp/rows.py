@@ -19,13 +19,14 @@ from onnxcam.vjp.emitter import Emitter
 CLASS = "onnxcam/class"
 
 
-def choose_class(graph: Graph, score: str, axis: int) -> tuple[Graph, str]:
+def choose_class(graph: Graph, score: str, axis: int, *, whole: str = "") -> tuple[Graph, str]:
     """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
 
-    The graph's first axis is rows; the second result is the value's name.
+    The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `whole`:
+    the choice is made behind it.
     """
     g = Emitter(graph)
-    one = Chooser(g).pick(score, axis)
+    one = Chooser(g, whole).pick(score, axis)
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     proto.graph.node.extend(g.nodes)
@@ -45,13 +46,13 @@ def graph_rows(graph: Graph) -> int | str | None:
 class Chooser:
     """Moves the choice of a class up through a graph, one operator at a time."""
 
-    def __init__(self, g: Emitter) -> None:
-        self.g, self.graph = g, g.graph
+    def __init__(self, g: Emitter, whole: str) -> None:
+        self.g, self.graph, self.whole = g, g.graph, whole
 
     def pick(self, name: str, axis: int) -> str:
         """The chosen class of a value, size 1 along the classes' axis."""
         i = self.graph.producer.get(name)
-        node = None if i is None else self.graph.nodes[i]
+        node = None if i is None or name == self.whole else self.graph.nodes[i]
         step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
         found = step(self, node, name, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
@@ -95,7 +96,8 @@ class Chooser:
 
     def dot(self, x: str, row: str, rank: int) -> str:
         """Each row of `x` [rows, 1, ..., width] times its own weights [rows, width]: [rows, 1, ..., 1]."""
-        y = self.g.op("MatMul", self.g.op("Reshape", x, self.g.ints(0, 1, -1)), self.g.op("Unsqueeze", row, self.g.ints(2)))
+        flat, column = self.g.op("Reshape", x, self.g.ints(0, 1, -1)), self.g.op("Unsqueeze", row, self.g.ints(2))
+        y = self.g.op("MatMul", flat, column)
         return self.g.op("Reshape", y, self.g.ints(-1, *[1] * (rank - 1)))
 
     def scalar(self, value: float, like: str) -> str:

@@ -68,7 +68,7 @@ def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: Rule
     Of an operator without a rule all outputs do, sequences too: the gradient must not lose its way there unnoticed.
     """
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
-        return node.output
+        return list(node.output)
     quantized = node.op_type in QUANTIZERS or any(name in active and not graph.is_float(name) for name in node.input)
     return (
         name for name in node.output if graph.is_float(name) or (quantized and graph.type(name).elem_type in INTEGERS)

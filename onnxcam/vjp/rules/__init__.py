@@ -16,6 +16,6 @@ from onnxcam.vjp.rules import (
 )
 
 __all__ = [
-    "activation", "arithmetic", "convolution", "guided", "indexing", "linear", "normalization", "pooling", "quantization",
-    "reduction", "resize", "shape",
+    "activation", "arithmetic", "convolution", "guided", "indexing", "linear", "normalization", "pooling",
+    "quantization", "reduction", "resize", "shape",
 ]  # fmt: skip

@@ -30,6 +30,11 @@ class Window:
         """Spatial axes, counted within the window."""
         return range(len(self.kernel))
 
+    @property
+    def pads(self) -> list[int]:
+        """All begins, then all ends; empty when only the running graph knows them."""
+        return [*(self.begins or ()), *(self.ends or ())]
+
     def reach(self, i: int) -> int:
         """Pixels from a window's first to its last, inclusive."""
         return self.dilations[i] * (self.kernel[i] - 1) + 1
@@ -90,12 +95,11 @@ def prefers_flip(n: Node, w: Window) -> bool:
     channels = (n.shape(1) or (0, 0))[1]
     group = n.attr("group", 1)
     total = int(channels or 0) * group
-    return group == total or (total % BLOCK == 0 and group == 1)
+    return bool(group == total or (total % BLOCK == 0 and group == 1))
 
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """Stride 1: dX is ct convolved with W, input and output channels swapped and the kernel turned around."""
-    assert w.begins is not None and w.ends is not None
     out, per_group, *_ = (int(dim or 0) for dim in n.shape(1) or ())
     group = n.attr("group", 1)
     weight = n.x(1)
@@ -109,7 +113,7 @@ def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
     if axes:
         back, least = [-1] * len(axes), [-(2**62)] * len(axes)
         weight = g.op("Slice", weight, g.ints(*back), g.ints(*least), g.ints(*axes), g.ints(*back))
-    pads = [w.reach(i) - 1 - w.begins[i] for i in w.axes] + [w.reach(i) - 1 - w.ends[i] for i in w.axes]
+    pads = [w.reach(i % len(w.kernel)) - 1 - pad for i, pad in enumerate(w.pads)]
     return g.op("Conv", ct, weight, group=group, dilations=list(w.dilations), pads=pads)
 
 
@@ -118,8 +122,10 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
     x = n.input[0]
     strides, dilations = list(w.strides), list(w.dilations)
     left = [leftover(g, n, w, i) for i in w.axes]
-    if w.begins is not None and w.ends is not None and all(
-        rest is not None and 0 <= rest < w.strides[i] for i, rest in enumerate(left)
+    if (
+        w.begins is not None
+        and w.ends is not None
+        and all(rest is not None and 0 <= rest < w.strides[i] for i, rest in enumerate(left))
     ):
         return g.op(
             "ConvTranspose", ct, weight, group=group, strides=strides, dilations=dilations,
@@ -180,7 +186,7 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
         turned = g.op("Reshape", g.op("Transpose", split, perm=[1, 0, 2, *(axis + 1 for axis in spatial)]), merged)
     dw = g.op(
         "Conv", turned, g.op("Transpose", kernel, perm=swap), group=group,
-        strides=list(w.dilations), dilations=list(w.strides), pads=[*w.begins, *w.ends],
+        strides=list(w.dilations), dilations=list(w.strides), pads=w.pads,
     )  # fmt: skip
     dw = g.op("Slice", dw, g.ints(*[0] * len(spatial)), g.ints(*w.kernel), g.ints(*spatial))
     return g.op("Transpose", dw, perm=swap)
@@ -195,12 +201,11 @@ def batch_of(g: Emitter, image: str) -> str:
 def conv_transpose(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X transposed-convolved with W, + B;  dX = ct convolved with W, dW = ct convolved with X, dB = ct summed."""
     w = transposed_window(n, kernel_of(n))
-    assert w.begins is not None and w.ends is not None
     dx = dw = db = None
     if n.wants(0):
         dx = g.op(
             "Conv", ct, n.x(1), group=n.attr("group", 1), strides=list(w.strides), dilations=list(w.dilations),
-            pads=[*w.begins, *w.ends],
+            pads=w.pads,
         )  # fmt: skip
     if n.wants(1):
         dw = weight_cotangent(g, n, ct, n.x(0), w)
@@ -225,7 +230,8 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
         raise RuleError("its padding depends on the size of the input")
     extra = n.attr("output_padding", [0] * rank)
     totals = [
-        max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0) for i, size in enumerate(sizes)
+        max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
+        for i, size in enumerate(sizes)
     ]
     small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)

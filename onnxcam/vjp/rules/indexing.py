@@ -47,7 +47,9 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [g.op("Pad", ct, g.ints(*margins))]
     dx = ct
     for i, axis in enumerate(axes):
-        start, end, step = (as_int64(g, g.op("Gather", n.input[j], g.ints(i))) if n.has(j) else g.ints(1) for j in (1, 2, 4))
+        start, end, step = (
+            as_int64(g, g.op("Gather", n.input[j], g.ints(i))) if n.has(j) else g.ints(1) for j in (1, 2, 4)
+        )
         dx = scatter_along(g, n, dx, g.op("Slice", positions(g, n, axis), start, end, g.ints(0), step), axis)
     return [dx]
 

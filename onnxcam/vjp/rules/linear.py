@@ -66,10 +66,18 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
     da = db = dc = None
     if n.wants(0):
         b = n.x(1)
-        da = g.op("Gemm", b, ct, transA=tb, transB=1, alpha=alpha) if ta else g.op("Gemm", ct, b, transB=1 - tb, alpha=alpha)
+        da = (
+            g.op("Gemm", b, ct, transA=tb, transB=1, alpha=alpha)
+            if ta
+            else g.op("Gemm", ct, b, transB=1 - tb, alpha=alpha)
+        )
     if n.wants(1):
         a = n.x(0)
-        db = g.op("Gemm", ct, a, transA=1, transB=ta, alpha=alpha) if tb else g.op("Gemm", a, ct, transA=1 - ta, alpha=alpha)
+        db = (
+            g.op("Gemm", ct, a, transA=1, transB=ta, alpha=alpha)
+            if tb
+            else g.op("Gemm", a, ct, transA=1 - ta, alpha=alpha)
+        )
     if n.wants(2):
         dc = g.sum_to(ct, g.graph.shape(n.output[0]), n.input[2])
         dc = dc if beta == 1 else g.op("Mul", dc, n.scalar(beta))
@@ -84,7 +92,7 @@ def einsum(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def subscripts(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The letters of every operand and of the output, an ellipsis spelled out; RuleError for a letter twice in one operand."""
+    """The letters of every operand and of the output, an ellipsis spelled out; RuleError for a repeated letter."""
     left, arrow, out = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow:
@@ -92,7 +100,7 @@ def subscripts(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
         out = ("..." if "..." in left else "") + "".join(sorted(once))
     unused = [letter for letter in string.ascii_letters if letter not in equation]
     hidden = max((rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term), default=0)
-    terms, out = [term.replace("...", "".join(unused[:hidden])) for term in terms], out.replace("...", "".join(unused[:hidden]))
+    *terms, out = (term.replace("...", "".join(unused[:hidden])) for term in (*terms, out))
     if any(len(set(term)) < len(term) for term in terms):
         raise RuleError(f"the equation '{equation}' repeats a letter within one operand")
     return terms, out
@@ -118,6 +126,6 @@ def _widest(n: Node, i: int, terms: list[str]) -> Shape | None:
             sizes.setdefault(letter, set()).add(size)
     own = n.shape(i) or ()
     return tuple(
-        size if len(sizes[letter]) == 1 or isinstance(size, int) and size != 1 else None
+        size if len(sizes[letter]) == 1 or (isinstance(size, int) and size != 1) else None
         for letter, size in zip(terms[i], own, strict=True)
     )

@@ -83,15 +83,13 @@ def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.scalar(n.attr("epsilon", 1e-5)))
     weighted = g.op("Mul", ct, g.op("Reshape", n.x(1), each))
     dx = g.reshape_to(normalized_cotangent(g, weighted, x_hat, inverse, [2, 3]), n.input[0])
-    ds, db = (
-        g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct)
-    )
+    ds, db = (g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct))
     return [dx, ds, db]
 
 
 @rule("LayerNormalization", versions=(17,))
 def layer_normalization(g: Emitter, n: Node, ct: str | None, *others: str | None) -> Cotangents:
-    """Y = s X_hat + b, X_hat normalized over the axes from `axis` on; mean and deviation from ONNX Runtime's own kernel."""
+    """Y = s X_hat + b, X_hat normalized over the axes from `axis` on;  dX as of InstanceNormalization."""
     if ct is None or any(others):
         raise RuleError("its mean or deviation is used")
     axis, rank = n.axis(), n.rank()

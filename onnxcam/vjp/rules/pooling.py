@@ -66,12 +66,20 @@ def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     w = window(n, tuple(n.attr("kernel_shape")))
     share = g.op("Mul", ct, per_window(g, n, ct, w))
     shape = n.shape() or ()
-    unpadded = w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends)) and not n.attr("ceil_mode", 0)
+    unpadded = (
+        w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends)) and not n.attr("ceil_mode", 0)
+    )
     divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate(shape[2:]))
     if unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}:  # every pixel lies in one window
         scales = g.const([1, 1, *w.kernel], np.float32)
         tiled = g.op(
-            "Resize", share, "", scales, mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor"
+            "Resize",
+            share,
+            "",
+            scales,
+            mode="nearest",
+            coordinate_transformation_mode="asymmetric",
+            nearest_mode="floor",
         )
         return [tiled]
     return [over_windows(g, n, share, w)]
@@ -92,7 +100,9 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
         share = np.ones((1, 1) + (1,) * len(sizes))
         for i, (size, out) in enumerate(zip(sizes, outs, strict=True)):
             low, high = (-w.begins[i], int(size or 0) + w.ends[i]) if counts_padding else (0, int(size or 0))
-            taps = (np.arange(int(out or 0)) * w.strides[i] - w.begins[i])[:, None] + np.arange(w.kernel[i]) * w.dilations[i]
+            taps = (np.arange(int(out or 0)) * w.strides[i] - w.begins[i])[:, None] + np.arange(
+                w.kernel[i]
+            ) * w.dilations[i]
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / count.reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
@@ -116,7 +126,9 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
     count = g.op("Squeeze", out, g.ints(0))
     steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
     first = g.op("Sub", g.op("Mul", steps, g.ints(w.strides[i])), begin)
-    taps = g.op("Add", g.op("Unsqueeze", first, g.ints(1)), g.const([np.arange(w.kernel[i]) * w.dilations[i]], np.int64))
+    taps = g.op(
+        "Add", g.op("Unsqueeze", first, g.ints(1)), g.const([np.arange(w.kernel[i]) * w.dilations[i]], np.int64)
+    )
     inside = g.op("And", g.op("GreaterOrEqual", taps, low), g.op("Less", taps, high))
     total = g.reduce("ReduceSum", g.cast(inside, n.elem_type), [1], keepdims=0)
     return g.op("Reshape", total, g.ints(*[-1 if axis == i else 1 for axis in range(-2, len(w.kernel))]))

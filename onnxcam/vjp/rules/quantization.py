@@ -1,7 +1,7 @@
 """Quantizers: straight-through estimators.
 
-Their cotangents are those of the integers read as real numbers, so whatever moves the integers on the way (Reshape, Concat,
-MaxPool) needs no rule of its own.
+Their cotangents are those of the integers read as real numbers, so whatever moves the integers on the way (Reshape,
+Concat, MaxPool) needs no rule of its own.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from onnx import TensorProto
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
-RANGES = {
+RANGES: dict[int, tuple[int, int]] = {
     TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
     TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
 }  # fmt: skip
@@ -22,7 +22,7 @@ RANGES = {
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """q = clamp(round(x / s) + z);  dx = ct / s where q lies strictly inside its range, else 0 (straight-through).
 
-    The ends count as outside: there a value that was cut off looks like one that was not, and a folded Relu cuts at one.
+    The ends count as outside: what was cut off lies there too, and so does what a folded Relu cut.
     """
     ends = RANGES.get(g.graph.type(n.output[0]).elem_type)
     if ends is None:

@@ -6,6 +6,8 @@ matrix. The adjoint is its transpose, exact for every mode, coordinate conventio
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
@@ -50,12 +52,16 @@ def matrix(g: Emitter, n: Node, axis: int, amount: str, by_size: bool) -> str:
         now = g.dims(n.input[0], (axis, 1))
         square = g.op("Expand", n.scalar(0), g.op("Concat", now, now, axis=0))
         eye = g.op("Unsqueeze", g.op("EyeLike", square, dtype=n.elem_type), g.ints(0, 1))
-    kept = {key: value for key, value in n.attrs.items() if key not in ("axes", "keep_aspect_ratio_policy")}
+    kept: dict[str, Any] = {
+        key: value for key, value in n.attrs.items() if key not in ("axes", "keep_aspect_ratio_policy")
+    }
     if by_size:
-        sizes = g.op("Concat", g.ints(1, 1), amount, g.dims(n.input[0], (axis, 1)), axis=0)
-        return g.op("Resize", eye, "", "", sizes, **kept)
-    one = g.const([1, 1], np.float32)
-    return g.op("Resize", eye, "", g.op("Concat", one, amount, g.const([1], np.float32), axis=0), **kept)
+        given = ["", g.op("Concat", g.ints(1, 1), amount, g.dims(n.input[0], (axis, 1)), axis=0)]
+    else:
+        ones = [g.const([1] * count, np.float32) for count in (2, 1)]
+        given = [g.op("Concat", ones[0], amount, ones[1], axis=0)]
+    resized: str = g.op("Resize", eye, "", *given, **kept)
+    return resized
 
 
 def contract(g: Emitter, ct: str, a: str, axis: int, rank: int) -> str:

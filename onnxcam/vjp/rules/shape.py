@@ -18,7 +18,7 @@ def reshape(g: Emitter, n: Node, ct: str) -> Cotangents:
 def transpose(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct under the inverse permutation."""
     perm = n.attr("perm") or list(range(n.rank()))[::-1]
-    return [g.op("Transpose", ct, perm=[perm.index(axis) for axis in range(len(perm))])]
+    return [g.op("Transpose", ct, perm=[perm.index(axis) for axis in range(len(perm))] or None)]
 
 
 @rule("Expand", versions=(13,), broadcasts=True)

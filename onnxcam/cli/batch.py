@@ -1,0 +1,172 @@
+"""`run` as a loop: image by image, so that ten thousand need no more memory than one."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from onnxcam.cli.images import expand
+from onnxcam.cli.naming import file_stem, several, unique_stems
+from onnxcam.cli.record import Record, best_classes, json_line, recipe_record, record_of
+from onnxcam.cli.summary import block, heading, notes
+from onnxcam.cli.terminal import Reporter, reporter
+from onnxcam.errors import ImageError, InputError, PreprocessError, UsageError
+from onnxcam.explainer import Explainer, Explanation, choose_recipe
+from onnxcam.explainer.core import uses_layer
+from onnxcam.imaging import colormap, override, printable
+from onnxcam.methods import Method, get_method
+
+Found = deque[tuple[Explanation, float]]  # explanations of one image, with the seconds that each took
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What a user asked of `run`: its arguments and options."""
+
+    model: str
+    images: Sequence[str]
+    method: Sequence[str]
+    layer: str | None
+    target: Sequence[str]
+    score: str | None
+    gradient: str
+    out: str
+    npy: bool
+    json: bool
+    top_k: int
+    boxes: bool
+    colormap: str
+    provider: str
+    threads: int
+    labels: str | None
+    max_pixels: int | None
+    quiet: bool
+    preprocess: str | None
+    overrides: Mapping[str, Any]
+
+
+def explain_all(request: Request) -> int:
+    """Explain every image; the exit code, 2 when one was refused.
+
+    Raises:
+        OnnxCamError: what would go wrong with every image alike.
+    """
+    methods = list({method.name: method for method in map(get_method, request.method)}.values())
+    colormap(request.colormap)
+    check_folder(Path(request.out))
+    sources = list(expand(request.images))
+    explainer = open_explainer(request)
+    work = Work(request, explainer, methods, {os.path.realpath(path) for path in sources if isinstance(path, str)})
+    refused = 0
+    with reporter(len(sources), quiet=request.quiet) as terminal:
+        for source, stem in zip(sources, unique_stems(map(str, sources)), strict=True):
+            try:
+                explanations = work.explain(source)
+            except (ImageError, PreprocessError, InputError) as error:
+                refused += 1
+                terminal.complain(str(error) if len(sources) == 1 else about(error, source))
+            else:
+                work.tell(list(work.write(explanations, stem)), terminal)
+            terminal.step()
+        if len(sources) > 1 and not (request.quiet or request.json):
+            terminal.say(f"{len(sources) - refused} explained, {refused} refused")
+    return 2 if refused else 0
+
+
+def open_explainer(request: Request) -> Explainer:
+    """The model, with the preprocessing that the options add up to."""
+    explainer = Explainer(
+        request.model, provider=request.provider, preprocess=request.preprocess, labels=request.labels,
+        score=request.score, threads=request.threads, max_pixels=request.max_pixels,
+    )  # fmt: skip
+    if any(value is not None for value in request.overrides.values()):
+        base = explainer.preprocess
+        changed = choose_recipe(override(base.recipe, **request.overrides), explainer.subject.image, {})
+        explainer.preprocess = replace(changed, guess=base.guess)
+    return explainer
+
+
+def check_folder(out: Path) -> None:
+    """UsageError when the output folder cannot become one; it is made when there is something to write."""
+    there = next(path for path in (out, *out.absolute().parents) if os.path.lexists(path))
+    if not there.is_dir():
+        raise UsageError(f"the output folder {out} cannot be made: {there} is no folder; choose another --out")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise UsageError(f"the output folder {out} cannot be written to: no permission; choose another --out")
+
+
+def about(error: Exception, source: str | ImageError) -> str:
+    """The message, naming the image it is about."""
+    return str(error) if printable(str(source)) in printable(str(error)) else f"{source}: {error}"
+
+
+class Work:
+    """What is done for every image, with one model."""
+
+    def __init__(self, request: Request, explainer: Explainer, methods: Sequence[Method], inputs: set[str]) -> None:
+        self._request, self._explainer, self._methods = request, explainer, methods
+        self._inputs = inputs  # real paths of all images, which no output may replace
+        self._out = Path(request.out)
+        self._told = False
+
+    def explain(self, source: str | ImageError) -> Found:
+        """All explanations of one image, each target once a method; nothing is written yet."""
+        if isinstance(source, ImageError):
+            raise source
+        request, explainer, found = self._request, self._explainer, Found()
+        start = time.perf_counter()
+        item = explainer.item(source)
+        reading = time.perf_counter() - start
+        for method in self._methods:
+            start = time.perf_counter()
+            layer = request.layer if uses_layer(method) or not any(map(uses_layer, self._methods)) else None
+            (results,) = explainer.explain_items([item], list(request.target) or None, method, layer, request.gradient)
+            seconds = reading + time.perf_counter() - start
+            found += [(e, seconds) for e in {e.target: e for e in results}.values()]
+        return found
+
+    def write(self, found: Found, stem: str) -> Iterator[Record]:
+        """Write the files of one image, letting go of each explanation behind its record."""
+        request, explainer = self._request, self._explainer
+        while found:
+            e, seconds = found.popleft()
+            name = file_stem(stem, e.target, e.method.slug, with_target=several(request.target))
+            files = [self._path(f"{name}{suffix}") for suffix in ([".png", ".npy"] if request.npy else [".png"])]
+            self._make_folder()
+            for path in files:
+                e.save(path, colormap=request.colormap, with_boxes=request.boxes)
+            yield record_of(
+                e, top=best_classes(explainer, e, request.top_k), preprocess=recipe_record(explainer),
+                boxes=request.boxes, files=list(map(str, files)), seconds=seconds,
+            )  # fmt: skip
+
+    def _path(self, name: str) -> Path:
+        path = self._out / name
+        if os.path.realpath(path) in self._inputs:
+            raise UsageError(f"{path} is an image to explain and would be overwritten: choose another --out")
+        return path
+
+    def _make_folder(self) -> None:
+        try:
+            self._out.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UsageError(f"the output folder {self._out} cannot be made: {error.strerror or error}") from error
+
+    def tell(self, records: Sequence[Record], terminal: Reporter) -> None:
+        """Print what was found of one image; before the first one what holds for all."""
+        request = self._request
+        if not self._told and not request.quiet:
+            for note in notes(self._explainer):
+                terminal.say(note, err=True)
+            if not request.json:
+                terminal.say(heading(self._explainer, records[0]))
+        self._told = True
+        if request.json:
+            terminal.say("\n".join(map(json_line, records)))
+        elif not request.quiet:
+            terminal.say(block(records))

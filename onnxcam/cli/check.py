@@ -1,0 +1,32 @@
+"""`onnxcam check`: is the rewritten model still the same, and is its gradient right."""
+
+from __future__ import annotations
+
+import click
+
+from onnxcam.cli.options import layer_option, model_argument, preprocess_option, provider_option, score_option
+
+
+@click.command(short_help="Check a model's explanation.")
+@model_argument
+@click.argument("image", required=False)
+@layer_option
+@score_option
+@provider_option
+@preprocess_option
+def command(
+    model: str, image: str | None, layer: str | None, score: str | None, provider: str, preprocess: str | None
+) -> int:
+    """Check MODEL's explanation on IMAGE, or on noise: same outputs as the original, right gradient, finite values.
+
+    The exit code is 1 when a check fails.
+    """
+    from onnxcam import check
+    from onnxcam.cli.table import table
+
+    results = check(model, image, provider=provider, score=score, layer=layer, preprocess=preprocess)
+    rows = (("ok" if r.ok else "FAIL", r.name, r.measured, r.limit, r.detail) for r in results)
+    click.echo(table(rows, head=("", "check", "measured", "limit", "on")))
+    failed = sum(not result.ok for result in results)
+    click.echo(f"{len(results) - failed} of {len(results)} checks hold")
+    return 1 if failed else 0

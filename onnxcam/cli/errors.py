@@ -1,0 +1,58 @@
+"""Whatever a user can cause ends in one line on stderr and an exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import click
+
+from onnxcam.errors import OnnxCamError
+
+LONGEST = 400  # characters of a line on stderr
+
+
+class Refused(click.ClickException):
+    """Bad input: exit code 2."""
+
+    exit_code = 2
+
+
+class Interrupted(click.ClickException):
+    """Control-C: exit code 130, as shells have it."""
+
+    exit_code = 130
+
+
+READER_GONE = 141  # what `| head` makes of a program that does not notice
+
+
+@contextmanager
+def for_the_user() -> Iterator[None]:
+    """Turn the errors of the library and of the machine into click's, which end the program in one line."""
+    try:
+        yield
+    except OnnxCamError as error:
+        raise Refused(str(error)) from error
+    except KeyboardInterrupt as error:
+        raise Interrupted("interrupted") from error
+    except MemoryError as error:
+        raise Refused("not enough memory") from error
+    except BrokenPipeError as error:
+        raise click.exceptions.Exit(READER_GONE) from error
+    except OSError as error:
+        where = "" if error.filename is None else f"{error.filename}: "
+        raise Refused(f"{where}{error.strerror or error}") from error
+
+
+def complain(message: str) -> None:
+    """The one line on stderr."""
+    click.echo(one_line(f"Error: {message}"), err=True)
+
+
+def one_line(text: str) -> str:
+    """Printable characters alone, on one line, at most LONGEST of them."""
+    from onnxcam.imaging import printable
+
+    line = " ".join(printable(text).split())
+    return line if len(line) <= LONGEST else f"{line[: LONGEST - 3]}..."

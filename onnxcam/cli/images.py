@@ -1,0 +1,52 @@
+"""Which images a user means: files, folders, glob patterns."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterable, Iterator
+
+from onnxcam.errors import ImageError
+
+# What is taken for an image in a folder; a file that is named is tried, whatever it is called.
+SUFFIXES = (
+    ".avif", ".bmp", ".dib", ".gif", ".jfif", ".jp2", ".jpe", ".jpeg", ".jpg",
+    ".pbm", ".pcx", ".pgm", ".png", ".pnm", ".ppm", ".tga", ".tif", ".tiff", ".webp",
+)  # fmt: skip
+
+
+def expand(arguments: Iterable[str]) -> Iterator[str | ImageError]:
+    """Paths in the order of the arguments; in a folder's or pattern's place, when it holds none, the error."""
+    for argument in arguments:
+        if os.path.isdir(argument):
+            yield from in_folder(argument)
+        elif os.path.lexists(argument) or not glob.has_magic(argument):
+            yield argument
+        else:
+            yield from matching(argument)
+
+
+def in_folder(folder: str) -> list[str] | list[ImageError]:
+    """The images right inside a folder, by name; hidden files are left out."""
+    try:
+        with os.scandir(folder) as entries:
+            names = sorted(entry.name for entry in entries if is_image(entry))
+    except OSError as error:
+        return [ImageError(f"the folder {folder} cannot be read: {error.strerror or error}")]
+    found = [os.path.join(folder, name) for name in names]
+    return found or [ImageError(f"the folder {folder} holds no image: name the files, or a pattern such as '*/*.png'")]
+
+
+def is_image(entry: os.DirEntry[str]) -> bool:
+    """Whether a folder's entry looks like an image file."""
+    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+
+
+def matching(pattern: str) -> list[str] | list[ImageError]:
+    """The files that a pattern matches; where it matches folders alone, the images in them."""
+    found = sorted(glob.glob(pattern, recursive=True))
+    files = [path for path in found if not os.path.isdir(path)]
+    if files:
+        return files
+    inside = [image for folder in found for image in in_folder(folder)]
+    return [path for path in inside if isinstance(path, str)] or [ImageError(f"no image matches {pattern}")]

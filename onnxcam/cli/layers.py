@@ -1,0 +1,46 @@
+"""`onnxcam layers`: what can be explained."""
+
+from __future__ import annotations
+
+import click
+
+from onnxcam.cli.options import model_argument, score_option
+
+
+@click.command(short_help="Show a model's input, score and layers.")
+@model_argument
+@score_option
+def command(model: str, score: str | None) -> None:
+    """Show what of MODEL can be explained: its input, its score, and its layers, the best first.
+
+    The layer marked with * is taken when --layer names none.
+    """
+    from onnxcam.cli.table import table
+    from onnxcam.graph import candidates, find_score, image_input, load, read_graph
+    from onnxcam.graph.inspect import shown
+
+    graph = read_graph(load(model))
+    image, found = image_input(graph), find_score(graph, score)
+    layers = candidates(graph, image, found)
+    kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
+    about = [
+        ("input", image.name, shown(graph.shape(image.name)), f"{image.layout} {image.dtype}"),
+        ("score", found.name, shown(graph.shape(found.name)), kind),
+    ]
+    click.echo(table(about))
+    rows = [
+        (
+            "*" if layer.automatic else "",
+            layer.name,
+            layer.op,
+            shown(layer.shape),
+            "unknown" if layer.grid is None else " x ".join(map(str, layer.grid)),
+            layer.reason,
+        )
+        for layer in layers
+    ]
+    click.echo()
+    click.echo(
+        table(rows, head=("", "layer", "made by", "shape", "grid", "why"))
+        or "No layer with a grid of positions lies on all paths to the score: name one with --layer, or use saliency."
+    )

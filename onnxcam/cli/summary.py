@@ -1,0 +1,106 @@
+"""What `run` says to people."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from onnxcam.cli.errors import one_line
+from onnxcam.cli.record import Record
+from onnxcam.cli.table import table
+from onnxcam.explainer import Explainer
+from onnxcam.imaging import Preprocess, Resize
+from onnxcam.methods import get_method
+
+WHY = {
+    "ok": "ok",
+    "blank": "blank: no position speaks for this class at this layer",
+    "saturated": "saturated: all there is is a probability within 1e-6 of 0 or 1, where gradients vanish",
+    "not-finite": "not-finite: the map holds NaN or infinity",
+}
+BLANK_INPUT = "blank: the gradient is zero all over the image"
+
+
+def heading(explainer: Explainer, record: Record) -> str:
+    """What holds for all images of a run."""
+    score, recipe = record["score"], explainer.preprocess.recipe
+    guess = " (a guess)" if explainer.preprocess.guess else ""
+    lines = (
+        f"{record['model']} on {record['provider']}, explaining {score['name']} ({score['kind']})",
+        f"preprocessing {recipe.name}{guess}: {steps(recipe)}",
+    )
+    return "\n".join(one_line(line) for line in lines)
+
+
+def notes(explainer: Explainer) -> list[str]:
+    """Guesses, announced."""
+    found = []
+    if explainer.preprocess.guess:
+        name = explainer.preprocess.recipe.name
+        found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")
+    if explainer.labels_guessed:
+        found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")
+    return found
+
+
+def block(records: Sequence[Record]) -> str:
+    """One image: its best classes, then its maps and their files."""
+    first = records[0]
+    rows = [
+        (row["index"], row["label"] or "", figure(row["score"]), percent(row["probability"])) for row in first["top"]
+    ]
+    lines = [one_line(first["image"])]
+    if rows:
+        lines.append(table(rows, indent="  "))
+    for record in records:
+        lines += [f"  {one_line(made(record))}", *(f"    {one_line(line)}" for line in found(record))]
+    return "\n".join(lines)
+
+
+def made(record: Record) -> str:
+    """One map: what of, where, and whether it can be trusted."""
+    target, method = record["target"], get_method(record["method"])
+    name = f"class {target['index']}" if target["label"] is None else f"{target['label']} ({target['index']})"
+    size = " x ".join(map(str, record["map"]["shape"]))
+    how = ", numeric gradient" if record["gradient"] == "numeric" else ""
+    blank_input = record["status"] == "blank" and method.level == "input"
+    why = BLANK_INPUT if blank_input else WHY[record["status"]]
+    return f"{method.title} of {name} at {record['layer']}, {size}{how}: {why}"
+
+
+def found(record: Record) -> list[str]:
+    """The box of one map, and its files."""
+    boxes = [f"box {x0},{y0} to {x1},{y1}" for x0, y0, x1, y1 in record["boxes"] or []]
+    return [*boxes, *record["files"]]
+
+
+def figure(value: float | None) -> str:
+    """A score."""
+    return "not finite" if value is None else f"{value:.4g}"
+
+
+def percent(probability: float | None) -> str:
+    """A probability."""
+    return "" if probability is None else f"{100 * probability:.1f} %"
+
+
+def steps(recipe: Preprocess) -> str:
+    """A recipe in words, in the order in which it is applied."""
+    crop = f"crop {recipe.crop[0]}x{recipe.crop[1]}" if recipe.crop else ""
+    scale = {1: "0..255", 1 / 255: "0..1"}.get(recipe.scale, f"times {recipe.scale:g}")
+    mean = f"minus {numbers(recipe.mean)}" if any(recipe.mean) else ""
+    std = f"over {numbers(recipe.std)}" if any(value != 1 for value in recipe.std) else ""
+    parts = (resized(recipe.resize, recipe.filter), crop, recipe.channels, scale, mean, std)
+    return ", ".join(part for part in parts if part)
+
+
+def resized(resize: Resize, filter_name: str) -> str:
+    """The first step; empty where the photo keeps its size."""
+    if resize.to is None:
+        return ""
+    to = str(resize.to) if isinstance(resize.to, int) else "x".join(map(str, resize.to))
+    return f"{resize.how.replace('_', ' ')} {to} {filter_name}"
+
+
+def numbers(values: Sequence[float]) -> str:
+    """Numbers, one where all are equal."""
+    return " ".join(f"{value:.6g}" for value in (values[:1] if len(set(values)) == 1 else values))

@@ -1,0 +1,106 @@
+"""Sizes that a head reads of values before its layer, told again by the layer's own sizes.
+
+Exports take the batch size off the input and reshape with it far behind. Where features and head are run apart that is
+no row of anything, so the sizes are worked out anew from those which the layer shares with the input.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from onnxcam.graph.index import IMPURE, Graph, attributes
+from onnxcam.graph.normalize import captures
+
+
+@dataclass
+class Retold:
+    """Values that can be told again, and what that takes: nodes in order, and constants."""
+
+    names: set[str] = field(default_factory=set)
+    nodes: list[onnx.NodeProto] = field(default_factory=list)
+    constants: list[onnx.TensorProto] = field(default_factory=list)
+
+
+def retold(graph: Graph, layer: str, names: Collection[str]) -> Retold:
+    """Those of `names` that are arithmetic on fixed numbers and on sizes which `layer` has too."""
+    axes = {dim: axis for axis, dim in enumerate(graph.shape(layer) or ()) if isinstance(dim, str)}
+    pieces: list[Retold] = []
+    told: set[str] = set()
+    for i in sorted(graph.ancestors(names)):
+        node = graph.nodes[i]
+        sizes = sizes_of(graph, node)
+        if sizes is not None and all(isinstance(dim, int) or dim in axes for dim in sizes.flat):
+            pieces.append(gathered(graph, layer, node.output[0], sizes, axes))
+        elif computable(graph, node, told):
+            pieces.append(Retold(set(node.output) - {""}, [node]))
+        else:
+            continue
+        told |= pieces[-1].names
+    return joined(pieces, told.intersection(names))
+
+
+def sizes_of(graph: Graph, node: onnx.NodeProto) -> npt.NDArray[np.object_] | None:
+    """What Shape, or Gather or Slice of it, gives: dimensions, as far as they are known; None for anything else."""
+    if node.domain or not node.input or (shape := graph.shape(node.input[0])) is None:
+        return None
+    if node.op_type == "Shape":
+        limits = attributes(node)
+        return np.array(shape, object)[limits.get("start", 0) : limits.get("end", len(shape))]
+    source = graph.nodes[graph.producer[node.input[0]]] if node.input[0] in graph.producer else None
+    if source is None or source.op_type != "Shape" or (sizes := sizes_of(graph, source)) is None:
+        return None
+    picks = [pick for name in node.input[1:] if (pick := graph.constant(name)) is not None]
+    if len(picks) < len(node.input) - 1 or (node.op_type == "Slice" and any(pick.size != 1 for pick in picks)):
+        return None
+    if node.op_type == "Gather":
+        inside = np.all((picks[0] >= -len(sizes)) & (picks[0] < len(sizes)))
+        return np.asarray(sizes[picks[0]], object) if inside else None
+    if node.op_type == "Slice":
+        start, end, *rest = (int(pick.item()) for pick in picks)
+        return sizes[start : end : rest[1] if len(rest) > 1 else 1]
+    return None
+
+
+def computable(graph: Graph, node: onnx.NodeProto, told: set[str]) -> bool:
+    """Whether a node reads fixed numbers and sizes alone."""
+    reads = [name for name in node.input if name]
+    pure = node.op_type not in IMPURE and not captures(node)
+    return pure and bool(reads) and all(name in told or name in graph.fixed for name in reads)
+
+
+def gathered(graph: Graph, layer: str, name: str, sizes: npt.NDArray[np.object_], axes: dict[Any, int]) -> Retold:
+    """The value `name`, picked out of the layer's shape with fixed numbers behind it."""
+    fixed = list(dict.fromkeys(dim for dim in sizes.flat if isinstance(dim, int)))
+    rank = len(graph.shape(layer) or ())
+    places = np.array([axes[dim] if dim in axes else rank + fixed.index(dim) for dim in sizes.flat], np.int64)
+    shape, numbers, pool, index = (f"onnxcam/{name}/{part}" for part in ("of", "fixed", "pool", "index"))
+    return Retold(
+        {name},
+        [
+            helper.make_node("Shape", [layer], [shape]),
+            helper.make_node("Concat", [shape, numbers], [pool], axis=0),
+            helper.make_node("Gather", [pool, index], [name]),
+        ],
+        [
+            numpy_helper.from_array(np.array(fixed, np.int64), numbers),
+            numpy_helper.from_array(places.reshape(sizes.shape), index),
+        ],
+    )
+
+
+def joined(pieces: list[Retold], names: set[str]) -> Retold:
+    """What `names` take of the pieces."""
+    found, needed = Retold(names), set(names)
+    for piece in reversed(pieces):
+        if piece.names & needed:
+            found.nodes[:0] = piece.nodes
+            found.constants += piece.constants
+            needed |= {name for node in piece.nodes for name in node.input}
+    return found

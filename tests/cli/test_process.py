@@ -1,0 +1,117 @@
+"""The command line as a process: descriptors, signals, terminals."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.cli.conftest import ROOT, Process
+
+COMMAND = [sys.executable, "-m", "onnxcam"]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
+POSIX = pytest.mark.skipif(os.name != "posix", reason="signals and terminals as POSIX has them")
+
+
+def test_a_run_is_json_on_stdout_and_nothing_on_stderr(process: Process) -> None:
+    ran = process("run", "tiny.onnx", "blobs.png", "--json")
+    assert (ran.returncode, ran.stderr) == (0, "")
+    assert json.loads(ran.stdout)["target"]["label"] == "red"
+
+
+def test_a_refusal_is_one_line_on_stderr(process: Process) -> None:
+    ran = process("run", "tiny.onnx", "missing.png")
+    assert (ran.returncode, ran.stdout, ran.stderr.count("\n")) == (2, "", 1)
+    assert ran.stderr.startswith("Error: missing.png")
+
+
+def test_what_a_c_library_says_of_a_damaged_file_stays_hidden(process: Process, folder: Path) -> None:
+    from PIL import Image
+
+    with Image.open("blobs.png") as photo:
+        photo.convert("RGB").save("photo.tif", compression="tiff_lzw")
+    whole = (folder / "photo.tif").read_bytes()
+    (folder / "photo.tif").write_bytes(whole[:8] + b"\xff" * 40 + whole[48:])
+    ran = process("run", "tiny.onnx", "photo.tif")
+    if ran.returncode:
+        assert (ran.returncode, ran.stderr.count("\n")) == (2, 1)
+
+
+def test_only_the_streams_of_python_reach_the_terminal() -> None:
+    code = """
+import os, sys, warnings
+from onnxcam.cli.terminal import undisturbed
+with undisturbed():
+    os.write(1, b"C says"); os.write(2, b"C complains"); warnings.warn("careful")
+    print("ours"); print("our error", file=sys.stderr)
+os.write(1, b"after"); os.write(2, b"behind")
+"""
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, env=ENVIRONMENT, check=True)
+    assert (ran.stdout.split(), ran.stderr.split()) == ([b"ours", b"after"], [b"our", b"error", b"behind"])
+
+
+@POSIX
+def test_an_interrupted_run_exits_130_and_keeps_what_it_finished(folder: Path) -> None:
+    command = [*COMMAND, "run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as ran:
+        assert ran.stdout is not None
+        first = json.loads(ran.stdout.readline())
+        ran.send_signal(signal.SIGINT)
+        rest, error = ran.communicate(timeout=30)
+    assert (ran.returncode, error) == (130, "Error: interrupted\n")
+    assert len(rest.splitlines()) < 4999
+    assert (folder / first["files"][0]).is_file()
+    assert not [name for name in os.listdir(folder / "onnxcam_out") if name.startswith(".")]
+
+
+@POSIX
+def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
+    command = [*COMMAND, "run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as ran:
+        assert ran.stdout is not None
+        assert ran.stderr is not None
+        ran.stdout.readline()
+        ran.stdout.close()
+        error = ran.stderr.read()
+    assert (ran.returncode, error) == (141, "")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+def test_a_full_disk_under_stdout_is_told(folder: Path) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run(
+            [*COMMAND, "layers", "tiny.onnx"], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT
+        )
+    assert (ran.returncode, ran.stderr) == (2, "Error: No space left on device\n")
+
+
+def on_a_terminal(*args: str) -> str:
+    """What `onnxcam ARGS` writes to a stderr that is a terminal."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    with subprocess.Popen([*COMMAND, *args], stdout=subprocess.DEVNULL, stderr=theirs, env=ENVIRONMENT) as ran:
+        os.close(theirs)
+        parts = []
+        try:
+            while part := os.read(ours, 4096):
+                parts.append(part)
+        except OSError:  # how Linux says that nobody holds the other end
+            pass
+    os.close(ours)
+    assert ran.returncode == 0
+    return b"".join(parts).decode()
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("args", "bar"),
+    [(("blobs.png", "blobs.png"), True), (("blobs.png",), False), (("blobs.png", "blobs.png", "-q"), False)],
+)
+def test_the_progress_bar_is_for_several_images_on_a_terminal(folder: Path, args: tuple[str, ...], bar: bool) -> None:
+    assert ("2/2" in on_a_terminal("run", "tiny.onnx", *args)) is bar

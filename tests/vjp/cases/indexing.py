@@ -1,0 +1,82 @@
+"""Operators that pick, repeat or overwrite elements by index."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from tests.vjp.case import case, distinct, fed, held, index, ints, normal, values
+
+FAR = 2**63 - 1
+
+CASES = [
+    case("Slice", normal("N", 6, 5), ints(1), ints(4), ints(1)),
+    case("Slice", normal("N", 6, 5), ints(0, 1, -3), ints(FAR, -1, FAR)),
+    case("Slice", normal("N", "H", 5), ints(1, 0), ints(FAR, 3), ints(-2, -1)),
+    case("Slice", normal("N", 6, 5), ints(0, 4), ints(6, 0), ints(1, 2), ints(2, -2)),
+    case("Slice", normal("N", "L", 5), ints(-1), ints(-FAR - 1), ints(1), ints(-1)),
+    case("Slice", normal("N", "L", 5), ints(1), ints(FAR), ints(1), ints(3)),
+    case("Slice", normal("N", 6, 5), fed(ints(1)), fed(ints(5)), ints(1), fed(ints(2))),
+    case("Slice", normal(6, 5), fed(ints(1, -3)), fed(ints(5, FAR))),
+    case("Slice", normal("N", 3), index([0], np.int32), index([1], np.int32), index([0], np.int32)),
+    case("Slice", normal("N", 5), ints(3), ints(2), ints(1)),
+    case("Pad", normal("N", 4), ints(0, 2, 0, 1)),
+    case(
+        "Pad",
+        normal("N", 4),
+        ints(0, 2, 0, -1),
+        held(values(0.5)),
+        truth=lambda x, *_: np.pad(x, [(0, 0), (2, 0)], constant_values=0.5)[:, :-1],
+    ),
+    case("Pad", normal("N", 2, "H", 4), fed(ints(0, 0, 1, 2, 0, 0, 0, 3))),
+    case("Pad", normal("N", 2, "H", 4), ints(0, 0, 1, 2, 0, 0, 2, 3), mode="reflect"),
+    case("Pad", normal("N", 2, "H", 4), ints(0, 0, 1, 2, 0, 0, 2, 3), mode="edge"),
+    case("Pad", normal("N", 4), fed(ints(0, 2, 0, 1)), mode="edge"),
+    case("Pad", normal("N", 2, 4), ints(1, 2), None, ints(-1), opset=18),
+    case("Pad", normal("N", 2, 4), ints(1, 1, 2, 0), held(values(0)), ints(2, 1), opset=18, mode="reflect"),
+    case(
+        "Pad",
+        normal("N", 2, "H"),
+        ints(1, 3, 2, 0),
+        None,
+        ints(-1, 1),
+        opset=19,
+        mode="wrap",
+        truth=lambda x, *_: np.pad(x, [(0, 0), (3, 0), (1, 2)], mode="wrap"),
+    ),
+    case("Gather", normal("N", 4, 3), ints(2, 0, 2), axis=1),
+    case("Gather", normal("N", 4, 3), index([[-1, 0], [3, 0]]), axis=-2),
+    case("Gather", normal("N", 4, 3), index(-2), axis=1),
+    case("Gather", normal("N", "L", 3), index(-2), axis=1),
+    case("Gather", normal("N", 4, 3), ints(1), axis=2),
+    case("Gather", normal("N", 4, 3), index([[1]]), axis=2),
+    case("Gather", normal("N", 4), index([0, 0], np.int32)),
+    case("Gather", normal("N", 4, 3), fed(index([[1, 2, 1]])), axis=1),
+    case("Gather", normal("N", "H", "W"), fed(ints(3, -1)), axis=-1),
+    case("Gather", normal(5), fed(index(3))),
+    case("GatherElements", normal(2, 4), index([[0, 0, -1], [2, 1, 1]]), axis=1),
+    case(
+        "GatherElements",
+        normal(3, 4),
+        fed(index([[0, 2, 1, 1], [0, 0, 2, -1]])),
+        truth=lambda x, i: np.take_along_axis(x, i, 0),
+    ),
+    case("GatherND", normal("N", 4, 3), index([[0, 1], [0, 3], [0, 1]])),
+    case("GatherND", normal("N", 4, 3), index([[[0, 1, 2]], [[0, 3, 0]]])),
+    case("GatherND", normal(2, 4, 3), index([[1], [3]]), batch_dims=1),
+    case("GatherND", normal(2, 3, "H"), index([[[1], [0], [1]], [[3], [3], [2]]]), batch_dims=2),
+    case("GatherND", normal(2, 3, "H"), fed(index([[[1, 1], [0, 1], [1, 1]], [[2, 3], [2, 2], [0, 0]]])), batch_dims=1),
+    case("ScatterND", normal("N", 4, 3), index([[0, 1], [0, 3]]), normal(2, 3)),
+    case("ScatterND", normal(4, 3), fed(index([[1], [1]])), normal(2, 3), reduction="add"),
+    case("ScatterND", held(normal(4, 3)), index([[1, 1], [0, 2]]), normal(2)),
+    case("ScatterElements", normal(3, 4), index([[0, 2], [1, 3], [3, 2]]), normal(3, 2), axis=1),
+    case("ScatterElements", normal(3, "H"), index([[0, 2], [1, 1]]), normal(2, 2), axis=-2),
+    case("ScatterElements", normal(3, 4), fed(index([[0, 0]])), normal(1, 2), axis=1, reduction="add"),
+    case("TopK", distinct("N", 6), ints(3), outputs=2),
+    case("TopK", distinct("N", 6, 2), ints(2), axis=1, largest=0, outputs=2),
+    case("TopK", distinct("N", "H"), fed(ints(2)), axis=-1, sorted=1, outputs=2),
+    case("Compress", normal(4, 3), index([True, False, True], bool), axis=1),
+    case("Compress", normal("H", 2), fed(index([False, True, True], bool)), axis=0),
+    case("Compress", normal(2, 3), index([False, True, True, False, True], bool)),
+    case("ReverseSequence", normal(4, 3), ints(4, 1, 2)),
+    case("ReverseSequence", normal(3, "H"), fed(ints(4, 1, 2)), batch_axis=0, time_axis=1),
+]

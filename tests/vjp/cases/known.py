@@ -1,0 +1,247 @@
+"""Values worked out by hand where differences cannot tell: kinks, ties, zeros, quantizers, rounding."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx
+import onnx.parser
+
+from onnxcam.vjp import DECONVNET, GUIDED, STANDARD, RuleSet
+from tests.vjp.case import Array, ir_version
+from tests.vjp.harness import declared
+
+NESTED = Sequence[Any] | float
+
+
+@dataclass(frozen=True)
+class Known:
+    """A small graph of `x` (and `z`) to `y`, and the gradient at one point for a seed (default: ones)."""
+
+    name: str
+    body: str
+    x: NESTED
+    dx: NESTED
+    z: NESTED | None = None
+    dz: NESTED | None = None
+    seed: NESTED | None = None
+    weights: str = ""
+    opset: int = 17
+    rules: RuleSet = field(default=STANDARD, repr=False)
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def feeds(self) -> dict[str, Array]:
+        given = {"x": self.x} | ({} if self.z is None else {"z": self.z})
+        return {name: np.array(value, np.float32) for name, value in given.items()}
+
+    def model(self) -> onnx.ModelProto:
+        inputs = ", ".join(f"float[{','.join(map(str, array.shape))}] {name}" for name, array in self.feeds.items())
+        head = f'<ir_version: {ir_version(self.opset)}, opset_import: ["" : {self.opset}, "com.microsoft" : 1]>'
+        weights = f"<{self.weights}>" if self.weights else ""
+        return declared(onnx.parser.parse_model(f"{head}\ng ({inputs}) => (float[] y) {weights} {{ {self.body} }}"))
+
+
+QUANTIZER = "float s = {0.5}, uint8 zu = {10}, int8 zi = {0}"
+RANGE = [-9, -5.1, -4.5, 0, 0.1, 122, 122.4, 999]  # in steps of 0.5 from -5 to 122.5
+INSIDE = [0, 0, 1, 1, 1, 1, 0, 0]
+
+KNOWN = [
+    # kinks
+    Known("Relu is 0 at 0", "y = Relu(x)", [-1, -0.0, 0, 2], [0, 0, 0, 1]),
+    Known("LeakyRelu is the slope at 0", "y = LeakyRelu<alpha = 0.25>(x)", [-1, 0, 2], [0.25, 0.25, 1]),
+    Known("PRelu is the slope at 0", "y = PRelu(x, z)", [-1, 0, 2], [0.5, 0.5, 1], [0.5], [-1]),
+    Known("Elu is alpha at 0", "y = Elu<alpha = 2.0>(x)", [0, 1], [2, 1]),
+    Known("Celu is 1 at 0", "y = Celu<alpha = 2.0>(x)", [0, 1], [1, 1]),
+    Known("Celu far away", "y = Celu(x)", [-200, 200], [0, 1]),
+    Known("Selu at 0", "y = Selu(x)", [0, 1], [1.0507009873554805 * 1.6732632423543772, 1.0507009873554805]),
+    Known(
+        "Clip is 0 at both bounds",
+        "y = Clip(x, low, high)",
+        [-2, -1, 0, 6, 7],
+        [0, 0, 1, 0, 0],
+        weights="float low = {-1}, float high = {6}",
+    ),
+    Known("HardSigmoid is 0 at both ends", "y = HardSigmoid<alpha = 0.25>(x)", [-2, 0, 2], [0, 0.25, 0]),
+    Known("HardSwish is 0 at -3 and 1 at 3", "y = HardSwish(x)", [-4, -3, 0, 3, 4], [0, 0, 0.5, 1, 1]),
+    Known("Abs is 0 at 0", "y = Abs(x)", [-2, -0.0, 0, 2], [-1, 0, 0, 1]),
+    Known("Shrink is 0 at its bounds", "y = Shrink<lambd = 1.0>(x)", [-2, -1, 0, 1, 2], [1, 0, 0, 0, 1]),
+    Known("ThresholdedRelu is 0 at its threshold", "y = ThresholdedRelu(x)", [0.5, 1, 2], [0, 0, 1]),
+    Known("Softsign at 0", "y = Softsign(x)", [0, -1], [1, 0.25]),
+    Known("Sqrt at 0", "r = Sqrt(x) y = Mul(r, r)", [4], [1]),
+    Known(
+        "rounding is flat",
+        "r = Round(x) c = Ceil(x) f = Floor(x) g = Sign(x) y = Sum(x, r, c, f, g)",
+        [0.5, 1.3],
+        [1, 1],
+    ),
+    Known("a Cast to int is flat", "i = Cast<to = 7>(x) f = Cast<to = 1>(i) y = Mul(f, x)", [2.5], [2]),
+    Known(
+        "a Cast to float16 is passed in float32",
+        "h = Cast<to = 10>(x) y = Cast<to = 1>(h)",
+        [1, 2],
+        [1e-9, 1e6],
+        seed=[1e-9, 1e6],
+    ),
+    # ties
+    Known("Max shares a tie of two", "y = Max(x, z)", [1, 2, 5], [0, 0.5, 1], [3, 2, 4], [1, 0.5, 0]),
+    Known("Max shares a tie of three", "y = Max(x, z, x)", [6], [2 / 3], [6], [1 / 3]),
+    Known("Min shares ties", "y = Min(x, z)", [[1, 2]], [[1, 0.5]], [2], [0.5]),
+    Known(
+        "ReduceMax shares ties", "y = ReduceMax<axes = [1]>(x)", [[3, 1, 3], [0, 0, 0]], [[0.5, 0, 0.5], [1 / 3] * 3]
+    ),
+    Known("ReduceMin shares ties", "y = ReduceMin<keepdims = 0>(x)", [[3, 1], [1, 4]], [[0, 0.5], [0.5, 0]]),
+    Known(
+        "MaxPool takes the first",
+        "y = MaxPool<kernel_shape = [2], strides = [2]>(x)",
+        [[[1, 1, 0, 2, 2, 2]]],
+        [[[1, 0, 0, 1, 1, 0]]],
+    ),
+    Known(
+        "MaxPool adds where windows meet",
+        "y = MaxPool<kernel_shape = [3]>(x)",
+        [[[0, 0, 5, 0, 0]]],
+        [[[0, 0, 6, 0, 0]]],
+        seed=[[[1, 2, 3]]],
+    ),
+    Known(
+        "MaxPool takes the first in rows",
+        "y = MaxPool<kernel_shape = [2, 2]>(x)",
+        [[[[0, 7], [7, 7]]]],
+        [[[[0, 1], [0, 0]]]],
+    ),
+    Known("GlobalMaxPool takes the first", "y = GlobalMaxPool(x)", [[[[1, 4], [4, 4]]]], [[[[0, 1], [0, 0]]]]),
+    Known("TopK takes the first", "y, i = TopK(x, k)", [3, 5, 5, 5], [0, 1, 1, 0], weights="int64[1] k = {2}"),
+    # zeros
+    Known("a square at 0", "y = Pow(x, p)", [0, -1, 3], [0, -2, 6], weights="float p = {2}"),
+    Known("a cube at 0", "y = Pow(x, p)", [0, -1, 3], [0, 3, 27], weights="float p = {3}"),
+    Known("powers 0 and 1 at 0", "y = Pow(x, p)", [0, 0], [0, 1], weights="float[2] p = {0, 1}"),
+    Known("a computed power", "y = Pow(x, z)", [0, 0, -1, 1], [0, 1, -2, 5], [0, 1, 2, 5], [0, 0, 0, 0]),
+    Known("ReduceL1 at 0", "y = ReduceL1(x)", [0, -2], [0, -1]),
+    Known("ReduceL2 at 0", "y = ReduceL2<axes = [1]>(x)", [[0, 0], [3, -4]], [[0, 0], [0.6, -0.8]]),
+    Known("LpNormalization at 0", "y = LpNormalization(x)", [[0, 0], [0, 2]], [[0, 0], [0.5, 0]]),
+    Known(
+        "LpPool at 0",
+        "y = LpPool<kernel_shape = [2], strides = [2]>(x)",
+        [[[0, 0, 3, 4]]],
+        [[[0, 0, 0.6, 0.8]]],
+        opset=18,
+    ),
+    Known("GlobalLpPool at 0", "y = GlobalLpPool<p = 3>(x)", [[[0, 0]]], [[[0, 0]]]),
+    Known(
+        "ReduceProd with a zero",
+        "y = ReduceProd<axes = [1]>(x)",
+        [[2, 3, 0], [6, 0, 0], [2, 3, 4]],
+        [[0, 0, 6], [0, 0, 0], [12, 8, 6]],
+    ),
+    # far out
+    Known("ReduceLogSumExp far out", "y = ReduceLogSumExp(x)", [200, 200], [0.5, 0.5]),
+    Known("Softmax far out", "y = Softmax(x)", [110, 0], [0, 0], seed=[1, 0]),
+    Known("LogSoftmax far out", "y = LogSoftmax(x)", [200, 0], [1, -1], seed=[0, -1]),
+    Known("Softplus far out", "y = Softplus(x)", [-200, 0, 200], [0, 0.5, 1]),
+    Known("Gelu far out", "y = Gelu(x)", [-50, 0, 50], [0, 0.5, 1], opset=20),
+    Known("Mish far out", "y = Mish(x)", [-200, 0, 200], [0, 0.6, 1], opset=18),
+    # quantizers
+    Known(
+        "uint8: straight-through inside",
+        "q = QuantizeLinear(x, s, zu) y = DequantizeLinear(q, s, zu)",
+        RANGE,
+        INSIDE,
+        weights=QUANTIZER,
+    ),
+    Known(
+        "int8: both ends are outside",
+        "q = QuantizeLinear(x, s, zi) y = DequantizeLinear(q, s, zi)",
+        [-64, -63.5, 63, 63.5],
+        [0, 1, 1, 0],
+        weights=QUANTIZER,
+    ),
+    Known(
+        "a Relu in front of a quantizer",
+        "r = Relu(x) q = QuantizeLinear(r, s, zu) y = DequantizeLinear(q, s, zu)",
+        [-1, 0.1, 0.4, 9],
+        [0, 0, 1, 1],
+        weights=QUANTIZER,
+    ),
+    Known(
+        "integers that are moved",
+        "q = QuantizeLinear(x, s, zu) t = Concat<axis = 0>(q, q) y = DequantizeLinear(t, s, zu)",
+        RANGE,
+        [3 * i for i in INSIDE],
+        weights=QUANTIZER,
+        seed=[1] * 8 + [2] * 8,
+    ),
+    Known(
+        "integers that are pooled",
+        "q = QuantizeLinear(x, s, zu) m = MaxPool<kernel_shape = [2]>(q) y = DequantizeLinear(m, s, zu)",
+        [[[1, 2, 2]]],
+        [[[0, 2, 0]]],
+        weights=QUANTIZER,
+    ),
+    Known(
+        "a scale for every slice",
+        "q = QuantizeLinear<axis = 0>(x, s, z2) y = DequantizeLinear<axis = -2>(q, t, z2)",
+        [[10, 90], [10, 90]],
+        [[2, 0], [2, 2]],
+        weights="float[2] s = {0.5, 1}, float[2] t = {1, 2}, int8[2] z2 = {0, 0}",
+    ),
+    Known(
+        "com.microsoft's 16 bits",
+        "q = com.microsoft.QuantizeLinear(x, s, z) y = com.microsoft.DequantizeLinear(q, s, z)",
+        [1, 7, 1e9],
+        [1, 1, 0],
+        weights="float s = {0.5}, uint16 z = {0}",
+    ),
+    # other rules for rectifiers
+    Known("guided Relu", "y = Relu(x)", [-1, -1, 2, 2, 0], [0, 0, 0, 3, 0], seed=[-3, 3, -3, 3, 3], rules=GUIDED),
+    Known(
+        "guided Relu6",
+        "y = Clip(x, low, high)",
+        [-1, 2, 2, 7],
+        [0, 0, 3, 0],
+        seed=[3, -3, 3, 3],
+        weights="float low = {0}, float high = {6}",
+        rules=GUIDED,
+    ),
+    Known(
+        "a guided Clip that is no rectifier",
+        "y = Clip(x, low, high)",
+        [0, 2, 7],
+        [-3, -3, 0],
+        seed=[-3, -3, 3],
+        weights="float low = {-1}, float high = {6}",
+        rules=GUIDED,
+    ),
+    Known("deconvnet Relu", "y = Relu(x)", [-1, -1, 2, 2, 0], [0, 3, 0, 3, 3], seed=[-3, 3, -3, 3, 3], rules=DECONVNET),
+    Known(
+        "deconvnet Relu6",
+        "y = Clip(x, low, high)",
+        [-1, 2, 2, 7],
+        [3, 0, 3, 3],
+        seed=[3, -3, 3, 3],
+        weights="float low = {0}, float high = {6}",
+        rules=DECONVNET,
+    ),
+    Known(
+        "guided, two layers",
+        "a = Mul(x, w) r = Relu(a) b = Mul(r, v) y = Relu(b)",
+        [1, 1, 1],
+        [6, 0, 0],
+        seed=[1, 1, 1],
+        weights="float[3] w = {2, -1, 2}, float[3] v = {3, 3, -3}",
+        rules=GUIDED,
+    ),
+    Known(
+        "other rules leave the rest alone",
+        "y = LeakyRelu<alpha = 0.5>(x)",
+        [-1, 1],
+        [-0.5, -1],
+        seed=[-1, -1],
+        rules=GUIDED,
+    ),
+]

@@ -1,0 +1,48 @@
+"""Resampling: every mode, coordinate convention and rounding."""
+
+from __future__ import annotations
+
+from tests.vjp.case import Case, case, fed, held, ints, normal, values
+
+
+def scaled(scales: list[float], *shape: int | str, opset: int = 17, **attrs: object) -> Case:
+    return case("Resize", normal(*shape), None, held(values(scales)), opset=opset, **attrs)
+
+
+def sized(sizes: list[int], *shape: int | str, opset: int = 17, **attrs: object) -> Case:
+    return case("Resize", normal(*shape), None, None, ints(*sizes), opset=opset, **attrs)
+
+
+CASES = [
+    scaled([1, 1, 2, 2], "N", 2, 3, 4),
+    scaled([1, 1, 2, 2], "N", 2, "H", "W", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    scaled([1, 1, 0.5, 1.5], "N", 2, 6, 4, coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
+    scaled([1, 1, 1.7, 0.6], "N", 2, 5, 5, nearest_mode="ceil"),
+    scaled([1, 1, 1.7, 0.6], "N", 2, 5, 5, nearest_mode="round_prefer_ceil"),
+    scaled([1, 1, 2, 2], "N", 2, "H", "W", mode="linear"),
+    scaled([1, 1, 1.7, 2.3], "N", 1, 4, 5, mode="linear"),
+    scaled([1, 1, 0.6, 0.4], "N", 1, 6, "W", mode="linear"),
+    scaled([1, 1, 2, 3], "N", 1, "H", 4, mode="linear", coordinate_transformation_mode="asymmetric"),
+    scaled([1, 1, 2, 3], "N", 1, "H", 4, mode="linear", coordinate_transformation_mode="align_corners"),
+    scaled([1, 1, 2, 0.6], "N", 1, "H", 4, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    scaled([1, 1, 2, 1.6], "N", 1, "H", 4, mode="cubic"),
+    scaled([1, 1, 2, 1.6], "N", 1, 5, 4, mode="cubic", cubic_coeff_a=-0.5, exclude_outside=1),
+    scaled([1, 1, 2, 2], "N", 1, 5, 4, mode="cubic", coordinate_transformation_mode="align_corners"),
+    scaled([1, 1, 0.5, 0.6], "N", 1, 8, 7, mode="linear", antialias=1, opset=18),
+    scaled([1, 1, 0.5, 0.6], "N", 1, 8, 7, mode="cubic", antialias=1, opset=18),
+    scaled([2, 0.5], "N", 1, 4, 6, mode="linear", axes=[2, 3], opset=18),
+    scaled([2, 0.5], "N", 1, 4, 6, mode="linear", axes=[3, 2], opset=18),
+    scaled(
+        [1, 1, 1.7, 2.3], "N", 1, 4, 5, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", opset=19
+    ),
+    scaled([1, 1, 2], "N", 2, "L", mode="linear"),
+    scaled([1, 1, 2, 1, 1.5], "N", 1, 2, 3, 4, mode="linear"),
+    scaled([1, 1, 2, 2, 2], "N", 1, "D", 3, 2),
+    sized([1, 2, 7, 9], 1, 2, 4, 5, mode="linear"),
+    sized([1, 2, 7, 9], 1, 2, "H", "W", mode="linear", coordinate_transformation_mode="align_corners"),
+    sized([1, 2, 7, 3], 1, 2, "H", "W"),
+    sized([5, 7], "N", 2, "H", "W", mode="linear", axes=[2, 3], opset=18),
+    case("Resize", normal("N", 1, "H", "W"), None, fed(values([1, 1, 2, 1.5])), mode="linear"),
+    case("Resize", normal(1, 1, "H", "W"), None, None, fed(ints(1, 1, 7, 3)), mode="linear"),
+    case("Resize", normal(1, 1, "H", "W"), held(values([])), None, fed(ints(1, 1, 7, 3)), mode="cubic"),
+]

@@ -1,0 +1,155 @@
+"""`differentiate` as its users meet it: names, interface, chosen values, errors."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnx.parser
+import onnxruntime
+import pytest
+from onnx import TensorProto
+
+from onnxcam.errors import LayerError
+from onnxcam.vjp import Differentiated, differentiate
+
+TEXT = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[N, 3] x, float[N, 3] z, int64[2] i) => (float[N, 2] y, int64[N] best, float[N, 3] h)
+<float[3, 2] w = {1, 2, 3, 4, 5, 6}, float[2] b = {0.5, -0.5}> {
+    h = Mul (x, x)
+    s = Gemm (h, w, b)
+    y = Gather <axis = 1> (s, i)
+    best = ArgMax <axis = 1, keepdims = 0> (y)
+}"""
+X = np.array([[1, 2, 3], [-1, 0, 2]], np.float32)
+FEEDS = {"x": X, "z": np.zeros_like(X), "i": np.array([1, 0])}
+SEED = np.array([[1, 0], [0, 10]], np.float32)  # s[0, 1] and 10 s[1, 0]
+
+
+@pytest.fixture
+def model() -> onnx.ModelProto:
+    return onnx.parser.parse_model(TEXT)
+
+
+def gradients(result: Differentiated, seed: np.ndarray, model: onnx.ModelProto | None = None) -> dict[str, np.ndarray]:
+    session = onnxruntime.InferenceSession((model or result.model).SerializeToString())
+    found = session.run(list(result.gradients.values()), {**FEEDS, result.seed: seed})
+    return dict(zip(result.gradients, found, strict=True))
+
+
+def test_inputs_weights_and_computed_values(model: onnx.ModelProto) -> None:
+    found = gradients(differentiate(model, of="y", wrt=["x", "h", "w", "b", "s"]), SEED)
+    np.testing.assert_array_equal(found["s"], [[0, 1], [10, 0]])
+    np.testing.assert_array_equal(found["h"], [[2, 4, 6], [10, 30, 50]])
+    np.testing.assert_array_equal(found["x"], [[4, 16, 36], [-20, 0, 200]])
+    np.testing.assert_array_equal(found["w"], [[10, 1], [0, 4], [40, 9]])
+    np.testing.assert_array_equal(found["b"], [10, 1])
+
+
+def test_one_name(model: onnx.ModelProto) -> None:
+    result = differentiate(model, of="y", wrt="x")
+    assert list(result.gradients) == ["x"]
+
+
+def test_a_name_given_twice_is_answered_once(model: onnx.ModelProto) -> None:
+    assert list(differentiate(model, of="y", wrt=["x", "h", "x"]).gradients) == ["x", "h"]
+
+
+def test_the_value_itself_gets_the_seed(model: onnx.ModelProto) -> None:
+    found = gradients(differentiate(model, of="y", wrt=["y", "x"]), SEED)
+    np.testing.assert_array_equal(found["y"], SEED)
+    np.testing.assert_array_equal(found["x"], [[4, 16, 36], [-20, 0, 200]])
+
+
+def test_what_it_does_not_depend_on_gets_zeros(model: onnx.ModelProto) -> None:
+    found = gradients(differentiate(model, of="h", wrt=["z", "y", "w"]), np.ones_like(X))
+    assert {name: (value.shape, bool(value.any())) for name, value in found.items()} == {
+        "z": ((2, 3), False), "y": ((2, 2), False), "w": ((3, 2), False),
+    }  # fmt: skip
+
+
+def test_the_interface_only_grows(model: onnx.ModelProto) -> None:
+    result = differentiate(model, of="y", wrt=["x", "h"])
+    graph = result.model.graph
+    assert list(graph.input)[:3] == list(model.graph.input)
+    assert [value.name for value in graph.input][3:] == [result.seed]
+    assert list(graph.output)[:3] == list(model.graph.output)
+    assert [value.name for value in graph.output][3:] == [result.gradients["x"], result.gradients["h"]]
+    shapes = [
+        [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        for value in (graph.input[3], *graph.output)
+    ]
+    assert shapes == [["N", 2], ["N", 2], ["N"], ["N", 3], ["N", 3], ["N", 3]]
+    onnx.checker.check_model(result.model, full_check=True)
+
+
+def test_the_model_is_not_changed(model: onnx.ModelProto) -> None:
+    before = model.SerializeToString(deterministic=True)
+    differentiate(model, of="y", wrt="x")
+    assert model.SerializeToString(deterministic=True) == before
+
+
+def test_path_bytes_and_proto_are_one(model: onnx.ModelProto, tmp_path: Path) -> None:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(model.SerializeToString())
+    first, second, third = (
+        differentiate(source, of="y", wrt="x") for source in (model, model.SerializeToString(), path)
+    )  # fmt: skip
+    expected = gradients(first, SEED)["x"]
+    np.testing.assert_array_equal(gradients(second, SEED)["x"], expected)
+    np.testing.assert_array_equal(gradients(third, SEED)["x"], expected)
+
+
+def test_save(model: onnx.ModelProto, tmp_path: Path) -> None:
+    result = differentiate(model, of="y", wrt="x")
+    result.save(tmp_path / "gradient.onnx")
+    saved = onnx.load(tmp_path / "gradient.onnx")
+    np.testing.assert_array_equal(gradients(result, SEED, saved)["x"], gradients(result, SEED)["x"])
+
+
+@pytest.mark.parametrize(("kind", "gradient"), [("float16", "FLOAT"), ("float", "FLOAT"), ("double", "DOUBLE")])
+def test_types(kind: str, gradient: str) -> None:
+    text = f'<ir_version: 8, opset_import: ["" : 17]> g ({kind}[2] x) => ({kind}[2] y) {{ h = Exp(x) y = Mul(h, x) }}'
+    result = differentiate(onnx.parser.parse_model(text), of="y", wrt=["x", "h"])
+    graph = result.model.graph
+    name = kind.upper()
+    assert [value.type.tensor_type.elem_type for value in graph.input] == [TensorProto.DataType.Value(name)] * 2
+    assert [value.type.tensor_type.elem_type for value in graph.output] == [
+        TensorProto.DataType.Value(name), *[TensorProto.DataType.Value(gradient)] * 2,
+    ]  # fmt: skip
+
+
+def test_new_names_collide_with_nothing() -> None:
+    plain = onnx.parser.parse_model(TEXT)
+    taken = [name for name in names(differentiate(plain, of="y", wrt="x").model) if name.startswith("onnxcam/")]
+    for old, new in zip(["h", "s", "w", "b"], taken, strict=False):  # a model that has been here before
+        for node in plain.graph.node:
+            node.input[:] = [new if name == old else name for name in node.input]
+            node.output[:] = [new if name == old else name for name in node.output]
+        for value in (*plain.graph.initializer, *plain.graph.output):
+            value.name = new if value.name == old else value.name
+    result = differentiate(plain, of="y", wrt="x")
+    np.testing.assert_array_equal(gradients(result, SEED)["x"], [[4, 16, 36], [-20, 0, 200]])
+
+
+def names(model: onnx.ModelProto) -> list[str]:
+    graph = model.graph
+    return [*(t.name for t in graph.initializer), *(name for node in graph.node for name in node.output)]
+
+
+@pytest.mark.parametrize(
+    ("of", "wrt", "message"),
+    [
+        ("logits", "x", "the model has no value 'logits'"),
+        ("y", "X", "the model has no value 'X'"),
+        ("y", ["x", "besst"], "the model has no value 'besst'; did you mean best?"),
+        ("best", "x", "the value 'best' is not floating point: it has no gradient"),
+        ("y", "i", "the value 'i' is not floating point: it has no gradient"),
+    ],
+)
+def test_errors(model: onnx.ModelProto, of: str, wrt: str | list[str], message: str) -> None:
+    with pytest.raises(LayerError) as caught:
+        differentiate(model, of=of, wrt=wrt)
+    assert str(caught.value).startswith(message)
+    assert "\n" not in str(caught.value)

@@ -1,0 +1,83 @@
+"""What a rule does not cover is refused, and the line says which node and why."""
+
+from __future__ import annotations
+
+import onnx
+import pytest
+
+from onnxcam.errors import UnsupportedOpError
+from onnxcam.vjp import differentiate
+from tests.vjp.case import Case, case, fed, held, index, ints, normal, positive, values
+from tests.vjp.harness import build, draw
+
+VECTOR, ROI = held(normal(3)), held(values([0, 0, 0, 0, 1, 1, 1, 1]))
+REFUSED = [
+    ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), index(True, bool))),
+    ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), fed(index(False, bool)))),
+    ("statistics of the batch", case("BatchNormalization", normal(2, 3, 4), *[VECTOR] * 4, training_mode=1, outputs=3)),
+    ("mean or variance is computed", case("BatchNormalization", normal(2, 3), VECTOR, VECTOR, normal(3), VECTOR)),
+    ("its mean or deviation is used", case("LayerNormalization", normal(2, 3), VECTOR, outputs=2, of=1)),
+    ("its bounds depend on the input", case("Clip", normal(3), normal())),
+    ("its axes are computed", case("Slice", normal(3, 4), ints(1), ints(2), fed(ints(0)))),
+    ("its axes are computed", case("Pad", normal(3, 4), ints(1, 1), None, fed(ints(0)), mode="edge", opset=18)),
+    ("its axes are computed", case("ReduceMean", normal(3, 4), fed(ints(0)), opset=18)),
+    ("its padding value depends", case("Pad", normal(3), ints(1, 1), normal())),
+    ("reduction 'mul'", case("ScatterND", normal(3), index([[1]]), normal(1), reduction="mul")),
+    ("reduction 'max'", case("ScatterElements", normal(3), index([1]), normal(1), opset=18, reduction="max")),
+    ("repeats a letter", case("Einsum", normal(3, 3), equation="ii->i")),
+    ("tf_crop_and_resize", case("Resize", normal(1, 1, 4, 4), ROI, held(values([1, 1, 2, 2])),
+                                coordinate_transformation_mode="tf_crop_and_resize")),
+    ("keep_aspect_ratio_policy", case("Resize", normal(1, 1, 4, 4), None, None, ints(1, 1, 8, 6), opset=18,
+                                      keep_aspect_ratio_policy="not_larger")),
+    ("its weight is computed", case("Conv", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), auto_pad="SAME_UPPER")),
+    ("its padding depends", case("ConvTranspose", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), auto_pad="SAME_UPPER")),
+    ("its output_shape", case("MaxUnpool", normal(1, 1, 2, 2), index([[[[0, 2], [8, 10]]]]), ints(1, 1, 4, 4),
+                              kernel_shape=[2, 2], strides=[2, 2])),
+    ("number of its channels", case("GroupNormalization", normal(1, "C", 3), VECTOR, VECTOR, opset=21, num_groups=1)),
+    ("a type that is no integer", case("QuantizeLinear", normal(2), held(positive()), opset=21,
+                                       output_dtype=onnx.TensorProto.FLOAT8E4M3FN)),
+    ("choose a later target layer", case("GridSample", normal(1, 1, 3, 3), fed(normal(1, 2, 2, 2)), opset=20)),
+    ("choose a later target layer", case("Det", normal(3, 3))),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("why", "row"), REFUSED, ids=[f"{row.op}: {why}" for why, row in REFUSED])
+def test_refused(why: str, row: Case) -> None:
+    model = build(row, draw(row, 0))
+    wrt = [f"x{i}" for i, arg in enumerate(row.args) if arg and arg.role == "wrt"]
+    with pytest.raises(UnsupportedOpError) as caught:
+        differentiate(model, of=f"y{row.of}", wrt=wrt)
+    assert why in str(caught.value)
+    assert (caught.value.op, caught.value.node, caught.value.opset) == (row.op, "node", row.opset)
+    assert "\n" not in str(caught.value)
+
+
+def test_what_does_not_depend_on_wrt_needs_no_rule() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[3, 3] x, float[3] z) => (float[3] y) {
+        d = Det(x) y = Mul(d, z) }"""
+    model = onnx.parser.parse_model(text)
+    assert list(differentiate(model, of="y", wrt="z").gradients) == ["z"]
+    with pytest.raises(UnsupportedOpError, match="no gradient for Det"):
+        differentiate(model, of="y", wrt="x")
+
+
+HIDDEN = [
+    ("DequantizeLinear", "float[1, 2] s = {1, 2}, int8[1, 2] z = {0, 0}",
+     "q = QuantizeLinear<block_size = 2, axis = 0>(x, s, z) y = DequantizeLinear<block_size = 2, axis = 0>(q, s, z)"),
+    ("DynamicQuantizeLinear", "float k = {1}",
+     "q, s, z = DynamicQuantizeLinear(x) d = DequantizeLinear(q, s, z) y = Mul(d, k)"),
+    ("MatMulInteger", "float s = {1}, uint8 z = {0}, uint8[2, 1] w = {1, 2}",
+     "q = QuantizeLinear(x, s, z) i = MatMulInteger(q, w) y = Cast<to = 1>(i)"),
+    ("ConcatFromSequence", "float k = {1}",
+     "t = SequenceConstruct(x, x) c = ConcatFromSequence<axis = 0>(t) y = Mul(c, k)"),
+    ("Unique", "float k = {1}", "u, i = Unique(x) y = Mul(u, k)"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("op", "weights", "body"), HIDDEN, ids=[op for op, _, _ in HIDDEN])
+def test_no_zeros_in_silence(op: str, weights: str, body: str) -> None:
+    """In integers and sequences a gradient could get lost, and look like zero."""
+    head = '<ir_version: 10, opset_import: ["" : 21]>'
+    model = onnx.parser.parse_model(f"{head} g (float[2, 2] x) => (float[] y) <{weights}> {{ {body} }}")
+    with pytest.raises(UnsupportedOpError, match=f"no gradient for {op}"):
+        differentiate(model, of="y", wrt="x")
