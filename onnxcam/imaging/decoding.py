@@ -52,6 +52,11 @@ _UPRIGHT = {
 # other way.
 _VIA = {"P": "RGBA", "PA": "RGBA", "RGBa": "RGBA", "La": "LA"}
 _GREY = {"1", "L", "LA", "La"}
+# Pictures proper. Pillow also reads containers that hand their content to another reader (IPTC), and formats that
+# another program draws for it (EPS, by Ghostscript): a stranger's file does not get to start one.
+_FORMATS = frozenset(
+    ["AVIF", "BMP", "CUR", "DDS", "DIB", "FLI", "GBR", "GIF", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "MSP", "PCD", "PCX", "PIXAR", "PNG", "PPM", "PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"]
+)
 _pillow_settings = threading.Lock()
 # Pillow logs some damage before raising it; without a handler that would reach the terminal a second time.
 logging.getLogger("PIL").addHandler(logging.NullHandler())
@@ -107,8 +112,10 @@ def _opened(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Ima
     if not isinstance(source, bytes) and not Path(source).is_file():
         raise ImageError(f"{name} is {'a folder, not an image' if Path(source).is_dir() else 'missing: no such file'}")
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
-        if image.format == "EPS":  # decoding would run Ghostscript
-            raise ImageError(f"{name} is PostScript; convert it to PNG first")
+        if image.format not in _FORMATS:  # opening only looks at the header
+            raise ImageError(
+                f"{name} is {image.format}, which is not read here (PostScript is a program): convert it to PNG"
+            )
         yield image
 
 
