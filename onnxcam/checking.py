@@ -20,8 +20,9 @@ if TYPE_CHECKING:
     import onnx
 
 Array = npt.NDArray[Any]
-SAME_FORWARD = 1e-4  # of the largest value
+SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
 SAME_GRADIENT = 0.99  # cosine
+SAME_LENGTH = 0.1
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,9 @@ def check(
     seen = subject.see(x, place, "symbolic")
     target = resolve(None, seen.scores[0], None)
     ask = Ask([0], target)
+    limit = max(SAME_FORWARD, 2 * float(np.finfo(seen.values[place.name].dtype).eps))
     return [
-        *forward(subject, x, place),
+        *forward(subject, x, place, limit),
         finite("activations finite", seen.values[place.name], place.name),
         *gradient(subject, place, seen, ask, target[0]),
     ]
@@ -80,7 +82,9 @@ def noise(subject: Rewritten) -> Array:
     sizes = dict(zip("WH", subject.image.size, strict=True)) | {"C": subject.image.channels or 3}
     shape = [sizes[axis] or 224 for axis in subject.image.layout.replace("N", "")]
     values = np.random.default_rng(0).normal(size=shape)
-    return (values * 64 + 128).clip(0, 255) if subject.image.dtype in ("uint8", "int8") else values
+    if subject.image.dtype in ("uint8", "int8"):
+        return np.rint(values * 64 + 128).clip(0, np.iinfo(subject.image.dtype).max)
+    return values
 
 
 def finite(name: str, values: Array, where: str) -> CheckResult:
@@ -89,7 +93,7 @@ def finite(name: str, values: Array, where: str) -> CheckResult:
     return CheckResult(name, bad == 0, f"{bad} not finite", "0", where)
 
 
-def forward(subject: Rewritten, x: Array, place: Place) -> Iterator[CheckResult]:
+def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterator[CheckResult]:
     """The outputs of what we run against those of the file as given, unoptimized on both sides."""
     original = subject.run_original(x)
     for name, outputs in subject.run_rewritten(x, place).items():
@@ -98,7 +102,7 @@ def forward(subject: Rewritten, x: Array, place: Place) -> Iterator[CheckResult]
                 continue
             scale = float(np.max(np.abs(value), initial=0.0)) or 1.0
             apart = float(np.max(np.abs(outputs[output].astype(np.float64) - value), initial=0.0)) / scale
-            yield CheckResult(f"forward: {name}", apart <= SAME_FORWARD, f"{apart:.1e}", f"{SAME_FORWARD:.0e}", output)
+            yield CheckResult(f"forward: {name}", apart <= limit, f"{apart:.1e}", f"{limit:.0e}", output)
 
 
 def gradient(subject: Rewritten, place: Place, seen: Seen, ask: Ask, target: Target) -> Iterator[CheckResult]:
@@ -109,16 +113,28 @@ def gradient(subject: Rewritten, place: Place, seen: Seen, ask: Ask, target: Tar
     yield CheckResult(
         "gradient not all zero", bool(symbolic.any()), f"largest {np.max(np.abs(symbolic)):.2e}", "> 0", where
     )
-    mean = symbolic.mean(axis=tuple(range(2, symbolic.ndim)), dtype=np.float64)[0]
+    yield against_differences(subject, place, seen, ask, symbolic, where)
+
+
+def against_differences(
+    subject: Rewritten, place: Place, seen: Seen, ask: Ask, symbolic: Array, where: str
+) -> CheckResult:
+    """The mean of the symbolic gradient against that of differences, in direction and length.
+
+    Where the head rounds there are no differences, and float16 may drown them: then nothing was measured.
+    """
+    name, limit = "symbolic against numeric", f"cosine {SAME_GRADIENT}, length within {SAME_LENGTH:.0%}"
+    if node := subject.rounding(place):
+        return CheckResult(name, True, "not measured", limit, f"{node} rounds: there are no differences over it")
     try:
         numeric = subject.mean_gradient(place, seen, ask)[0].astype(np.float64)
     except VerificationError as error:
-        yield CheckResult(
-            "symbolic against numeric", False, "no numeric gradient", f"cosine {SAME_GRADIENT}", str(error)
-        )
-        return
-    norm = float(np.linalg.norm(mean) * np.linalg.norm(numeric))
-    cosine = float(mean @ numeric) / norm if norm else float(not mean.any() and not numeric.any())
-    yield CheckResult(
-        "symbolic against numeric", cosine >= SAME_GRADIENT, f"cosine {cosine:.5f}", f"{SAME_GRADIENT}", where
-    )
+        half = seen.values[place.name].dtype == np.float16
+        return CheckResult(name, half, "not measured" if half else "no numeric gradient", limit, str(error))
+    mean = symbolic.mean(axis=tuple(range(2, symbolic.ndim)), dtype=np.float64)[0]
+    lengths = float(np.linalg.norm(mean)), float(np.linalg.norm(numeric))
+    if not all(lengths):
+        return CheckResult(name, not any(lengths), f"lengths {lengths[0]:.2g} and {lengths[1]:.2g}", limit, where)
+    cosine, ratio = float(mean @ numeric) / (lengths[0] * lengths[1]), lengths[0] / lengths[1]
+    same = cosine >= SAME_GRADIENT and abs(ratio - 1) <= SAME_LENGTH
+    return CheckResult(name, same, f"cosine {cosine:.5f}, length {ratio:.3f}", limit, where)

@@ -164,7 +164,7 @@ class Explainer:
         return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)
 
     def _as_input(self, row: Array) -> Array:
-        """One row, without batch axis, in the model's type; ImageError when its shape or numbers are not the model's."""
+        """One row, without batch axis, in the model's type; ImageError when it does not fit it."""
         spec = self.subject.image
         layout = spec.layout.replace("N", "")
         if row.ndim == len(layout) + 1 and len(row) == 1:
@@ -284,7 +284,7 @@ class Explainer:
         return np.broadcast_to(mean.reshape(*mean.shape, *[1] * (len(shape) - 2)), shape), "numeric"
 
     def _class_weights(self, seen: Seen, place: Place, ask: Ask, gradient: str) -> tuple[Array, str]:
-        """d target / d pooled feature, (targets, C), and how it was had. A pooled feature is the mean of its channel."""
+        """d target / d pooled feature, (targets, C), and how it was had. Such a feature is its channel's mean."""
         weights = self.subject.class_weights(place, seen, ask)
         if gradient != "numeric":
             return weights, "symbolic"

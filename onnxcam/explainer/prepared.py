@@ -31,7 +31,10 @@ class Prepared:
             raise ModelError(
                 f"{self.name} lacks what its onnxcam manifest promises ({sorted(said - there)[0]}): export it again"
             )
-        self._rows = Rows(session, may_batch=self.image.batch is None)
+        bare = {port.name for port in session.outputs if port.name == manifest.scores and len(port.shape) == 1}
+        if "N" not in self.image.layout:
+            bare.add(self.image.name)
+        self._rows = Rows(session, may_batch=self.image.batch is None, bare=bare, copies=self.image.batch or 1)
 
     def place(self, layer: str | None, method: str) -> Place:
         """The layer it was exported for."""

@@ -11,7 +11,7 @@ from typing import Any
 from onnxcam.errors import PreprocessError
 from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
-from onnxcam.targets import check_labels, imagenet_labels, read_labels
+from onnxcam.targets import check_labels, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
 SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
@@ -98,6 +98,6 @@ def choose_labels(
         check_labels(labels, classes)
         return labels, False
     if LABELS in metadata:
-        labels = metadata[LABELS].splitlines()
+        labels = parse_labels(metadata[LABELS])
         return (labels, False) if len(labels) >= classes else (None, False)
     return (imagenet_labels(), True) if classes == IMAGENET_CLASSES else (None, False)

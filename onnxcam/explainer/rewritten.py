@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError
+from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError, VerificationError
 from onnxcam.explainer.grids import from_grid, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
@@ -38,6 +37,7 @@ from onnxcam.vjp import (
     Backward,
     class_gradient,
     class_score,
+    rounding,
     seeded_gradient,
     whole_seeded_gradient,
 )
@@ -187,7 +187,7 @@ class Rewritten:
                 f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
                 "which is not a row of class scores an image: name another with --score"
             )
-        if not math.isfinite(scores.sum()) and not np.isfinite(scores).all():
+        if not np.isfinite(scores).all():
             raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
         return scores.reshape(images, -1).astype(kind, copy=False)
@@ -250,12 +250,20 @@ class Rewritten:
         rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
         return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
 
+    def rounding(self, place: Place) -> str:
+        """The first node behind a layer that rounds; empty when none does."""
+        return rounding(self.head(place))
+
     def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences."""
         classes = ask.classes
         if classes is None:
             raise UsageError("the numeric gradient explains classes only: choose --gradient symbolic for other targets")
         part = self.head(place)
+        if node := self.rounding(place):
+            raise VerificationError(
+                f"no numeric gradient over {node}, which rounds: choose --gradient symbolic, or a layer behind it"
+            )
         rows, forward = self._backward(("forward", place.name), lambda: class_score(part, self._axis))
         found = []
         for image, which in zip(ask.images, classes, strict=True):

@@ -96,7 +96,10 @@ def split(
     backward = class_gradient(part, 1 if axis is None else axis, taps=())
     taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
-    for proto, path in zip((features(subject.graph, taps), backward.proto), paths, strict=True):
+    front = features(subject.graph, taps)
+    restore_interface(subject.graph, front)
+    for proto, path in zip((front, backward.proto), paths, strict=True):
+        forget_authors(proto)
         write(subject.model.embed(proto), path)
     return paths
 
@@ -118,7 +121,7 @@ def stored(
     if labels is not None:
         shape = subject.graph.shape(subject.score.name) or ()
         classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
-        found[LABELS] = "\n".join(choose_labels(labels, classes, {})[0] or [])
+        found[LABELS] = "\n".join(" ".join(label.splitlines()) for label in choose_labels(labels, classes, {})[0] or [])
     return found
 
 

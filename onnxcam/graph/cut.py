@@ -10,8 +10,10 @@ from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.layout import VIEWS, layouts
 from onnxcam.graph.normalize import captures
 from onnxcam.graph.sizes import Retold, retold
+from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
@@ -49,7 +51,7 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
     for name in dict.fromkeys(taps):
         if name not in outputs:
             found = graph.type(name)
-            proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, None))
+            proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
     return proto
 
 
@@ -83,11 +85,16 @@ def head(graph: Graph, layer: str, score: str) -> Head:
 def check_rows(graph: Graph, layer: str, name: str) -> None:
     """LayerError when a value that a head reads besides its layer has no row for each image."""
     shape, rows = graph.shape(name), (graph.shape(layer) or (None,))[0]
-    if shape is not None and (not shape or (isinstance(shape[0], int) and shape[0] not in (1, rows))):
+    if shape is not None and not (shape and has_rows(shape, rows)):
         raise LayerError(
             f"the model cannot be cut at '{layer}': what follows also reads '{name}', which has no row for each image; "
             "choose a later layer"
         )
+
+
+def has_rows(shape: Shape, rows: Dim) -> bool:
+    """Whether the first axis may stand for images: it is theirs, not known, or one for all."""
+    return shape[0] == rows or not isinstance(shape[0], int) or (shape[0] == 1 and len(shape) > 1)
 
 
 def subgraph(
@@ -132,7 +139,7 @@ def pruned(
     there = {value.name: value for value in given}
     needed, kept = set(outputs), []
     for node in reversed(graph.node):
-        if needed.intersection(node.output) - there.keys():
+        if needed.intersection(node.output) - there.keys() - {""}:
             kept.append(node)
             needed |= {*node.input, *captures(node)}
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
@@ -156,10 +163,14 @@ AFFINE = frozenset({"Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div"})  # li
 
 def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
     """The global mean of a layer when the head is nothing but that and linear steps; None otherwise."""
-    readers = graph.consumers.get(layer, [])
-    if len(readers) != 1 or not pools_globally(graph, graph.nodes[readers[0]], layout):
+    reader = only_reader(graph, layer)
+    if reader is not None and reader.op_type in VIEWS:
+        known = layouts(graph)
+        while reader is not None and reader.op_type in VIEWS and reader.output[0] in known:
+            layout, reader = known[reader.output[0]], only_reader(graph, reader.output[0])
+    if reader is None or not pools_globally(graph, reader, layout):
         return None
-    pooled = graph.nodes[readers[0]].output[0]
+    pooled = reader.output[0]
     reached = {pooled}
     for i in sorted(graph.ancestors([score], stop=[pooled])):
         node = graph.nodes[i]
@@ -171,10 +182,18 @@ def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | 
         linear = node.op_type in LINEAR or (node.op_type in AFFINE and fixed and len(moving) == 1)
         if node.op_type == "Shape":
             continue
-        if not linear or (node.op_type == "Div" and node.input[0] not in reached):
+        if not linear or not graph.is_float(node.output[0]) or attributes(node).get("training_mode"):
+            return None
+        if node.op_type == "Div" and node.input[0] not in reached:
             return None
         reached |= set(node.output)
     return pooled if score in reached else None
+
+
+def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """The node that reads a value, when there is one alone."""
+    readers = graph.consumers.get(name, [])
+    return graph.nodes[readers[0]] if len(readers) == 1 else None
 
 
 def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
@@ -184,8 +203,9 @@ def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
         return True
     attrs = attributes(node)
     if node.op_type == "AveragePool":
-        shape = graph.shape(node.input[0]) or ()
-        return not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(shape[2:])
+        before, after = (graph.shape(name) or () for name in (node.input[0], node.output[0]))
+        one = len(after) > 2 and set(after[2:]) == {1}
+        return one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
     if node.op_type != "ReduceMean":
         return False
     axes = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")

@@ -8,6 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.normalize import all_nodes
 
 
 def rename(proto: onnx.ModelProto, names: Mapping[str, str]) -> None:
@@ -37,7 +38,7 @@ def expose(graph: Graph, proto: onnx.ModelProto, values: Sequence[str]) -> None:
 def restore_interface(graph: Graph, proto: onnx.ModelProto) -> None:
     """The original inputs and outputs as they were declared, not as normalizing left them.
 
-    An output declared without a type gets the one that was worked out.
+    An output declared without type or shape gets those that were worked out.
     """
     original = graph.model.proto.graph
     declared = {value.name: value for value in (*original.input, *original.output)}
@@ -47,16 +48,20 @@ def restore_interface(graph: Graph, proto: onnx.ModelProto) -> None:
     for value in proto.graph.output:
         found = graph.type(value.name)
         if not value.type.WhichOneof("value") or (
-            value.type.HasField("tensor_type") and not value.type.tensor_type.elem_type
+            value.type.HasField("tensor_type")
+            and not (value.type.tensor_type.elem_type and value.type.tensor_type.HasField("shape"))
         ):
             value.CopyFrom(helper.make_tensor_value_info(value.name, found.elem_type, found.shape))
 
 
 def forget_authors(proto: onnx.ModelProto) -> None:
     """Exporters note stack traces, with their author's paths, at every node; a file of ours does not carry them on."""
-    for node in proto.graph.node:
-        node.ClearField("metadata_props")
-        node.ClearField("doc_string")
+    graph = proto.graph
+    nodes = [*all_nodes(graph), *(node for function in proto.functions for node in function.node)]
+    values = [*graph.input, *graph.output, *graph.value_info, *graph.initializer]
+    for held in (*nodes, *values, *proto.functions, graph):
+        held.ClearField("metadata_props")
+        held.ClearField("doc_string")
 
 
 def write_metadata(proto: onnx.ModelProto, entries: Mapping[str, str]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from onnx import TensorProto
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.index import Graph, attributes, read_graph
-from onnxcam.graph.layout import layouts, spatial_sizes
+from onnxcam.graph.layout import VIEWS, layouts, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.normalize import captures
 from onnxcam.graph.types import Shape
@@ -40,7 +40,6 @@ PASSING = frozenset(
 )  # between the score and what the model gives out
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
-VIEWS = frozenset({"Identity", "Dropout", "Transpose", "Reshape", "Cast"})  # the same activation, seen otherwise
 WEIGHTED = frozenset(
     [
         "Conv",
@@ -181,7 +180,7 @@ def find_score(graph: Graph, named: str | None = None) -> Score:
         return Score(named, "logit" if squash else "output", squash, named)
     traced = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
     classes = [score for score in traced if class_axis(graph.shape(score.name)) is not None]
-    distinct = {score.name: score for score in classes}
+    distinct = {score.name: score for score in sorted(classes, key=lambda score: bool(score.squash))}
     if len(distinct) != 1:
         what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs[:8])
         if distinct:
@@ -249,32 +248,26 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     known = layouts(graph)
     on_all_paths = articulations(graph, image.name, score.name)
     weights_behind = weighted_behind(graph, score.name)
-    found: list[Layer] = []
+    arrives = arriving(graph, on_all_paths, score.name, known)
+    merged: dict[str, Layer] = {}
     for name in reversed(on_all_paths):
         layer = as_layer(graph, name, known)
-        if layer is not None:
-            found.append(replace(layer, reason=objection(graph, name, score.name, known, weights_behind)))
-    views = {layer.name: original(graph, layer.name, on_all_paths, known) for layer in found}
-    merged: list[Layer] = []
-    for layer in found:
-        name = views[layer.name]
-        if name not in [kept.name for kept in merged]:
-            shown_as = layer if name == layer.name else as_layer(graph, name, known)
-            if shown_as is not None:
-                merged.append(replace(shown_as, reason=layer.reason))
-    best = next((i for i, layer in enumerate(merged) if not layer.reason), None)
+        shown_as = layer and as_layer(graph, original(graph, name, arrives.keys(), known), known)
+        if shown_as is not None and shown_as.name not in merged:
+            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, weights_behind, arrives))
+    best = next((name for name, layer in merged.items() if not layer.reason), None)
     ranked = [
         replace(
             layer,
-            automatic=i == best,
-            reason=layer.reason or ("the last grid on all paths to the score" if i == best else "earlier"),
+            automatic=name == best,
+            reason=layer.reason or ("the last grid on all paths to the score" if name == best else "earlier"),
         )
-        for i, layer in enumerate(merged)
+        for name, layer in merged.items()
     ]
     return sorted(ranked, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
 
 
-def original(graph: Graph, name: str, on_all_paths: list[str], known: dict[str, Layout]) -> str:
+def original(graph: Graph, name: str, on_all_paths: Collection[str], known: dict[str, Layout]) -> str:
     """The value that a transpose, reshape or the like merely shows again."""
     while True:
         node = graph.nodes[graph.producer[name]] if name in graph.producer else None
@@ -297,14 +290,14 @@ def as_layer(graph: Graph, name: str, known: dict[str, Layout]) -> Layer | None:
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
-def objection(graph: Graph, name: str, score: str, known: dict[str, Layout], weights_behind: dict[str, bool]) -> str:
+def objection(graph: Graph, name: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
     """Why a value is not taken by itself; empty when it is suitable."""
     node = graph.nodes[graph.producer[name]]
     if node.op_type in POOLS:
         return "a pool: what it pools is finer"
     if not weights_behind.get(name, False):
         return "holds class maps: no weights between it and the score"
-    if not every_position_arrives(graph, name, score, known):
+    if not arrives[name]:
         return "only some positions reach the score from here"
     return ""
 
@@ -350,13 +343,25 @@ def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
     return behind
 
 
-def every_position_arrives(graph: Graph, name: str, score: str, known: dict[str, Layout]) -> bool:
-    """Whether every grid position of a value can move the score: false behind the picking of a class token.
+def arriving(graph: Graph, on_all_paths: list[str], score: str, known: dict[str, Layout]) -> dict[str, bool]:
+    """For each value on all paths whether every grid position of it can move the score.
 
-    A value derived from it either keeps positions apart, or has mixed them, or has lost some before they mixed.
+    It is false behind the picking of a class token. Told from one value to the next: positions that mix on the way all
+    arrive, those that stay apart share the fate of the next value's.
     """
+    found: dict[str, bool] = {}
+    following = score
+    for name in reversed(on_all_paths):
+        fate = fate_of_positions(graph, name, following, known) if name != score else "mixed"
+        found[name] = fate == "mixed" or (fate == "apart" and found.get(following, True))
+        following = name
+    return found
+
+
+def fate_of_positions(graph: Graph, name: str, end: str, known: dict[str, Layout]) -> str:
+    """What the grid positions of `name` are in `end`: "apart" still, "mixed", or some of them "lost" before that."""
     apart, mixed, lost = {name}, set[str](), set[str]()
-    for i in sorted(graph.ancestors([score], stop=[name])):
+    for i in sorted(graph.ancestors([end], stop=[name])):
         node = graph.nodes[i]
         reads = set(node.input) | captures(node)
         if reads & mixed:
@@ -365,13 +370,13 @@ def every_position_arrives(graph: Graph, name: str, score: str, known: dict[str,
             for output in node.output:
                 if output in known and grid_axes(known[output]) and node.op_type not in ("Conv", "ConvTranspose"):
                     apart.add(output)
-                elif node.op_type in PICKING and reads & apart:
+                elif node.op_type in PICKING:
                     lost.add(output)
                 elif differentiable(graph, node):
                     mixed.add(output)
         elif reads & lost:
             lost |= set(node.output)
-    return score in mixed or score in apart
+    return "mixed" if end in mixed else "apart" if end in apart else "lost"
 
 
 def grid_axes(layout: Layout) -> bool:

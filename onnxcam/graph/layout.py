@@ -16,6 +16,7 @@ from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.types import Shape
 from onnxcam.runtime.manifest import Layout
 
+VIEWS = frozenset({"Identity", "Dropout", "Transpose", "Reshape", "Cast"})  # the same activation, seen otherwise
 SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
 CONVOLVING = frozenset(
     [

@@ -85,13 +85,13 @@ class Model:
             return numpy_helper.to_array(self.read(tensor))
         except (ValueError, TypeError, KeyError) as error:  # onnx's words for sizes and types that cannot be
             raise ModelError(
-                f"{self.weight(tensor)} is damaged: its data is not what its shape and type say"
+                f"{self.weight(tensor)} is damaged, its data does not fill its shape: fetch or export the model again"
             ) from error
 
     def embed(self, proto: onnx.ModelProto) -> onnx.ModelProto:
-        """In place: every weight that lies in this model's own file moves into `proto`; others stay external."""
-        for tensor in proto.graph.initializer:
-            if self.owns(tensor):
+        """In place: every weight moves into `proto`, wherever it lies, so that the result stands on its own."""
+        for tensor in all_tensors(proto):
+            if is_external(tensor):
                 tensor.CopyFrom(self.read(tensor))
         return proto
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -13,30 +12,29 @@ LARGEST = 2**31 - 2**20  # bytes that one protobuf may hold, with room for its f
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
-    """Have `write` fill a temporary name beside `path`, then rename; nothing half-written stays."""
+    """Have `write` fill a file of the same name in a folder of its own, then move it to `path`, and its data with it.
+
+    Nothing half-written stays, whatever was there before is replaced, and the model comes last: it points at its data.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(prefix=f".{path.name[:40]}.", dir=path.parent)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        write(temporary)
-        temporary.chmod(0o644)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+        write(Path(folder) / path.name)
+        for made in sorted(Path(folder).iterdir(), key=lambda made: made.name == path.name):
+            made.chmod(0o644)
+            made.replace(path.parent / made.name)
 
 
 def save(proto: onnx.ModelProto, path: Path) -> None:
     """Write a model; over 2 GB its weights go to `<name>.data` beside it. OSError when the disk says no."""
     size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
     if size < LARGEST:
-        write_whole(path, lambda temporary: onnx.save(proto, temporary))
+        write_whole(path, lambda made: onnx.save(proto, made, format="protobuf"))
         return
     copy = onnx.ModelProto()
     copy.CopyFrom(proto)
     write_whole(
         path,
-        lambda temporary: onnx.save(
-            copy, temporary, save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
+        lambda made: onnx.save(
+            copy, made, format="protobuf", save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
         ),
     )

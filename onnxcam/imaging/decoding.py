@@ -55,7 +55,37 @@ _GREY = {"1", "L", "LA", "La"}
 # Pictures proper. Pillow also reads containers that hand their content to another reader (IPTC), and formats that
 # another program draws for it (EPS, by Ghostscript): a stranger's file does not get to start one.
 _FORMATS = frozenset(
-    ["AVIF", "BMP", "CUR", "DDS", "DIB", "FLI", "GBR", "GIF", "ICO", "IM", "JPEG", "JPEG2000", "MPO", "MSP", "PCD", "PCX", "PIXAR", "PNG", "PPM", "PSD", "QOI", "SGI", "SPIDER", "SUN", "TGA", "TIFF", "WEBP", "XBM", "XPM"]
+    [
+        "AVIF",
+        "BMP",
+        "CUR",
+        "DDS",
+        "DIB",
+        "FLI",
+        "GBR",
+        "GIF",
+        "ICO",
+        "IM",
+        "JPEG",
+        "JPEG2000",
+        "MPO",
+        "MSP",
+        "PCD",
+        "PCX",
+        "PIXAR",
+        "PNG",
+        "PPM",
+        "PSD",
+        "QOI",
+        "SGI",
+        "SPIDER",
+        "SUN",
+        "TGA",
+        "TIFF",
+        "WEBP",
+        "XBM",
+        "XPM",
+    ]
 )
 _pillow_settings = threading.Lock()
 # Pillow logs some damage before raising it; without a handler that would reach the terminal a second time.

@@ -15,6 +15,7 @@ from onnxcam.errors import VerificationError
 
 Array = npt.NDArray[Any]
 STEPS = (1e-2, 2.5e-3)  # of each channel's spread: two, to be held against each other
+HALF_STEPS = (8e-2, 2e-2)  # in float16, whose rounding would drown the others
 AGREEMENT = 0.99  # cosine of the two gradients
 
 
@@ -32,7 +33,8 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
     positions = activations.size // count
     spread = np.moveaxis(activations, channel, 0).reshape(count, -1).astype(np.float64).std(axis=1)
     scale = np.maximum(spread, max(float(spread.mean()), 1e-6))
-    coarse, fine = (differences(score, activations, channel, step * scale) / positions for step in STEPS)
+    steps = HALF_STEPS if activations.dtype == np.float16 else STEPS
+    coarse, fine = (differences(score, activations, channel, step * scale) / positions for step in steps)
     norm = float(np.linalg.norm(coarse) * np.linalg.norm(fine))
     if norm == 0:
         if np.any(coarse) or np.any(fine):

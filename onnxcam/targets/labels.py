@@ -31,6 +31,11 @@ def read_labels(path: str | Path) -> list[str]:
         raise TargetError(f"the labels file {path} is not UTF-8 text: it should hold a class name a line") from error
     if "\0" in text:
         raise TargetError(f"the labels file {path} is not text: it should hold a class name a line")
+    return parse_labels(text)
+
+
+def parse_labels(text: str) -> list[str]:
+    """Class names, one a line, empty lines at the end left off. Nothing but a newline ends a line."""
     labels = [line.rstrip("\r") for line in text.split("\n")]
     while labels and not labels[-1].strip():
         labels.pop()

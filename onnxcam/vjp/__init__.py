@@ -9,6 +9,7 @@ from onnxcam.vjp.head import (
     Backward,
     class_gradient,
     class_score,
+    rounding,
     seeded_gradient,
     whole_class_gradient,
     whole_seeded_gradient,
@@ -20,7 +21,7 @@ from onnxcam.vjp.rules.guided import DECONVNET, GUIDED
 from onnxcam.vjp.sweep import reverse
 
 __all__ = [
-    "Backward", "CLASS", "DECONVNET", "Differentiated", "Emitter", "GRADIENT", "GUIDED", "NO_GRADIENT",
-    "OUT_OF_SCOPE", "Operator", "RuleSet", "SEED", "STANDARD", "class_gradient", "class_score", "differentiate",
-    "list_operators", "reverse", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
+    "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "Backward",
+    "Differentiated", "Emitter", "Operator", "RuleSet", "class_gradient", "class_score", "differentiate",
+    "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
 ]  # fmt: skip

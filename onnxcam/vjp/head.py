@@ -10,13 +10,14 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, Head, declared, free_taps, pruned
+from onnxcam.graph import Graph, Head, captures, declared, free_taps, pruned
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
-from onnxcam.vjp.sweep import reverse
+from onnxcam.vjp.sweep import INTEGERS, QUANTIZERS, reverse
 
+ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
 GRADIENT = "onnxcam/gradient"
 SEED = "onnxcam/seed"
 
@@ -37,6 +38,19 @@ class Backward:
     def inputs(self) -> list[str]:
         """Names of what it reads."""
         return [value.name for value in self.proto.graph.input]
+
+
+def rounding(head: Head) -> str:
+    """The first node that rounds what depends on the layer, and over which differences say nothing; empty: none."""
+    graph, moving = head.graph, {head.layer, *head.extra}
+    for i, node in enumerate(graph.nodes):
+        if node.op_type in ("Shape", "Size") or moving.isdisjoint([*node.input, *captures(node)]):
+            continue
+        moving |= set(node.output)
+        whole = node.op_type == "Cast" and graph.type(node.output[0]).elem_type in INTEGERS | {TensorProto.INT64}
+        if (whole or node.op_type in ROUNDING) and graph.is_float(node.input[0]):
+            return graph.describe(i)
+    return ""
 
 
 def class_score(head: Head, axis: int) -> Backward:
@@ -116,7 +130,7 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
 def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
     """The primal graph, what was emitted, and GRADIENT as one more output."""
     graph = g.graph
-    g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=GRADIENT))
+    g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     proto.graph.node.extend(g.nodes)

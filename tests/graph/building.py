@@ -44,7 +44,10 @@ def nodes_model(
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs],
         [numpy_helper.from_array(value, name) for name, value in (weights or {}).items()],
     )  # fmt: skip
-    imports = [helper.make_opsetid("", opset), *(helper.make_opsetid(domain, 1) for domain in sorted(domains(functions)))]
+    imports = [
+        helper.make_opsetid("", opset),
+        *(helper.make_opsetid(domain, 1) for domain in sorted(domains(functions))),
+    ]
     return helper.make_model(graph, ir_version=10, opset_imports=imports, functions=functions)
 
 
@@ -133,7 +136,6 @@ def channels_last() -> onnx.ModelProto:
     """As tf2onnx writes it: NHWC outside, a Transpose on either side of the convolutions, padding apart."""
     weights = CONVS | {
         "pads": np.array([0, 1, 1, 0, 0, 1, 1, 0], np.int64), "scale": np.full(1, 1 / 255, np.float32),
-        "axes": np.array([1, 2], np.int64),
     }  # fmt: skip
     return net(
         """(float[unk__31,8,8,3] x) => (float[unk__32,5] y) {
@@ -159,9 +161,8 @@ WIDTH = 8
 VIT = {
     "patch": normal(WIDTH, 3, 4, 4) * 0.2, "cls": normal(1, 1, WIDTH, seed=1), "head": normal(WIDTH, 5, seed=3),
     "flatten": np.array([0, WIDTH, -1], np.int64), "g": np.ones(WIDTH, np.float32), "b": np.zeros(WIDTH, np.float32),
-    "first": np.array(0, np.int64), "one": np.array([1], np.int64), "rest": np.array([1, WIDTH], np.int64),
-    "zero": np.array([0], np.int64), "end": np.array([99], np.int64),
-    **{f"{part}{block}": normal(WIDTH, WIDTH, seed=10 * i + block) * 0.4
+    "first": np.array(0, np.int64), "one": np.array([1], np.int64), "width": np.array([WIDTH], np.int64),
+    **{f"{part}{block}": normal(WIDTH, WIDTH, seed=10 * i + block) * 0.2
        for i, part in enumerate(("q", "k", "v", "o", "up", "down"), start=4) for block in (1, 2)},
 }  # fmt: skip
 
@@ -195,15 +196,13 @@ def vit(pooling: str) -> onnx.ModelProto:
     if pooling == "token":
         text += """
   batch = Shape<start=0,end=1>(x)
-  wanted = Concat<axis=0>(batch, rest)
-  shape3 = Concat<axis=0>(batch, one, eight)
-  class_token = Expand(cls, shape3)
+  shape = Concat<axis=0>(batch, one, width)
+  class_token = Expand(cls, shape)
   start = Concat<axis=1>(class_token, tokens)"""
         picked = "  picked = Gather<axis=1>(normed, first)"
     else:
         text += "\n  start = Identity(tokens)"
         picked = "  picked = ReduceMean<axes=[1],keepdims=0>(normed)"
-    text = text.replace("\n  wanted = Concat<axis=0>(batch, rest)", "")
     return net(
         f"""(float[N,3,16,16] x) => (float[N,5] logits) {{{text}
   embedded = Add(start, position)
@@ -213,5 +212,5 @@ def vit(pooling: str) -> onnx.ModelProto:
 {picked}
   logits = MatMul(picked, head)
 }}""",
-        VIT | {"position": normal(1, 17 if pooling == "token" else 16, WIDTH, seed=2), "eight": np.array([WIDTH])},
+        VIT | {"position": normal(1, 17 if pooling == "token" else 16, WIDTH, seed=2)},
     )
