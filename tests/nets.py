@@ -52,6 +52,11 @@ def tapped(model: onnx.ModelProto, *names: str) -> onnx.ModelProto:
     return proto
 
 
+def as_array(value: Any) -> Array:
+    """What NumPy computed, as an array."""
+    return np.asarray(value)
+
+
 def normal(*shape: int, seed: int = 0) -> npt.NDArray[np.float32]:
     """Normal numbers, the same at every call."""
     return np.random.default_rng([seed, *shape]).normal(size=shape).astype(np.float32)

@@ -46,7 +46,14 @@ class Prepared:
         """One run; the gradient of the highest score comes with it."""
         said = self._manifest
         values = self._run(x, np.full(len(x), -1, np.int64), [said.scores, said.activations, said.gradients])
-        scores = values[said.scores]
+        scores, held, slopes = values[said.scores], values[said.activations], values[said.gradients]
+        if (
+            held.shape != slopes.shape
+            or held.ndim != len(said.layout.axes)
+            or len(held) != len(x)
+            or scores.size < len(x)
+        ):
+            raise ModelError(f"{self.name} does not give what its onnxcam manifest promises: export it again")
         if not np.all(np.isfinite(scores)):
             raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         return Seen(

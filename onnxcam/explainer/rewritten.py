@@ -17,6 +17,7 @@ from onnxcam.graph import (
     Head,
     Model,
     candidates,
+    check_calls,
     class_axis,
     features,
     find_score,
@@ -72,11 +73,12 @@ class Rewritten:
 
     def _checked_graph(self) -> Graph:
         """The normalized graph. What nobody can read, ONNX Runtime often names best."""
+        check_calls(self.model.proto, self.name)  # first: ONNX Runtime would unfold them without end
         try:
             graph = read_graph(self.model)
             _ = graph.types
         except ModelError:
-            self._open(self.model.proto)
+            self.open(self.model.proto)
             raise
         return graph
 
@@ -85,7 +87,8 @@ class Rewritten:
         """The execution provider that runs the forward pass."""
         return self._running
 
-    def _open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
+    def open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
+        """A session of a graph made from this model; errors as `Session`."""
         options = {**self._options, "optimize": optimize}
         return Session(self.model.portable(proto), folder=self.model.folder, name=self.name, **options)
 
@@ -134,6 +137,11 @@ class Rewritten:
         rows, taps = self._view(place, gradient)
         values = rows.run({self.image.name: x}, taps)
         scores = self._class_rows(values[self.score.name], len(x))
+        if place and len(values[place.name]) != len(x):
+            raise LayerError(
+                f"the layer '{place.name}' holds {len(values[place.name])} rows for {len(x)} image(s): "
+                "the model makes several views of one image there; choose a layer in front of that"
+            )
         return Seen(x, scores, {**values, self.image.name: x})
 
     def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
@@ -163,7 +171,7 @@ class Rewritten:
 
     def _features(self, taps: tuple[str, ...]) -> Rows:
         if taps not in self._feature_sessions:
-            session = self._open(features(self.graph, taps))
+            session = self.open(features(self.graph, taps))
             self._running = session.provider
             self._feature_sessions[taps] = self._rows(
                 session, self._bare.intersection([self.image.name, *taps]), may_batch=self.image.batch is None
@@ -187,6 +195,8 @@ class Rewritten:
                 f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
                 "which is not a row of class scores an image: name another with --score"
             )
+        if not scores.size:
+            raise ModelError(f"the score '{self.score.name}' holds no classes: its shape is {list(scores.shape)}")
         if not np.isfinite(scores).all():
             raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
@@ -200,7 +210,7 @@ class Rewritten:
 
     def run_original(self, x: Array) -> dict[str, Any]:
         """Every output of the file as given, no operator fused."""
-        return self._open(self.model.proto, optimize=False).run({self.image.name: self._fed(x)})
+        return self.open(self.model.proto, optimize=False).run({self.image.name: self._fed(x)})
 
     def _fed(self, row: Array) -> Array:
         """One row as the model takes it."""
@@ -209,9 +219,9 @@ class Rewritten:
     def run_rewritten(self, x: Array, place: Place) -> dict[str, dict[str, Any]]:
         """The original outputs of what is run: features, and the normalized graph with the gradient appended."""
         names = [value.name for value in self.model.proto.graph.output]
-        deployed = self._open(features(self.graph, [place.name, self.score.name]), optimize=False)
+        deployed = self.open(features(self.graph, [place.name, self.score.name]), optimize=False)
         whole = whole_seeded_gradient(self.graph, self.score.name, place.name)
-        seed = self._open(whole.proto, optimize=False)
+        seed = self.open(whole.proto, optimize=False)
         feeds = {self.image.name: self._fed(x)}
         like = deployed.run(feeds, [self.score.name])[self.score.name]
         return {
@@ -226,7 +236,7 @@ class Rewritten:
         if key not in self._heads:
             backward = build()
             bare = self._bare.intersection(backward.inputs) | ({backward.output} if key[1] in self._bare else set())
-            self._heads[key] = (self._rows(self._open(backward.proto), bare), backward)
+            self._heads[key] = (self._rows(self.open(backward.proto), bare), backward)
         found: tuple[Rows, Backward] = self._heads[key]
         return found
 
@@ -278,7 +288,11 @@ class Rewritten:
                     forward.output
                 ].reshape(count)
 
-            found.append(mean_gradient(score, to_grid(one[place.name], place.layout)[0], 0))
+            grid = to_grid(one[place.name], place.layout)[0]
+            score(
+                np.stack([grid, -3 * grid])
+            )  # rows far apart, to prove on them, not on tiny steps, that rows are apart
+            found.append(mean_gradient(score, grid, 0))
         return np.stack(found)
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:

@@ -68,6 +68,7 @@ def export(
     )  # fmt: skip
     write_metadata(proto, {MANIFEST: manifest.to_json(), **stored(subject, preprocess, labels)})
     path = Path(out)
+    subject.open(proto)  # nothing is written that ONNX Runtime does not load
     write(subject.model.embed(proto), path)
     return path
 
@@ -98,8 +99,10 @@ def split(
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)
     restore_interface(subject.graph, front)
-    for proto, path in zip((front, backward.proto), paths, strict=True):
+    for proto in (front, backward.proto):
         forget_authors(proto)
+        subject.open(proto)
+    for proto, path in zip((front, backward.proto), paths, strict=True):
         write(subject.model.embed(proto), path)
     return paths
 

@@ -12,7 +12,7 @@ from onnxcam.graph.edit import (
 from onnxcam.graph.index import Graph, attributes, read_graph
 from onnxcam.graph.inspect import Layer, candidates, class_axis, find_score, image_input, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
-from onnxcam.graph.normalize import captures, described
+from onnxcam.graph.normalize import captures, check_calls, described
 from onnxcam.graph.types import Shape, ValueType
 from onnxcam.graph.write import save, write_whole
 
@@ -27,6 +27,7 @@ __all__ = [
     "attributes",
     "candidates",
     "captures",
+    "check_calls",
     "class_axis",
     "declared",
     "default_to",

@@ -25,7 +25,7 @@ LOWEST_IR = 8
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 LARGEST_DENSE = 2**28  # elements of a sparse weight, with its zeros
-MOST_NODES = 1_000_000  # that functions may unfold to; nested calls grow exponentially
+MOST_UNFOLDED = 512 * 2**20  # bytes of nodes
 
 
 def normalize(model: Model) -> onnx.ModelProto:
@@ -99,18 +99,23 @@ def drop_shadowed(proto: onnx.ModelProto) -> None:
 
 
 def check_calls(proto: onnx.ModelProto, name: str) -> None:
-    """ModelError when functions call themselves, or unfold to more nodes than any model has."""
+    """ModelError when functions call themselves, or unfold to more than any model holds; inlining would not end."""
     bodies = {(f.domain, f.name, f.overload): list(all_nodes(f)) for f in proto.functions}
     called = {key: [(n.domain, n.op_type, n.overload) for n in nodes] for key, nodes in bodies.items()}
-    sizes: dict[tuple[str, str, str], int] = {}
+    sizes: dict[tuple[str, str, str], int] = {}  # bytes of a function unfolded
     try:
         for key in TopologicalSorter(called).static_order():
-            sizes[key] = sum(sizes[inner] for inner in called[key]) if key in called else 1
+            nodes = bodies.get(key, [])
+            sizes[key] = 1 + sum(
+                sizes[inner] + n.ByteSize() for inner, n in zip(called.get(key, []), nodes, strict=True)
+            )
     except CycleError as error:
         raise ModelError(f"a function inside {name} calls itself ({error.args[1][0][1]}): it never ends") from error
     total = sum(sizes.get((n.domain, n.op_type, n.overload), 1) for n in all_nodes(proto.graph))
-    if total > MOST_NODES:
-        raise ModelError(f"the functions inside {name} unfold to {total:,} nodes: more than any real model has")
+    if total > MOST_UNFOLDED:
+        raise ModelError(
+            f"the functions inside {name} unfold to {total >> 20:,} MB of nodes: more than any real model has"
+        )
 
 
 def first_line(error: BaseException) -> str:

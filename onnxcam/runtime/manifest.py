@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any, get_args, get_origin, get_type_hints
+
+import numpy as np
 
 from onnxcam.errors import ModelError
 
@@ -13,6 +15,7 @@ MANIFEST = "onnxcam.manifest"  # metadata key of an exported file
 PREPROCESS = "onnxcam.preprocess"  # metadata keys that any model may carry: a recipe as JSON,
 LABELS = "onnxcam.labels"  # and its class names, a line each
 FORMAT = 1
+LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC")  # of an image
 
 
 @dataclass(frozen=True)
@@ -98,14 +101,39 @@ def read_manifest(metadata: Mapping[str, str], name: str) -> Manifest | None:
     if text is None:
         return None
     try:
-        data: dict[str, Any] = json.loads(text)
+        data = json.loads(text)
         if data.pop("format") != FORMAT:
             raise ModelError(f"{name} was exported by another version of onnxcam: export it again")
-        layout = dict(data.pop("layout"))
-        layout["grid"] = tuple(layout["grid"]) if layout["grid"] else None
-        image = dict(data.pop("image"))
-        image["size"] = tuple(image["size"])
-        score = Score(**data.pop("score"))
-        return Manifest(image=ImageInput(**image), score=score, layout=Layout(**layout), **data)
-    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        found: Manifest = built(Manifest, data)
+        check(found)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
         raise ModelError(f"{name} carries a damaged onnxcam manifest: export it again") from error
+    return found
+
+
+def built(kind: Any, data: Any) -> Any:
+    """JSON as a type: a dataclass, a tuple, something or None, a plain one. ValueError or TypeError when it is not."""
+    parts = get_args(kind)
+    if is_dataclass(kind):
+        hints = get_type_hints(kind)
+        return kind(**{key: built(hints[key], value) for key, value in data.items()})  # type: ignore[operator]
+    if get_origin(kind) is tuple:
+        kinds = parts[:1] * len(data) if parts[-1] is Ellipsis else parts
+        return tuple(built(part, value) for part, value in zip(kinds, data, strict=True))
+    if parts:
+        return None if data is None else built(parts[0], data)
+    if type(data) is not kind:
+        raise ValueError(f"{data!r} is no {kind.__name__}")
+    return data
+
+
+def check(manifest: Manifest) -> None:
+    """ValueError or TypeError unless axes, sizes and types are such as may be."""
+    image, layout = manifest.image, manifest.layout
+    numbers = (*image.size, image.channels, image.batch, *(layout.grid or ()))
+    np.dtype(image.dtype)
+    if image.layout not in LAYOUTS or any(number is not None and number < 1 for number in numbers):
+        raise ValueError("no image")
+    labelled = set("NCDHWP?").issuperset(layout.axes) and "C" in layout.axes
+    if not labelled or ("P" in layout.axes and not layout.grid):
+        raise ValueError("no layout")

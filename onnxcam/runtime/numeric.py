@@ -17,6 +17,9 @@ Array = npt.NDArray[Any]
 STEPS = (1e-2, 2.5e-3)  # of each channel's spread: two, to be held against each other
 HALF_STEPS = (8e-2, 2e-2)  # in float16, whose rounding would drown the others
 AGREEMENT = 0.99  # cosine of the two gradients
+SAME_LENGTH = 0.1  # by which their lengths may differ
+TOGETHER = 32  # channels in one run: rows of a large layer fill the memory
+LEVEL = 0.1  # of a channel's size: the least that counts as its spread. A flat image has none
 
 
 def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: int) -> Array:
@@ -29,34 +32,43 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
     Raises:
         VerificationError: two step sizes disagree: the head is not smooth here (a quantizer, a rounding).
     """
-    count = activations.shape[channel]
-    positions = activations.size // count
-    spread = np.moveaxis(activations, channel, 0).reshape(count, -1).astype(np.float64).std(axis=1)
-    scale = np.maximum(spread, max(float(spread.mean()), 1e-6))
     steps = HALF_STEPS if activations.dtype == np.float16 else STEPS
+    scale = spreads(activations, channel)
+    positions = activations.size // activations.shape[channel]
     coarse, fine = (differences(score, activations, channel, step * scale) / positions for step in steps)
-    norm = float(np.linalg.norm(coarse) * np.linalg.norm(fine))
-    if norm == 0:
-        if np.any(coarse) or np.any(fine):
-            raise VerificationError(
-                "the numeric gradient is not stable: two step sizes disagree; the head is not smooth here"
-            )
+    lengths = float(np.linalg.norm(coarse)), float(np.linalg.norm(fine))
+    if not any(lengths):
         return np.asarray(fine, np.float32)
-    if not float(coarse @ fine) / norm >= AGREEMENT:
+    cosine = float(coarse @ fine) / (lengths[0] * lengths[1]) if all(lengths) else 0.0
+    if not (cosine >= AGREEMENT and abs(lengths[0] - lengths[1]) <= SAME_LENGTH * max(lengths)):
         raise VerificationError(
-            "the numeric gradient is not stable: two step sizes disagree "
-            f"(cosine {float(coarse @ fine) / norm:.2f}); the head is not smooth here (is it quantized?)"
+            f"the numeric gradient is not stable: two step sizes disagree (cosine {cosine:.2f}, "
+            f"lengths {lengths[0]:.2g} and {lengths[1]:.2g}); the head is not smooth here (is it quantized?)"
         )
     return np.asarray(fine, np.float32)
 
 
+def spreads(activations: Array, channel: int) -> Array:
+    """How far each channel may be moved to see what it does, (C,) float64, never zero."""
+    values = np.moveaxis(activations, channel, 0).reshape(activations.shape[channel], -1).astype(np.float64)
+    spread, size = values.std(axis=1), np.sqrt((values**2).mean(axis=1))
+    least = max(float(spread.mean()), LEVEL * float(np.sqrt((size**2).mean()))) or 1.0
+    return np.asarray(np.maximum(np.maximum(spread, LEVEL * size), least))
+
+
 def differences(score: Callable[[Array], Array], activations: Array, channel: int, steps: Array) -> Array:
     """Central differences of the score as each channel as a whole moves by its step, (C,) float64."""
-    count = activations.shape[channel]
-    rows = np.repeat(activations[None], 2 * count, axis=0)
-    slots = np.moveaxis(rows, channel + 1, 1)
-    for k in range(count):
-        slots[2 * k, k] += steps[k]
-        slots[2 * k + 1, k] -= steps[k]
-    values = score(rows).astype(np.float64)
-    return np.asarray((values[0::2] - values[1::2]) / (2 * steps))
+    parts = []
+    for start in range(0, len(steps), TOGETHER):
+        some = steps[start : start + TOGETHER]
+        rows = np.repeat(activations[None], 2 * len(some), axis=0)
+        slots = np.moveaxis(rows, channel + 1, 1)
+        moved = np.empty(len(some))
+        for i, step in enumerate(some):
+            up, down = slots[2 * i, start + i], slots[2 * i + 1, start + i]
+            up += step
+            down -= step
+            moved[i] = np.mean(up - down, dtype=np.float64)  # what rounding left of the step
+        values = score(rows).astype(np.float64)
+        parts.append((values[0::2] - values[1::2]) / moved)
+    return np.concatenate(parts)

@@ -38,7 +38,12 @@ class Rows:
         self._together: bool | None = None if may_batch and not bare and copies == 1 else False
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> Arrays:
-        """Outputs for all rows, in order. Every array of `feeds` has the same number of rows."""
+        """Outputs for all rows, in order. Every array of `feeds` has the same number of rows.
+
+        Raises:
+            ModelError: an output does not have one row for each.
+            InputError: the model does not run on these.
+        """
         count = len(next(iter(feeds.values())))
         if count > 1 and self._together is None:
             self._together = self._proved(feeds, outputs)
@@ -59,11 +64,17 @@ class Rows:
             name: array[row] if name in self._bare else np.repeat(array[row : row + 1], self._copies, axis=0)
             for name, array in feeds.items()
         }
-        found = self.session.run(fed, outputs)
-        return {
-            name: value[None] if name in self._bare else value[: len(value) // self._copies]
-            for name, value in found.items()
-        }
+        return {name: self._row_of(name, value) for name, value in self.session.run(fed, outputs).items()}
+
+    def _row_of(self, name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """The one row of a run for one row; ModelError when the value has several, or none."""
+        if name in self._bare:
+            return value[None]
+        if np.ndim(value) == 0 or len(value) not in (1, self._copies):
+            raise ModelError(
+                f"'{name}' has shape {list(np.shape(value))} for one image: the model makes no single row of each image"
+            )
+        return value[:1]
 
     def _proved(self, feeds: Arrays, outputs: Sequence[str]) -> bool | None:
         """Whether two rows together give what each gives alone; None when no two rows differ."""

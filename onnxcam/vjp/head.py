@@ -64,8 +64,8 @@ def class_gradient(
 ) -> Backward:
     """d score[class] / d layer (or `wrt`), a row a target; the class is the int64 input CLASS [rows].
 
-    What the backward pass reads of the primal head is an input too where it is in `taps` (None: for the layer's gradient,
-    what a run of the model gives out for nothing); the rest is made again.
+    What the backward pass reads of the primal head is an input too where it is in `taps` (None: for the layer's
+    gradient, what a run of the model gives out for nothing); the rest is made again.
     """
     wrt = wrt or head.layer
     graph, one = choose_class(head.graph, head.score, axis, whole=wrt)

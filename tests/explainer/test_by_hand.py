@@ -10,7 +10,7 @@ import pytest
 
 from onnxcam import Explainer
 from onnxcam.methods import list_methods
-from tests.nets import Array, normal
+from tests.nets import Array, as_array, normal
 
 CLASSES = ["red", "green", "blue"]
 COLOUR = 1.5 * np.eye(3) - 0.5  # a detector's weights: 1 for its colour, -1/2 for the others
@@ -25,12 +25,12 @@ SCENES: dict[str, Array] = {
 
 def blocks(x: Array) -> Array:
     """The mean of each 4x4 block, (3, 8, 8)."""
-    return x.astype(np.float64).reshape(3, 8, 4, 8, 4).mean(axis=(2, 4))
+    return as_array(x.astype(np.float64).reshape(3, 8, 4, 8, 4).mean(axis=(2, 4)))
 
 
 def excess(x: Array) -> Array:
     """The layer's activations, (3, 8, 8)."""
-    return np.maximum(np.einsum("kc,cij->kij", COLOUR, blocks(x)), 0)
+    return as_array(np.maximum(np.einsum("kc,cij->kij", COLOUR, blocks(x)), 0))
 
 
 def enlarged(grid: Array) -> Array:
@@ -47,14 +47,14 @@ def input_gradient(x: Array, which: int, *, guided: bool = False) -> Array:
 
 
 def grad_cam(x: Array, which: int) -> Array:
-    return np.einsum("k,kij->ij", LINEAR[which], excess(x)) / Z
+    return as_array(np.einsum("k,kij->ij", LINEAR[which], excess(x)) / Z)
 
 
 def plus_plus(x: Array, which: int) -> Array:
     """Eq. 19 with the one positive gradient, 16/64, the same at all positions."""
     a, g = excess(x)[which], 16 / Z
     alpha = g**2 / (2 * g**2 + a.sum() * g**3)
-    return Z * alpha * g * a
+    return as_array(Z * alpha * g * a)
 
 
 def smooth(grid: Array) -> Array:
@@ -74,9 +74,7 @@ BY_HAND: dict[str, Callable[[Array, int], Array]] = {
     "saliency": lambda x, c: np.abs(input_gradient(x, c)).max(axis=0),
     "inputxgradient": lambda x, c: (x * input_gradient(x, c)).sum(axis=0),
     "guidedbackprop": lambda x, c: input_gradient(x, c, guided=True).sum(axis=0),
-    "guidedgradcam": lambda x, c: (
-        smooth(np.maximum(grad_cam(x, c), 0)) * input_gradient(x, c, guided=True).sum(axis=0)
-    ),
+    "guidedgradcam": lambda x, c: smooth(np.maximum(grad_cam(x, c), 0)) * input_gradient(x, c, guided=True).sum(axis=0),
 }
 ATTRIBUTIONS: dict[str, Callable[[Array, int], Array]] = {
     "saliency": input_gradient,
@@ -149,7 +147,10 @@ def test_the_photo_of_a_trained_network_is_dark_where_it_did_not_look(squeezenet
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("photo", "dog", "cat"),
-    [("both_dog_cat.png", (78, 14, 165, 148), (44, 119, 200, 223)), ("cat_dog.jpg", (222, 30, 471, 318), (126, 254, 570, 479))],
+    [
+        ("both_dog_cat.png", (78, 14, 165, 148), (44, 119, 200, 223)),
+        ("cat_dog.jpg", (222, 30, 471, 318), (126, 254, 570, 479)),
+    ],
 )
 def test_dog_and_cat_on_one_photo(
     squeezenet: Explainer, shared: Path, photo: str, dog: tuple[int, ...], cat: tuple[int, ...]

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, Layer, candidates, find_score, image_input, load, read_graph
+from onnxcam.graph import Graph, Head, Layer, candidates, find_score, image_input, load, read_graph
+from onnxcam.runtime import Session
 from tests.nets import net, normal
 
 Array = npt.NDArray[Any]
@@ -32,6 +33,20 @@ def automatic(model: onnx.ModelProto) -> str | None:
 
 def reason_of(model: onnx.ModelProto, name: str) -> str:
     return next(layer.reason for layer in layers_of(model) if layer.name == name)
+
+
+def image_for(model: onnx.ModelProto, rows: int = 2) -> Array:
+    dims = [dim.dim_value for dim in model.graph.input[0].type.tensor_type.shape.dim[1:]]
+    return normal(rows, *dims, seed=5)
+
+
+def exactly(proto: onnx.ModelProto, feeds: dict[str, Array]) -> dict[str, Array]:
+    """A run in which nothing is fused: fusions depend on where a graph begins and ends."""
+    return Session(proto.SerializeToString(), optimize=False).run(feeds)
+
+
+def recomputed(part: Head, values: dict[str, Array]) -> Array:
+    return exactly(part.graph.proto, {name: values[name] for name in part.graph.inputs})[part.score]
 
 
 def nodes_model(

@@ -1,4 +1,4 @@
-"""Values that are the same along an axis whatever the input: a softmax over them has no gradient, not even a rounded one."""
+"""Values that are the same along an axis, whatever the input: a softmax over them has no gradient."""
 
 from __future__ import annotations
 
@@ -33,7 +33,9 @@ SAME = {
 DIFFERENT = {
     "a bias for each class": FLAT + "y = Gemm<transB = 1>(f, w, uneven)",
     "other weights": FLAT + "y = Gemm<transB = 1>(f, varied)",
-    "a group for each class": "s = Concat<axis = 1>(x, m) c = Conv<group = 4>(s, each) p = GlobalAveragePool(c) y = Flatten(p)",
+    "a group for each class": (
+        "s = Concat<axis = 1>(x, m) c = Conv<group = 4>(s, each) p = GlobalAveragePool(c) y = Flatten(p)"
+    ),
     "weights computed from the image": FLAT + "t = Transpose(f) y = MatMul(f, t)",
     "classes made of positions": FLAT + "h = Gemm<transB = 1>(f, w) y = Reshape(h, shape)",
     "the input": "y = Identity(x)",

@@ -106,6 +106,8 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / count.reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
+    if w.begins is None and counts_padding:  # SAME pads just what the windows reach
+        return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
     share_now = n.scalar(1)
     for i in w.axes:
         share_now = g.op("Div", share_now, taps_at_run_time(g, n, ct, w, i, counts_padding))

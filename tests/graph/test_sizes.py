@@ -1,0 +1,161 @@
+"""Sizes read off the input, told again by the layer that a head starts from."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from onnxcam.errors import LayerError
+from onnxcam.graph import ROWS, features, head
+from onnxcam.graph.sizes import retold, sizes_of
+from tests.graph.building import CONVS, TAIL, exactly, graph_of, image_for, nodes_model, recomputed, vit
+from tests.nets import net
+
+CONSTANTS = CONVS | {
+    "first": np.array(0), "zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1]),
+    "wide": np.array([4, 16]), "two": np.array([2]), "three": np.array([3]),
+}  # fmt: skip
+RESHAPES = {
+    "view(N, -1), N off the input": """
+  s = Shape(x)
+  n = Gather(s, first)
+  v = Unsqueeze(n, zero)
+  to = Concat<axis=0>(v, rest)""",
+    "Slice instead of Gather": """
+  s = Shape(x)
+  v = Slice(s, zero, one)
+  to = Concat<axis=0>(v, rest)""",
+    "Slice with axes and steps": """
+  s = Shape(x)
+  v = Slice(s, zero, two, zero, two)
+  to = Concat<axis=0>(v, rest)""",
+    "Shape with its own limits": """
+  v = Shape<start=0,end=1>(x)
+  to = Concat<axis=0>(v, rest)""",
+    "arithmetic": """
+  v = Shape<start=0,end=1>(x)
+  w = Mul(v, two)
+  u = Div(w, two)
+  to = Concat<axis=0>(u, rest)""",
+    "fixed sizes beside it": """
+  s = Shape(a0)
+  some = Gather(s, zero)
+  others = Slice(s, one, two)
+  to0 = Concat<axis=0>(some, others)
+  early = ReduceProd<axes=[0],keepdims=1>(others)
+  left = Mul(early, wide)
+  tail = ReduceMax<axes=[0],keepdims=1>(left)
+  to = Concat<axis=0>(some, tail)""",
+}
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+@pytest.mark.parametrize("how", RESHAPES)
+def test_a_size_read_off_the_input_is_told_by_the_layer(how: str, batch: str) -> None:
+    model = net(
+        f"""(float[{batch},3,4,4] x) => (float[{batch},5] y) {{
+  c0 = Conv<pads=[1,1,1,1]>(x, w0)
+  a0 = Relu(c0)
+  c1 = Conv<pads=[1,1,1,1]>(a0, w1)
+  last = Relu(c1)
+{RESHAPES[how]}
+  f = Reshape(last, to)
+  y = MatMul(f, flat)
+}}""",
+        CONSTANTS,
+    )
+    graph = graph_of(model)
+    part = head(graph, "last", "y")
+    assert part.extra == ()
+    rows = 3 if batch == "N" else 1
+    values = exactly(features(graph, ["last"]), {"x": image_for(model, rows)})
+    np.testing.assert_array_equal(recomputed(part, values), values["y"])
+    if batch == "N":
+        assert part.graph.shape("y") == (ROWS, 5) or how == "arithmetic"
+        alone = {"last": values["last"][1:2]}  # as many rows as are asked for, not as many as the image run had
+        np.testing.assert_allclose(recomputed(part, alone), values["y"][1:2], rtol=1e-5)
+
+
+def test_tokens_made_anew_for_every_row() -> None:
+    """The class token is expanded to the batch of the image; a layer before it makes the head do so itself."""
+    graph = graph_of(vit("token"))
+    part = head(graph, "conv", "logits")
+    assert part.extra == ()
+    values = exactly(features(graph, ["conv", "logits"]), {"x": image_for(vit("token"), 3)})
+    np.testing.assert_array_equal(recomputed(part, values), values["logits"])
+
+
+def test_a_size_that_only_the_image_has_is_refused() -> None:
+    """The height of the image is no row of anything, and the layer does not tell it."""
+    text = f"""(float[N,3,H,W] x) => (float[N,5] y) {{
+  c0 = Conv<pads=[1,1,1,1],strides=[2,2]>(x, w0)
+  last = Relu(c0)
+  s = Shape(x)
+  h = Slice(s, two, three)
+  f = Cast<to=1>(h)
+  scaled = Mul(last, f)
+{TAIL.replace("(last)", "(scaled)")}"""
+    with pytest.raises(LayerError, match=r"cut at 'last': .*reads 'f', which has no row for each image"):
+        head(graph_of(net(text, CONSTANTS)), "last", "logits")
+
+
+def test_a_random_value_is_not_told_again() -> None:
+    text = f"""(float[N,3,4,4] x) => (float[N,5] y) {{
+  c0 = Conv<pads=[1,1,1,1]>(x, w0)
+  last = Relu(c0)
+  noise = RandomNormalLike(c0)
+  noisy = Add(last, noise)
+{TAIL.replace("(last)", "(noisy)")}"""
+    assert head(graph_of(net(text, CONSTANTS)), "last", "logits").extra == ("noise",)
+
+
+# -- what can be told ---------------------------------------------------------------------------------------------
+
+node = helper.make_node
+
+
+@pytest.mark.parametrize(
+    ("picking", "expected"),
+    [
+        (node("Shape", ["x"], ["p"]), ["N", 3, "H", 7]),
+        (node("Shape", ["x"], ["p"], start=-2), ["H", 7]),
+        (node("Shape", ["x"], ["p"], start=1, end=-1), [3, "H"]),
+        (node("Gather", ["s", "one"], ["p"]), 3),
+        (node("Gather", ["s", "last"], ["p"]), [7, "N"]),
+        (node("Slice", ["s", "zeros", "twos"], ["p"]), ["N", 3]),
+        (node("Slice", ["s", "zeros", "far", "zeros", "twos"], ["p"]), ["N", "H"]),
+        (node("Gather", ["s", "far"], ["p"]), None),
+        (node("Gather", ["s", "fed"], ["p"]), None),
+        (node("Slice", ["s", "last", "far"], ["p"]), None),
+        (node("Neg", ["s"], ["p"]), None),
+        (node("Gather", ["n", "one"], ["p"]), None),
+        (node("Shape", ["x"], ["p"], domain="com.acme"), None),
+    ],
+)
+def test_what_shape_gather_and_slice_give(picking: onnx.NodeProto, expected: object) -> None:
+    constants = {
+        "one": np.array(1), "last": np.array([-1, 0]), "zeros": np.array([0]), "twos": np.array([2]),
+        "far": np.array([99]),
+    }  # fmt: skip
+    nodes = [node("Shape", ["x"], ["s"]), node("Neg", ["s"], ["n"]), node("Neg", ["x"], ["y"])]
+    model = nodes_model(nodes, constants, shape=("N", 3, "H", 7))
+    model.graph.input.append(helper.make_tensor_value_info("fed", onnx.TensorProto.INT64, [1]))
+    found = sizes_of(graph_of(model), picking)
+    assert (None if found is None else found.tolist()) == expected
+
+
+def test_only_what_is_asked_for_is_told() -> None:
+    text = """(float[N,3,4,4] x) => (float[N,3,4,4] y) {
+  y = Relu(x)
+  s = Shape(x)
+  n = Gather(s, first)
+  twice = Add(n, n)
+  other = Mul(n, first)
+}"""
+    graph = graph_of(net(text, {"first": np.array(0)}))
+    found = retold(graph, "y", {"twice", "x"})
+    assert found.names == {"twice"}
+    assert [n.op_type for n in found.nodes] == ["Shape", "Concat", "Gather", "Add"]
+    assert retold(graph, "y", {"x"}).nodes == []

@@ -1,0 +1,70 @@
+"""What an exported file says of itself, there and back."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+
+from onnxcam.errors import ModelError
+from onnxcam.runtime import MANIFEST, ImageInput, Layout, Manifest, Score, read_manifest
+
+MADE = Manifest(
+    image=ImageInput("x", "NCHW", (224, None), 3, "float32", None), score=Score("logits", "logit", "softmax", "y"),
+    layer="größe", layout=Layout("NPC", (14, 14), 1), activations="a", gradients="g", scores="logits",
+    class_input="class", model="net.onnx",
+)  # fmt: skip
+
+
+def reading(text: str) -> Manifest | None:
+    return read_manifest({MANIFEST: text}, "net.onnx")
+
+
+@pytest.mark.parametrize("made", [MADE, replace(MADE, layout=Layout("NCHW"))])
+def test_there_and_back(made: Manifest) -> None:
+    text = made.to_json()
+    assert "\n" not in text
+    assert reading(text) == made
+
+
+def test_a_model_without_one() -> None:
+    assert read_manifest({"names": "{}"}, "net.onnx") is None
+
+
+def test_the_axis_of_the_channels() -> None:
+    assert [Layout(axes).channel for axes in ("NCHW", "NHWC", "NPC")] == [1, 3, 2]
+
+
+def test_another_format_is_refused() -> None:
+    data = json.loads(MADE.to_json()) | {"format": 2}
+    with pytest.raises(ModelError, match=r"net\.onnx was exported by another version"):
+        reading(json.dumps(data))
+
+
+def changed(**entries: Any) -> str:
+    return json.dumps({"format": 1, **asdict(MADE), **entries})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "{", "null", "[]", "3", '"text"', "{}", '{"format": 1}', "[" * 100_000, "NaN",
+        MADE.to_json()[:-20],
+        changed(image=None), changed(image={}), changed(image=[1, 2]), changed(image=asdict(MADE.image) | {"extra": 1}),
+        changed(image=asdict(MADE.image) | {"size": 3}), changed(image=asdict(MADE.image) | {"size": ["a", 2]}),
+        changed(image=asdict(MADE.image) | {"size": [1]}), changed(image=asdict(MADE.image) | {"name": 5}),
+        changed(image=asdict(MADE.image) | {"layout": "ABCD"}), changed(image=asdict(MADE.image) | {"dtype": "abc"}),
+        changed(image=asdict(MADE.image) | {"batch": "x"}), changed(image=asdict(MADE.image) | {"channels": -1}),
+        changed(layout="NCHW"), changed(layout={"axes": 5}), changed(layout={"axes": "NHW"}),
+        changed(layout={"axes": "NPC"}), changed(layout=asdict(MADE.layout) | {"grid": [0, 4]}),
+        changed(layout=asdict(MADE.layout) | {"grid": 4}), changed(layout=asdict(MADE.layout) | {"grid": ["a", "b"]}),
+        changed(layout=asdict(MADE.layout) | {"prefix": "1"}),
+        changed(score="logits"), changed(score=asdict(MADE.score) | {"squash": None}),
+        changed(layer=None), changed(gradients=["g"]), changed(unknown="entry"),
+    ],
+)  # fmt: skip
+def test_a_damaged_manifest(text: str) -> None:
+    with pytest.raises(ModelError, match=r"net\.onnx carries a damaged onnxcam manifest|another version"):
+        reading(text)

@@ -1,0 +1,147 @@
+"""The gradient by differences: right where the head is smooth, refused where it is not."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from onnxcam.errors import VerificationError
+from onnxcam.runtime import mean_gradient
+from onnxcam.runtime.numeric import TOGETHER
+from tests.nets import normal
+
+Array = npt.NDArray[Any]
+W = normal(6, 5, 4, seed=1).astype(np.float64)
+A = normal(6, 5, 4)
+
+
+def smooth(a: Array) -> Array:
+    """tanh(<W, a> / 10) + mean(a)^2 of every row."""
+    a = a.astype(np.float64)
+    return np.asarray(np.tanh((W * a).sum(axis=(1, 2, 3)) / 10) + a.mean(axis=(1, 2, 3)) ** 2, np.float32)
+
+
+def analytic(a: Array) -> Array:
+    a = a.astype(np.float64)
+    slope = (1 - np.tanh((W * a).sum() / 10) ** 2) / 10
+    return np.asarray((slope * W + 2 * a.mean() / a.size).mean(axis=(1, 2)))
+
+
+def linear(a: Array) -> Array:
+    return np.asarray((W * a.astype(np.float64)).sum(axis=(1, 2, 3)), np.float32)
+
+
+def assert_near(found: Array, expected: Array, tolerance: float = 1e-3) -> None:
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, expected, rtol=0, atol=tolerance * np.abs(expected).max())
+
+
+def test_the_mean_gradient_of_a_smooth_head() -> None:
+    assert_near(mean_gradient(smooth, A, 0), analytic(A))
+
+
+def test_a_linear_head_by_hand() -> None:
+    a = np.array([[[1, 2], [3, 4]], [[0, 1], [0, 1]]], np.float32)
+    found = mean_gradient(lambda rows: 3 * rows[:, 0].sum(axis=(1, 2)) - 8 * rows[:, 1, 0, 0], a, 0)
+    assert_near(found, np.array([3, -2]))
+
+
+def test_the_axis_of_the_channels() -> None:
+    last = np.moveaxis(A, 0, -1)
+    assert_near(mean_gradient(lambda rows: smooth(np.moveaxis(rows, -1, 1)), last, 2), analytic(A))
+    tokens = A.reshape(6, 20)
+    assert_near(mean_gradient(lambda rows: smooth(rows.reshape(-1, 6, 5, 4)), tokens, 0), analytic(A))
+
+
+def test_a_kink_that_is_not_met_does_no_harm() -> None:
+    found = mean_gradient(lambda rows: linear(np.maximum(rows, 0)), A, 0)
+    assert_near(found, (W * (A > 0)).mean(axis=(1, 2)))
+
+
+@pytest.mark.parametrize("size", [1e-6, 1e4])
+def test_it_does_not_know_the_unit(size: float) -> None:
+    found = mean_gradient(lambda rows: smooth(rows / np.float32(size)), (A * size).astype(np.float32), 0)
+    assert_near(found, analytic(A) / size)
+
+
+@pytest.mark.parametrize("value", [0.3, 5.0, -40.0])
+def test_a_flat_image_has_a_gradient(value: float) -> None:
+    """Activations without any spread: a step measured by it would be lost in their rounding."""
+    flat = np.full_like(A, value)
+    assert_near(mean_gradient(lambda rows: smooth(rows - np.float32(value) + A[None]), flat, 0), analytic(A), 5e-3)
+    assert_near(mean_gradient(linear, flat, 0), W.mean(axis=(1, 2)), 5e-3)
+
+
+def test_a_small_spread_about_a_large_mean() -> None:
+    far = (A * 1e-3 + 1000).astype(np.float32)
+    assert_near(mean_gradient(linear, far, 0), W.mean(axis=(1, 2)), 5e-3)
+
+
+def test_activations_that_are_all_zero() -> None:
+    assert_near(mean_gradient(lambda rows: linear(rows) + 7, np.zeros_like(A), 0), W.mean(axis=(1, 2)), 5e-3)
+
+
+def test_a_channel_that_is_zero_is_moved_all_the_same() -> None:
+    a = A.copy()
+    a[2] = 0
+    assert_near(mean_gradient(smooth, a, 0), analytic(a))
+
+
+def test_float16_takes_larger_steps() -> None:
+    found = mean_gradient(lambda rows: linear(rows), A.astype(np.float16), 0)
+    assert_near(found, W.mean(axis=(1, 2)), 2e-2)
+
+
+def test_a_head_that_does_not_move_has_a_gradient_of_zero() -> None:
+    np.testing.assert_array_equal(mean_gradient(lambda rows: np.ones(len(rows), np.float32), A, 0), np.zeros(6))
+
+
+def test_many_channels_are_moved_in_portions() -> None:
+    sizes = []
+    weights = normal(100, seed=3)
+
+    def score(rows: Array) -> Array:
+        sizes.append(len(rows))
+        found: Array = rows.sum(axis=(2, 3)) @ weights
+        return found
+
+    assert_near(mean_gradient(score, normal(100, 3, 3), 0), weights, 5e-3)
+    assert sizes == [2 * TOGETHER] * 3 + [8] + [2 * TOGETHER] * 3 + [8]
+
+
+def rounded(step: float) -> Callable[[Array], Array]:
+    """A linear head whose score is rounded to multiples of `step`."""
+    return lambda rows: np.asarray(np.round(linear(rows) / step) * step, np.float32)
+
+
+@pytest.mark.parametrize("step", [0.01, 0.05, 0.1, 0.3])
+def test_a_staircase_is_refused(step: float) -> None:
+    with pytest.raises(VerificationError, match=r"two step sizes disagree \(cosine .*not smooth") as caught:
+        mean_gradient(rounded(step), A, 0)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("scale", [0.01, 0.05, 0.1, 0.5])
+def test_quantized_activations_are_refused(scale: float) -> None:
+    with pytest.raises(VerificationError, match="is it quantized"):
+        mean_gradient(lambda rows: linear(np.round(rows / scale) * scale), A, 0)
+
+
+def test_one_channel_cannot_agree_by_direction_alone() -> None:
+    """Its cosine is 1 whatever the lengths: a single step of the staircase inside both differences."""
+    a = np.zeros((1, 2, 2), np.float32) + np.float32(0.1)
+
+    def step(rows: Array) -> Array:
+        return np.asarray(rows.mean(axis=(1, 2, 3)) > 0.1, np.float32)
+
+    with pytest.raises(VerificationError, match=r"cosine 1\.00, lengths"):
+        mean_gradient(step, a, 0)
+
+
+def test_scores_that_are_not_finite_are_refused() -> None:
+    with pytest.raises(VerificationError):
+        mean_gradient(lambda rows: np.full(len(rows), np.nan, np.float32), A, 0)

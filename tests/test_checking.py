@@ -1,0 +1,217 @@
+"""`check`: says yes to what is right, and no to a model that was changed or a gradient that is wrong."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import numpy_helper
+
+from onnxcam import LayerError, ModelError, UnsupportedOpError, UsageError, check, export
+from onnxcam.checking import CheckResult
+from onnxcam.graph import features
+from onnxcam.vjp import STANDARD
+from tests.nets import Array, net, normal
+
+SAMPLES = Path(__file__).resolve().parents[1] / "sample_models"
+FLOATS: dict[str, Array] = {
+    "stem": normal(4, 3, 3, 3),
+    "w": normal(5, 7),
+    "b": normal(5),
+    "w1": normal(7, 4),
+    "b1": np.abs(normal(7)),
+    "first": np.array([0]),
+    "scale": np.array(0.5, np.float32),
+    "point": np.array(0, np.int8),
+    "grid": normal(1, 6, 6, 2),
+}
+HALVES = {name: value.astype(np.float16) if value.dtype == np.float32 else value for name, value in FLOATS.items()}
+STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
+HEAD = (
+    STEM + "p = GlobalAveragePool(a) f = Flatten(p) h = Gemm<transB = 1>(f, w1, b1) r = Relu(h) "
+    "y = Gemm<transB = 1>(r, w, b)"
+)
+PLAIN = f"(float[N, 3, 6, 6] x) => (float[N, 5] q) {{ {HEAD} q = Softmax(y) }}"
+GOOD = {
+    "one row": PLAIN,
+    "a batch of 2": PLAIN.replace("N, 3", "2, 3").replace("N, 5", "2, 5"),
+    "no batch axis": PLAIN.replace("[N, 3, 6, 6] x", "[3, 6, 6] z").replace("{ ", "{ x = Unsqueeze(z, first) "),
+    "any size": PLAIN.replace("6, 6", "H, W"),
+    "float16": PLAIN.replace("float[", "float16["),
+    "bytes": PLAIN.replace("float[N, 3, 6, 6] x", "uint8[N, 3, 6, 6] u").replace("{ ", "{ x = Cast<to = 1>(u) "),
+    "several outputs": (
+        PLAIN.replace(" q)", " q, float[N, 4, 6, 6] a, int64[N, 1] best)").replace(" }", " best = ArgMax(y) }")
+    ),
+    "a quantizer in the head": PLAIN.replace("h = ", "u = QuantizeLinear(f, scale, point) h = ")
+    .replace("(f, w1", "(d, w1")
+    .replace("h = ", "d = DequantizeLinear(u, scale, point) h = "),
+}
+
+
+def model(name: str) -> onnx.ModelProto:
+    return net(GOOD[name], HALVES if name == "float16" else FLOATS)
+
+
+def rows(results: list[CheckResult]) -> dict[str, CheckResult]:
+    return {result.name: result for result in results}
+
+
+@pytest.mark.parametrize("name", GOOD)
+def test_what_is_right_passes(name: str) -> None:
+    results = check(model(name))
+    assert [result for result in results if not result.ok] == []
+    assert [result.name for result in results] == [
+        *["forward: features"] * (2 if name == "several outputs" else 1),
+        *["forward: with the gradient"] * (2 if name == "several outputs" else 1),
+        "activations finite",
+        "gradient finite",
+        "gradient not all zero",
+        "symbolic against numeric",
+    ]
+
+
+@pytest.mark.parametrize(("sample", "photo"), [("tiny_cnn", "blobs"), ("squeezenet11", "chelsea")])
+def test_the_samples_pass_on_their_photos_and_on_noise(sample: str, photo: str) -> None:
+    for image in (SAMPLES / f"{photo}.png", None):
+        results = check(SAMPLES / f"{sample}.onnx", image)
+        assert all(result.ok for result in results)
+        cosine, length = re.findall(r"[\d.]+", rows(results)["symbolic against numeric"].measured)
+        assert float(cosine) > 0.999
+        assert float(length) == pytest.approx(1, abs=0.01)
+
+
+def test_over_a_quantizer_nothing_is_measured_and_that_is_said() -> None:
+    row = rows(check(model("a quantizer in the head")))["symbolic against numeric"]
+    assert (row.ok, row.measured) == (True, "not measured")
+    assert row.detail == "QuantizeLinear 'node4' rounds: there are no differences over it"
+
+
+# -- a wrong gradient is caught ---------------------------------------------------------------------
+
+Function = Callable[..., Sequence[str | None]]
+
+
+def doubled(right: Function) -> Function:
+    def wrong(g: Any, node: Any, ct: str) -> Sequence[str | None]:
+        return right(g, node, g.op("Add", ct, ct))
+
+    return wrong
+
+
+def negated(right: Function) -> Function:
+    def wrong(g: Any, node: Any, ct: str) -> Sequence[str | None]:
+        return right(g, node, g.op("Neg", ct))
+
+    return wrong
+
+
+def unmasked(right: Function) -> Function:
+    def wrong(g: Any, node: Any, ct: str) -> Sequence[str | None]:
+        return [ct]
+
+    return wrong
+
+
+def wrong_in_one_channel(right: Function) -> Function:
+    def wrong(g: Any, node: Any, ct: str) -> Sequence[str | None]:
+        factor = np.ones((1, 4, 1, 1), np.float32)
+        factor[0, 0] = 3
+        (dx,) = right(g, node, ct)
+        return [g.op("Mul", dx, g.const(factor))]
+
+    return wrong
+
+
+@pytest.mark.parametrize(
+    ("op", "sabotage", "measured"),
+    [
+        ("GlobalAveragePool", doubled, "length 2.000"),
+        ("GlobalAveragePool", negated, "cosine -1.00000"),
+        ("GlobalAveragePool", wrong_in_one_channel, "cosine 0."),
+        ("Gemm", doubled, "length 2.000"),
+        ("MatMul", negated, "cosine -1.00000"),
+        ("Relu", unmasked, "cosine 0."),
+        ("Flatten", doubled, "length 2.000"),
+    ],
+)
+def test_a_wrong_rule_is_caught(
+    monkeypatch: pytest.MonkeyPatch, op: str, sabotage: Callable[[Function], Function], measured: str
+) -> None:
+    right = STANDARD.rules["", op]
+    weights = {**FLOATS, "b1": normal(7)}  # some hidden units do not fire
+    assert all(result.ok for result in check(net(PLAIN, weights)))
+    monkeypatch.setitem(STANDARD.rules, ("", op), replace(right, function=sabotage(right.function)))
+    failed = [result for result in check(net(PLAIN, weights)) if not result.ok]
+    assert [result.name for result in failed] == ["symbolic against numeric"]
+    assert measured in failed[0].measured
+
+
+def test_a_gradient_that_is_not_finite_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def infinite(g: Any, node: Any, ct: str) -> list[str]:
+        return [g.op("Div", g.reshape_to(ct, node.input[0]), g.const(np.zeros((), np.float32)))]
+
+    right = STANDARD.rules["", "Flatten"]
+    monkeypatch.setitem(STANDARD.rules, ("", "Flatten"), replace(right, function=infinite))
+    found = rows(check(model("one row")))
+    assert not found["gradient finite"].ok
+    assert found["gradient finite"].measured == "144 not finite"
+    assert not found["symbolic against numeric"].ok
+
+
+def test_a_gradient_of_zeros_is_told() -> None:
+    """No hidden unit fires: the answer is always the same, and nothing explains it."""
+    dead = check(net(PLAIN, {**FLOATS, "b1": np.full(7, -1e3, np.float32)}))
+    assert [result.name for result in dead if not result.ok] == ["gradient not all zero"]
+    assert rows(dead)["symbolic against numeric"].measured == "lengths 0 and 0"
+
+
+def test_a_gradient_lost_on_the_way_is_caught(monkeypatch: pytest.MonkeyPatch) -> None:
+    def lost(g: Any, node: Any, ct: str) -> list[str]:
+        return [g.op("Mul", g.reshape_to(ct, node.input[0]), g.const(np.zeros((), np.float32)))]
+
+    monkeypatch.setitem(STANDARD.rules, ("", "Flatten"), replace(STANDARD.rules["", "Flatten"], function=lost))
+    failed = [result.name for result in check(model("one row")) if not result.ok]
+    assert failed == ["gradient not all zero", "symbolic against numeric"]
+
+
+# -- a changed model is caught ----------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("change", "ok"), [(1e-2, False), (1e-3, False), (1e-6, True)])
+def test_another_forward_pass_is_caught(monkeypatch: pytest.MonkeyPatch, change: float, ok: bool) -> None:
+    def wrong(*args: Any) -> onnx.ModelProto:
+        proto = features(*args)
+        (bias,) = (tensor for tensor in proto.graph.initializer if tensor.name == "b")
+        moved = numpy_helper.to_array(bias) + np.array([change, 0, 0, 0, 0], np.float32)
+        bias.CopyFrom(numpy_helper.from_array(moved, "b"))
+        return proto
+
+    monkeypatch.setattr("onnxcam.explainer.rewritten.features", wrong)
+    found = rows(check(model("one row")))
+    assert found["forward: features"].ok == ok
+    assert found["forward: with the gradient"].ok
+
+
+# -- what cannot be checked is refused --------------------------------------------------------------
+
+
+def test_refused_in_one_line(tmp_path: Path) -> None:
+    path = export(model("one row"), tmp_path / "exported.onnx")
+    with pytest.raises(UsageError, match="is an exported file: check the model it was made from"):
+        check(path)
+    with pytest.raises(ModelError, match=r"^no model at"):
+        check(tmp_path / "missing.onnx")
+    with pytest.raises(LayerError, match="the model has no layer 'b4'"):
+        check(model("one row"), layer="b4")
+    infinite = net(PLAIN, {**FLOATS, "b": np.full(5, np.inf, np.float32)})
+    with pytest.raises(ModelError, match="the score 'y' is not finite on this input"):
+        check(infinite)
+    blocked = PLAIN.replace("p = GlobalAveragePool(a)", "s = GridSample(a, grid) p = GlobalAveragePool(s)")
+    with pytest.raises(UnsupportedOpError, match="no gradient for GridSample"):
+        check(net(blocked, FLOATS), layer="a")
