@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
 SAME_GRADIENT = 0.99  # cosine
+LARGEST_NOISE = 2**28  # elements of a made-up input
 SAME_LENGTH = 0.1
 
 
@@ -81,6 +83,8 @@ def noise(subject: Rewritten) -> Array:
     """A made-up input: normal noise in the model's shape, 224 where it takes any size."""
     sizes = dict(zip("WH", subject.image.size, strict=True)) | {"C": subject.image.channels or 3}
     shape = [sizes[axis] or 224 for axis in subject.image.layout.replace("N", "")]
+    if math.prod(shape) > LARGEST_NOISE:
+        raise UsageError(f"the model takes images of shape {shape}, too large to make one up: give an IMAGE")
     values = np.random.default_rng(0).normal(size=shape)
     if subject.image.dtype in ("uint8", "int8"):
         return np.rint(values * 64 + 128).clip(0, np.iinfo(subject.image.dtype).max)

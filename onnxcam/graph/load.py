@@ -157,17 +157,19 @@ def settle(tensor: onnx.TensorProto, model: Model) -> None:
 
 def from_file(path: Path) -> Model:
     """The model in a file, mapped rather than read."""
-    if path.exists() and not path.is_file():
-        raise ModelError(f"cannot read the model {path}: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
+    what = f"the model {path!s:.200}"
     try:
+        size = path.stat().st_size
+        if not path.is_file():
+            raise ModelError(f"cannot read {what}: it is {'a folder' if path.is_dir() else 'no ordinary file'}")
         with path.open("rb") as file:
-            data: wire.Buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if path.stat().st_size else b""
+            data: wire.Buffer = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) if size else b""
     except FileNotFoundError as error:
         raise ModelError(f"no model at {path}") from error
     except OSError as error:
-        raise ModelError(f"cannot read the model {path}: {error.strerror or error}") from error
+        raise ModelError(f"cannot read {what}: {error.strerror or error}") from error
     except ValueError as error:  # a name with a null byte
-        raise ModelError(f"cannot read the model {path!s:.200}: {error}") from error
+        raise ModelError(f"cannot read {what}: {error}") from error
     return from_bytes(data, path)
 
 

@@ -197,6 +197,8 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
 def densified(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
     """The same elements with their zeros; ModelError when they lie elsewhere, or outside the shape."""
     try:
+        if sparse.values.data_type == TensorProto.STRING:
+            raise ValueError("it holds text")
         if math.prod(sparse.dims) > LARGEST_DENSE:
             raise ValueError(f"{list(sparse.dims)} is too large")
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)

@@ -61,10 +61,14 @@ class Rows:
     def _alone(self, feeds: Arrays, row: int, outputs: Sequence[str]) -> Arrays:
         """The outputs of one row."""
         fed = {
-            name: array[row] if name in self._bare else np.repeat(array[row : row + 1], self._copies, axis=0)
+            name: array[row] if name in self._bare else self._batch_of(array[row : row + 1])
             for name, array in feeds.items()
         }
         return {name: self._row_of(name, value) for name, value in self.session.run(fed, outputs).items()}
+
+    def _batch_of(self, row: npt.NDArray[Any]) -> npt.NDArray[Any]:
+        """One row as often as a run takes it."""
+        return row if self._copies == 1 else np.repeat(row, self._copies, axis=0)
 
     def _row_of(self, name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The one row of a run for one row; ModelError when the value has several, or none."""

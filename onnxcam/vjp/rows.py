@@ -43,14 +43,25 @@ def graph_rows(graph: Graph) -> int | str | None:
     return shape[0] if shape else None
 
 
+DEEPEST = 100  # operators that a choice moves up through; above, it is made right there
+
+
 class Chooser:
     """Moves the choice of a class up through a graph, one operator at a time."""
 
     def __init__(self, g: Emitter, whole: str) -> None:
         self.g, self.graph, self.whole = g, g.graph, whole
+        self._depth = 0
 
     def pick(self, name: str, axis: int) -> str:
         """The chosen class of a value, size 1 along the classes' axis."""
+        self._depth += 1
+        try:
+            return self._picked(name, axis) if self._depth < DEEPEST else self.gathered(name, axis)
+        finally:
+            self._depth -= 1
+
+    def _picked(self, name: str, axis: int) -> str:
         i = self.graph.producer.get(name)
         node = None if i is None or name == self.whole else self.graph.nodes[i]
         step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None

@@ -123,15 +123,14 @@ def test_the_colours_of_the_photo(tiny: Explainer, samples: Path) -> None:
     assert tiny(samples / "blobs.png", method="saliency").layer == "image"
 
 
-def test_a_trained_network(squeezenet: Explainer, samples: Path) -> None:
+@pytest.mark.parametrize("method", BY_HAND)
+def test_a_trained_network(squeezenet: Explainer, samples: Path, method: str) -> None:
     """The answer that sample_models/README.md promises, by every method."""
-    for method in BY_HAND:
-        e = squeezenet(samples / "chelsea.png", method=method)
-        assert (e.target.index, e.label, e.scores.shape) == (285, "Egyptian cat", (1000,))
-        assert e.probability == pytest.approx(0.4009, abs=1e-3)
-        assert e.status == ("blank" if method == "counterfactual" else "ok")
-        layer = {"cam": "relu_conv10"}.get(method, "data" if method in ATTRIBUTIONS else "fire9/concat")
-        assert e.layer == layer
+    e = squeezenet(samples / "chelsea.png", method=method)
+    assert (e.target.index, e.label, e.scores.shape) == (285, "Egyptian cat", (1000,))
+    assert e.probability == pytest.approx(0.4009, abs=1e-3)
+    assert e.status == ("blank" if method == "counterfactual" else "ok")
+    assert e.layer == {"cam": "relu_conv10"}.get(method, "data" if method in ATTRIBUTIONS else "fire9/concat")
 
 
 def test_the_photo_of_a_trained_network_is_dark_where_it_did_not_look(squeezenet: Explainer, samples: Path) -> None:

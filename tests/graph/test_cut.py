@@ -242,8 +242,8 @@ def pooled(graph: Graph, layer: str, score: str = "logits") -> str | None:
         ("p = GlobalMaxPool(last)\n f = Flatten(p)\n logits = MatMul(f, fc)", None),
         ("p = AveragePool<kernel_shape=[2,2],strides=[2,2]>(last)\n f = GlobalMaxPool(p)\n g = Flatten(f)\n"
          "logits = MatMul(g, fc)", None),
-        ('p = AveragePool<kernel_shape=[4,4],auto_pad="SAME_UPPER">(last)\n q = GlobalMaxPool(p)\n f = Flatten(q)\n'
-         "logits = MatMul(f, fc)", None),
+        ('p = AveragePool<kernel_shape=[4,4],auto_pad="SAME_UPPER">(last)\n f = Flatten(p)\n'
+         "logits = MatMul(f, flat)", None),
         ("p = ReduceMean<axes=[1],keepdims=1>(last)\n f = Flatten(p)\n logits = MatMul(f, flat1)", None),
         ("f = Flatten(last)\n logits = MatMul(f, flat)", None),
         ("p = GlobalAveragePool(last)\n f = Flatten(p)\n i = Cast<to=7>(f)\n g = Cast<to=1>(i)\n"

@@ -97,18 +97,21 @@ def test_cutting_tokens_off() -> None:
         "axis": [1],
         "extra": normal(1, 2, 5),
         "few": [20],
+        "five": [5],
     }
     known = tokens(
         """ j = Concat<axis=1>(extra, t)
  rest = Slice(j, two, last, axis)
  some = Slice(j, one, last, axis)
  half = Slice(j, zero, few, axis)
+ later = Slice(j, five, last, axis)
  y = Slice(j, zero, two, axis)""",
         **constants,
     )
     assert known["rest"] == Layout("NPC", (8, 6))
     assert known["some"] == Layout("NPC", (8, 6), 1)
     assert "half" not in known
+    assert "later" not in known  # it begins within the grid
     assert "y" not in known
 
 

@@ -19,7 +19,7 @@ from onnxcam.graph import Model, head, load, named_layer, read_graph
 from onnxcam.graph.external import is_external, place_of
 from onnxcam.graph.index import value_names
 from onnxcam.graph.inspect import candidates, find_score, image_input
-from onnxcam.runtime import Session
+from onnxcam.runtime import Session, wire
 from tests.graph.building import channels_last, nodes_model, residual, vit
 from tests.nets import net, normal, run
 
@@ -114,6 +114,25 @@ def test_other_spellings_of_elements_stay_inline(kind: int, field: str) -> None:
     getattr(tensor, field).extend([1] * 20000)
     (kept,) = load(proto).proto.graph.initializer
     assert kept == tensor
+
+
+def test_elements_given_twice_or_unpacked_stay_inline() -> None:
+    """Of two raw_data the last counts; unpacked floats lie apart."""
+    one, other = normal(5000).tobytes(), normal(5000, seed=1).tobytes()
+    unpacked = b"".join(b"\x25" + one[i : i + 4] for i in range(0, len(one), 4))
+    begin = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[5000]).SerializeToString()
+    for elements, expected in (
+        (wire.encode_bytes(9, one) + wire.encode_bytes(9, other), other),
+        (wire.encode_bytes(4, one[:8000]) + wire.encode_bytes(4, one[8000:]), one),
+        (unpacked, one),
+    ):
+        graph = nodes_model([onnx.helper.make_node("Relu", ["x"], ["y"])]).graph.SerializeToString()
+        graph += wire.encode_bytes(5, begin + elements)
+        proto = onnx.ModelProto(ir_version=8, opset_import=[onnx.helper.make_opsetid("", 17)])
+        model = load(proto.SerializeToString() + wire.encode_bytes(7, graph))
+        (tensor,) = model.proto.graph.initializer
+        assert not is_external(tensor)
+        assert model.array(tensor).tobytes() == expected
 
 
 def test_a_small_weight_with_a_long_name_stays_inline() -> None:

@@ -79,6 +79,17 @@ def test_what_minus_one_stands_for(to: list[int], expected: tuple[Any, ...]) -> 
     assert [dim if isinstance(dim, int) or dim == "N" else None for dim in shape] == list(expected)
 
 
+def test_sizes_that_follow_from_one_another() -> None:
+    text = """(float[N,3,8,8] x) => (float[N,8,k] y) {
+  s = Shape(x)
+  v = Slice(s, zero, one)
+  t = Concat<axis=0>(v, eight, rest)
+  r = Reshape(x, t)
+  y = Concat<axis=2>(r, r)
+}"""
+    assert shapes(text, "r", "y", zero=[0], one=[1], eight=[8], rest=[-1]) == [("N", 8, 24), ("N", 8, 48)]
+
+
 def test_minus_one_of_a_fixed_shape() -> None:
     assert shapes("(float[2,3,8,8] x) => (float[N,M] y) { y = Reshape(x, to) }", "y", to=[-1, 48]) == [(8, 48)]
 

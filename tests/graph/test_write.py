@@ -62,6 +62,16 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("model.onnx", b"earlier")]
 
 
+def test_the_model_comes_after_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "LARGEST", 1000)
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"earlier")
+    (tmp_path / "model.onnx.data").mkdir()  # no file can take its place
+    with pytest.raises(OSError, match=r"model\.onnx\.data"):
+        save(wide(), path)
+    assert path.read_bytes() == b"earlier"
+
+
 def test_a_place_that_cannot_be_written(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"")
     (tmp_path / "folder").mkdir()

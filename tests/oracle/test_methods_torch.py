@@ -6,18 +6,12 @@ saliency, input x gradient, guided backpropagation. No peer's Grad-CAM++ is the 
 
 from __future__ import annotations
 
-import importlib
-import importlib.abc
-import importlib.machinery
 import importlib.util
 import io
-import sys
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Any
-from unittest.mock import MagicMock
 
 import numpy as np
 import onnx
@@ -25,154 +19,17 @@ import pytest
 
 from onnxcam import Explainer, Explanation, differentiate
 from tests.nets import Array, run
+from tests.oracle.networks import CLASSES, NETS, Flat, Module, Residual, Tensor, torch, trained
+from tests.oracle.peers import importable, peer
 
-torch: Any = pytest.importorskip("torch")
-nn, F = torch.nn, torch.nn.functional
+F = torch.nn.functional
 pytestmark = pytest.mark.oracle
-
-Module = Any
-Tensor = Any
-CLASSES = 5
-
-
-# -- peers, without what they draw pictures with -----------------------------------------------------
-
-DRAWING = ("cv2", "matplotlib", "mpl_toolkits", "scipy", "skimage", "sklearn", "tqdm", "ttach")
-
-
-class Absent(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Packages that peers import and that nothing here calls: hollow where they are not installed."""
-
-    def find_spec(self, fullname: str, path: object, target: object = None) -> importlib.machinery.ModuleSpec | None:
-        known = fullname.partition(".")[0] in DRAWING
-        return importlib.machinery.ModuleSpec(fullname, self, is_package=True) if known else None
-
-    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
-        class Hollow(ModuleType):
-            def __getattr__(self, name: str) -> MagicMock:
-                if name.startswith("__"):
-                    raise AttributeError(name)
-                return MagicMock()
-
-        return Hollow(spec.name)
-
-    def exec_module(self, module: ModuleType) -> None:
-        pass
 
 
 @pytest.fixture(scope="module", autouse=True)
-def importable() -> Iterator[None]:
-    """Peers can be imported: hollow packages come last, and torchvision gets the schemas a CPU build of torch lacks."""
-    finder = Absent()
-    sys.meta_path.append(finder)
-    schemas = torch.library.Library("torchvision", "FRAGMENT")
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        try:
-            importlib.import_module("torchvision")
-        except RuntimeError:  # "operator torchvision::nms does not exist": its own are compiled for another build
-            for name in [name for name in sys.modules if name.partition(".")[0] == "torchvision"]:
-                del sys.modules[name]
-            for name in ("nms", "qnms"):
-                schemas.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+def peers() -> Iterator[None]:
+    with importable():
         yield
-    sys.meta_path.remove(finder)
-
-
-def peer(name: str) -> Any:
-    """A peer's module, or skip."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return pytest.importorskip(name)
-
-
-# -- networks ---------------------------------------------------------------------------------------
-
-
-class Fire(nn.Module):  # type: ignore[misc, name-defined]
-    """SqueezeNet's module; every Relu is a module of its own, as captum wants it."""
-
-    def __init__(self, before: int, squeezed: int, expanded: int) -> None:
-        super().__init__()
-        self.squeeze, self.relu = nn.Conv2d(before, squeezed, 1), nn.ReLU()
-        self.one, self.relu1 = nn.Conv2d(squeezed, expanded, 1), nn.ReLU()
-        self.three, self.relu3 = nn.Conv2d(squeezed, expanded, 3, padding=1), nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.relu(self.squeeze(x))
-        return torch.cat([self.relu1(self.one(x)), self.relu3(self.three(x))], 1)
-
-
-class Squeeze(nn.Sequential):  # type: ignore[misc, name-defined]
-    """SqueezeNet's shape: the classifier is a convolution, the pooling comes last."""
-
-    def __init__(self) -> None:
-        features = nn.Sequential(
-            nn.Conv2d(3, 8, 3, stride=2), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), Fire(8, 4, 6), Fire(12, 4, 8)
-        )
-        super().__init__(features, nn.Conv2d(16, CLASSES, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten())
-
-    @property
-    def layer(self) -> Module:
-        return self[0][-1]
-
-
-class Block(nn.Module):  # type: ignore[misc, name-defined]
-    """Two convolutions around a shortcut."""
-
-    def __init__(self, before: int, after: int, stride: int) -> None:
-        super().__init__()
-        self.first, self.norm1 = nn.Conv2d(before, after, 3, stride, 1, bias=False), nn.BatchNorm2d(after)
-        self.second, self.norm2 = nn.Conv2d(after, after, 3, 1, 1, bias=False), nn.BatchNorm2d(after)
-        self.relu1, self.relu2 = nn.ReLU(), nn.ReLU()
-        self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
-
-    def forward(self, x: Tensor) -> Tensor:
-        y = self.norm2(self.second(self.relu1(self.norm1(self.first(x)))))
-        return self.relu2(y + self.shortcut(x))
-
-
-class Residual(nn.Sequential):  # type: ignore[misc, name-defined]
-    """ResNet's shape: global average pooling and a linear layer."""
-
-    def __init__(self) -> None:
-        stem = [nn.Conv2d(3, 6, 7, 2, 3, bias=False), nn.BatchNorm2d(6), nn.ReLU(), nn.MaxPool2d(3, 2, 1)]
-        blocks = [Block(6, 6, 1), Block(6, 12, 2)]
-        super().__init__(*stem, *blocks, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(12, CLASSES))
-
-    @property
-    def layer(self) -> Module:
-        return self[5]
-
-
-class Flat(nn.Sequential):  # type: ignore[misc, name-defined]
-    """VGG's shape: flattened, and a hidden layer; its gradient differs from position to position."""
-
-    def __init__(self) -> None:
-        super().__init__(
-            nn.Conv2d(3, 6, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(6, 8, 3, 2, 1), nn.ReLU(),
-            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(8 * 4 * 4, 16), nn.ReLU(), nn.Linear(16, CLASSES),
-        )  # fmt: skip
-
-    @property
-    def layer(self) -> Module:
-        return self[4]
-
-
-NETS: dict[str, Callable[[], Module]] = {"squeeze": Squeeze, "residual": Residual, "flat": Flat}
-
-
-def trained(name: str) -> Module:
-    """Random weights, norms in the state that training leaves them in."""
-    torch.manual_seed(3)
-    net = NETS[name]().eval()
-    for module in net.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            nn.init.uniform_(module.weight, 0.5, 1.5)
-            nn.init.normal_(module.bias, 0, 0.3)
-            nn.init.normal_(module.running_mean, 0, 0.3)
-            nn.init.uniform_(module.running_var, 0.5, 2)
-    return net
 
 
 def exported(net: Module, x: Tensor, exporter: str) -> bytes:

@@ -96,6 +96,11 @@ def test_float16_takes_larger_steps() -> None:
     assert_near(found, W.mean(axis=(1, 2)), 2e-2)
 
 
+def test_a_step_counts_as_far_as_rounding_lets_it_go() -> None:
+    flat = np.full_like(A, 5, np.float16)
+    assert_near(mean_gradient(linear, flat, 0), W.mean(axis=(1, 2)), 1e-4)
+
+
 def test_a_head_that_does_not_move_has_a_gradient_of_zero() -> None:
     np.testing.assert_array_equal(mean_gradient(lambda rows: np.ones(len(rows), np.float32), A, 0), np.zeros(6))
 

@@ -29,7 +29,7 @@ def test_varints_there_and_back(value: int, encoded: bytes) -> None:
     assert wire.varint(b"pad" + encoded + b"more", 3, 3 + len(encoded)) == (value, 3 + len(encoded))
 
 
-@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 10, b"\x80\x80"])
+@pytest.mark.parametrize("data", [b"", b"\x80", b"\xff" * 10, b"\x80\x80", b"\x80" * 10 + b"\x01"])
 def test_a_varint_that_does_not_end(data: bytes) -> None:
     with pytest.raises(ValueError, match="cut off"):
         wire.varint(data, 0, len(data))

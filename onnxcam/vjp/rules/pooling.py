@@ -10,6 +10,8 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
 
+LARGEST_WINDOW = 2**22  # pixels
+
 
 @rule("MaxPool", versions=(12, 22))
 def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
@@ -64,6 +66,8 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
 def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = sum over a window / count;  dX = the sum over windows of ct / count."""
     w = window(n, tuple(n.attr("kernel_shape")))
+    if np.prod(w.kernel, dtype=float) > LARGEST_WINDOW:
+        raise RuleError("its window is larger than any image")
     share = g.op("Mul", ct, per_window(g, n, ct, w))
     shape = n.shape() or ()
     unpadded = (

@@ -1,0 +1,103 @@
+"""Exported files and the disk: self-contained, whole or not at all; and files that were tampered with."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper
+
+from onnxcam import Explainer, LayerError, ModelError, PreprocessError, TargetError, UnsupportedOpError, export
+from onnxcam.runtime import MANIFEST
+from tests.exporting.test_export import FLOATS, PLAIN, X, gradient_rows, model
+from tests.nets import net, normal, run
+
+
+def external(folder: Path) -> Path:
+    """The plain model with its weights in another file."""
+    folder.mkdir()
+    path = folder / "model.onnx"
+    onnx.save(model("any batch"), path, save_as_external_data=True, location="weights.bin", size_threshold=0)
+    assert (folder / "weights.bin").stat().st_size > 0
+    return path
+
+
+def test_external_data_comes_along(tmp_path: Path) -> None:
+    path = export(external(tmp_path / "model"), tmp_path / "elsewhere" / "exported.onnx")
+    (tmp_path / "model" / "weights.bin").unlink()
+    assert [file.name for file in path.parent.iterdir()] == ["exported.onnx"]
+    found = run(str(path), {"x": X, "class": np.array([2])})
+    np.testing.assert_allclose(found["gradients"], gradient_rows(np.array([2, 2, 2])), rtol=1e-6)
+
+
+def test_over_itself(tmp_path: Path) -> None:
+    path = external(tmp_path / "model")
+    assert export(path, path) == path
+    assert Explainer(path)(X[0]).layer == "a"
+
+
+def test_a_folder_in_the_way_or_a_file_for_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("here", encoding="utf-8")
+    for out in (tmp_path / "folder", tmp_path / "file" / "exported.onnx"):
+        with pytest.raises(ModelError, match=f"^{out} cannot be written: (Is|Not) a directory$|File exists"):
+            export(model("any batch"), out)
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+
+
+def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = export(model("any batch"), tmp_path / "exported.onnx")
+    before = path.read_bytes()
+
+    def half(proto: onnx.ModelProto, name: Path, **options: object) -> None:
+        Path(name).write_bytes(proto.SerializeToString()[:100])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(onnx, "save", half)
+    with pytest.raises(ModelError, match=r"exported\.onnx cannot be written: No space left on device$"):
+        export(model("a batch of 1"), path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["exported.onnx"]
+
+
+def test_what_cannot_be_exported_leaves_nothing(tmp_path: Path) -> None:
+    grid = PLAIN.replace("p = GlobalAveragePool(a)", "s = GridSample(a, grid) p = GlobalAveragePool(s)")
+    blocked = net(grid, {**FLOATS, "grid": normal(1, 6, 7, 2)})
+    out = tmp_path / "exported.onnx"
+    with pytest.raises(UnsupportedOpError, match="no gradient for GridSample"):
+        export(blocked, out, layer="a")
+    with pytest.raises(LayerError, match="the model has no layer 'b'"):
+        export(model("any batch"), out, layer="b")
+    with pytest.raises(LayerError, match="the model has no value 'z' to explain"):
+        export(model("any batch"), out, score="z")
+    with pytest.raises(PreprocessError, match="no preprocessing called 'imagenett'"):
+        export(model("any batch"), out, preprocess="imagenett")
+    with pytest.raises(TargetError, match="1 labels for a model of 5 classes"):
+        export(model("any batch"), out, labels=["one"])
+    assert list(tmp_path.iterdir()) == []
+
+
+# -- damaged ----------------------------------------------------------------------------------------
+
+
+def test_a_manifest_that_promises_too_much(tmp_path: Path) -> None:
+    proto = onnx.load(export(model("any batch"), tmp_path / "exported.onnx"))
+    proto.graph.output.remove(next(value for value in proto.graph.output if value.name == "gradients"))
+    onnx.save(proto, tmp_path / "less.onnx")
+    with pytest.raises(
+        ModelError, match=r"less\.onnx lacks what its onnxcam manifest promises \(gradients\): export it again"
+    ):
+        Explainer(tmp_path / "less.onnx")
+
+
+@pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"format": 1}', '{"format": 2}'])
+def test_a_manifest_that_says_nothing(tmp_path: Path, text: str) -> None:
+    proto = model("any batch")
+    helper.set_model_props(proto, {MANIFEST: text})
+    onnx.save(proto, tmp_path / "damaged.onnx")
+    with pytest.raises(
+        ModelError, match=r"damaged\.onnx (carries a damaged onnxcam manifest|was exported by another version)"
+    ):
+        Explainer(tmp_path / "damaged.onnx")
