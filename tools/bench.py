@@ -166,8 +166,8 @@ def markdown(measured: Mapping[str, Any]) -> str:
             *lines,
             "",
             f"Measured with onnxcam {measured['version']} on the CPU provider, {measured['threads']} thread, batch 1, "
-            f"224 or 227 pixels. From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only loads "
-            "and runs.",
+            f"224 or 227 pixels. From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only "
+            "loads and runs.",
         ]
     )
 
