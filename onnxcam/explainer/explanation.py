@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import UsageError
+from onnxcam.errors import TargetError, UsageError
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
 from onnxcam.methods import Method, normalize, status
 from onnxcam.runtime import Score
@@ -98,7 +98,9 @@ class Explanation:
         return probability_of(self.scored, self.scores, self.target.index)
 
     def probability_of(self, index: int) -> float | None:
-        """The probability of any class, 0..1; None where the model says none."""
+        """The probability of any class, 0..1; None where the model says none. TargetError: no such class."""
+        if not 0 <= index < len(self.scores):
+            raise TargetError(f"class {index} is out of range: the model has classes 0 to {len(self.scores) - 1}")
         return probability_of(self.scored, self.scores, index)[1]
 
     @property

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, UsageError
 from onnxcam.explainer import Place, choose_labels, choose_recipe
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
@@ -68,6 +68,8 @@ def export(
     )  # fmt: skip
     write_metadata(proto, {MANIFEST: manifest.to_json(), **stored(subject, preprocess, labels)})
     path = Path(out)
+    if subject.model.path and path.exists() and path.samefile(subject.model.path):
+        raise UsageError(f"{path} is the model itself and would be overwritten: choose another name")
     subject.open(proto)  # nothing is written that ONNX Runtime does not load
     write(subject.model.embed(proto), path)
     return path

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import Any
@@ -14,7 +15,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.normalize import all_nodes, captures, described, normalize
-from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types
+from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
@@ -72,21 +73,32 @@ class Graph:
 
     @cached_property
     def types(self) -> dict[str, ValueType]:
-        """Type of every value: onnx's inference, and ONNX Runtime's where that stops."""
-        found = inferred_types(self.proto)
-        for tensor in self.initializers.values():
-            found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
-        unknown = [
-            name
-            for node in self.nodes
-            for name in node.output
-            if name and (name not in found or found[name].shape is None)
-        ]
+        """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
+        found = self._inferred(self.proto)
+        settled = 0
+        while self._open(found):  # sizes worked out in the graph settle shapes, and these settle further sizes
+            constants = {n: v for n, v in self._constants(found).items() if n in self.producer}
+            if len(constants) <= settled:
+                break
+            settled = len(constants)
+            found = self._inferred(with_constants(self.proto, constants))
+        unknown = [name for name in self.producer if name and (name not in found or found[name].shape is None)]
         if unknown:
             for name, (elem_type, shape) in oracle.value_types(*self._runnable(unknown)).items():
                 known = found.get(name, ValueType(0, None))
                 found[name] = ValueType(known.elem_type or elem_type, shape)
         return found
+
+    def _inferred(self, proto: onnx.ModelProto) -> dict[str, ValueType]:
+        found = inferred_types(proto)
+        for tensor in proto.graph.initializer:
+            found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
+        return found
+
+    def _open(self, types: dict[str, ValueType]) -> bool:
+        """Whether the shape of a computed value is not known, or holds a size that inference made up."""
+        shapes = (types[name].shape if name in types else None for name in self.producer)
+        return any(shape is None or any(made_up(dim) for dim in shape) for shape in shapes)
 
     def _runnable(self, outputs: Iterable[str]) -> tuple[bytes, str | None]:
         """This graph with other outputs, for the oracle: bytes and the folder of its external data."""
@@ -118,6 +130,10 @@ class Graph:
     @cached_property
     def small_constants(self) -> dict[str, npt.NDArray[Any]]:
         """Every small value that does not depend on the inputs, computed once by ONNX Runtime."""
+        return self._constants(self.types)
+
+    def _constants(self, types: dict[str, ValueType]) -> dict[str, npt.NDArray[Any]]:
+        """The same as far as it follows from these types."""
         known = {n: t for n, t in self.initializers.items() if int(np.prod(t.dims, dtype=np.int64)) <= SMALL}
         found = {name: self.model.array(t) for name, t in known.items() if readable(t)}
         fixed, wanted = set(found), []
@@ -126,25 +142,17 @@ class Graph:
             if node.op_type in IMPURE or captures(node):
                 continue
             if node.op_type == "Shape" and node.domain == "":
-                shape = self.shape(node.input[0])
+                shape = types[node.input[0]].shape if node.input[0] in types else None
                 if shape is not None and all(isinstance(dim, int) for dim in shape):
                     found[node.output[0]] = sliced_shape(node, shape)
                     fixed.add(node.output[0])
-            elif node.input and all(name in fixed or not name for name in node.input) and self._small(node):
+            elif node.input and all(name in fixed or not name for name in node.input) and is_small(node, types):
                 nodes.append(node)
                 fixed |= set(node.output) - {""}
                 wanted += [name for name in node.output if name]
         if wanted:
             found |= self._computed(nodes, wanted, found)
         return found
-
-    def _small(self, node: onnx.NodeProto) -> bool:
-        shapes = [self.shape(name) for name in node.output if name]
-        return all(
-            shape is None
-            or (all(isinstance(dim, int) for dim in shape) and np.prod([int(d or 0) for d in shape]) <= SMALL)
-            for shape in shapes
-        )
 
     def _computed(
         self, nodes: list[onnx.NodeProto], wanted: list[str], known: dict[str, npt.NDArray[Any]]
@@ -195,6 +203,29 @@ class Graph:
     def describe(self, i: int) -> str:
         """Node i as messages call it."""
         return described(self.nodes[i])
+
+
+def is_small(node: onnx.NodeProto, types: dict[str, ValueType]) -> bool:
+    """Whether what a node makes of constants is worth computing: it is small, or of unknown size and no floats."""
+    for name in node.output:
+        found = types.get(name, ValueType(0, None))
+        sizes = [dim for dim in found.shape or () if isinstance(dim, int)]
+        open_size = found.shape is None or len(sizes) < len(found.shape)
+        if name and (math.prod(sizes) > SMALL or (open_size and found.elem_type in FLOATS)):
+            return False
+    return True
+
+
+def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
+    """A copy in which computed constants are initializers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    kept = [node for node in proto.graph.node if not all(name in constants or not name for name in node.output)]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    made = {name for node in kept for name in node.output}
+    copy.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made)
+    return copy
 
 
 IMPURE = frozenset(

@@ -404,7 +404,7 @@ def named_layer(graph: Graph, name: str) -> Layer:
     known_layouts = layouts(graph)
     shape = graph.shape(value)
     if value not in known_layouts and shape is not None:
-        known_layouts |= guessed(value, shape)
+        known_layouts |= guessed(value, shape, known_grids(graph, known_layouts))
     layer = as_layer(graph, value, known_layouts)
     if layer is None:
         raise LayerError(
@@ -413,13 +413,37 @@ def named_layer(graph: Graph, name: str) -> Layer:
     return replace(layer, reason="named")
 
 
-def guessed(name: str, shape: Shape) -> dict[str, Layout]:
-    """A layout by shape alone: four axes are channels first; three are tokens in a square behind a class token."""
+def known_grids(graph: Graph, known: dict[str, Layout]) -> set[tuple[int, ...]]:
+    """The grids of all values whose layout is known, and the image's."""
+    found = [spatial_sizes(layout, graph.shape(name) or ()) for name, layout in known.items()]
+    for name in graph.inputs:
+        shape = graph.shape(name) or ()
+        axes = image_layout(graph, name, shape) if len(shape) == 4 else None
+        found.append(spatial_sizes(Layout(axes), shape) if axes else None)
+    return {grid for grid in found if grid}
+
+
+def guessed(name: str, shape: Shape, grids: set[tuple[int, ...]]) -> dict[str, Layout]:
+    """A layout by shape alone: axes that are a grid of the model, or a whole fraction of one; else tokens in a square.
+
+    Four axes that are neither (an attention map, say) have no layout.
+    """
     if len(shape) == 4:
-        return {name: Layout("NCHW")}
+        fitting = [
+            axes for axes, at in (("NCHW", 2), ("NHWC", 1)) if any(divides(shape[at : at + 2], g) for g in grids)
+        ]
+        return {name: Layout(fitting[0])} if len(fitting) == 1 else {}
     if len(shape) == 3 and isinstance(shape[1], int):
         for prefix in (0, 1, 2, 5):
             side = int(np.sqrt(max(shape[1] - prefix, 0)))
             if side > 1 and side * side == shape[1] - prefix:
                 return {name: Layout("NPC", (side, side), prefix)}
     return {}
+
+
+def divides(sizes: Shape, grid: tuple[int, ...]) -> bool:
+    """Whether a grid is a whole number of times these sizes, the same number along each axis."""
+    if len(sizes) != len(grid) or not all(isinstance(size, int) and size > 0 for size in sizes):
+        return False
+    times = {divmod(whole, int(size or 1)) for whole, size in zip(grid, sizes, strict=True)}
+    return len(times) == 1 and next(iter(times))[1] == 0 and next(iter(times))[0] > 0

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -14,16 +16,18 @@ from onnxcam.errors import ModelError
 from onnxcam.graph import (
     ROWS,
     Graph,
+    candidates,
     declared,
     features,
     find_score,
     free_taps,
     head,
+    image_input,
     named_layer,
     pooled_value,
     pruned,
 )
-from onnxcam.runtime import Layout
+from onnxcam.runtime import Layout, Session
 from tests.graph.building import (
     CONVS,
     TAIL,
@@ -296,3 +300,30 @@ def test_a_loop_between_layer_and_score_is_refused_in_one_line() -> None:
     with pytest.raises(onnxcam.OnnxCamError, match="no gradient for") as caught:
         onnxcam.differentiate(model, of="logits", wrt="last")
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.slow
+def test_the_heads_of_real_models_give_their_scores(shared: Path) -> None:
+    checked = 0
+    for path in sorted((shared / "models").glob("**/*.onnx")):
+        graph = graph_of(path)
+        with suppress(onnxcam.OnnxCamError):  # several outputs, no class scores, no layer: refused
+            image, score = image_input(graph), find_score(graph)
+            layer = next((layer for layer in candidates(graph, image, score) if layer.automatic), None)
+            if layer is None:
+                continue
+            part = head(graph, layer.name, score.name)
+            width, height = image.size
+            sizes = {"N": image.batch or 1, "C": image.channels or 3, "H": height or 64, "W": width or 64}
+            x = normal(*(sizes[axis] for axis in image.layout)).astype(image.dtype)
+            taps = [layer.name, score.name, *part.extra]
+            opened = [
+                Session(graph.model.portable(proto), folder=graph.model.folder, optimize=False)
+                for proto in (features(graph, taps), part.graph.proto)
+            ]
+            values = opened[0].run({image.name: x})
+            found = opened[1].run({name: values[name] for name in part.graph.inputs})[score.name]
+            expected = values[score.name].astype(np.float64)
+            assert np.abs(found - expected).max() <= 1e-3 * np.abs(expected).max(), path
+            checked += 1
+    assert checked > 10
