@@ -24,6 +24,7 @@ ANCHORS: Final = ("top-left", "center")
 LARGEST_SIDE: Final = 20_000
 _TINIEST, _LARGEST = 1e-12, 1e12
 _LARGEST_FILE = 1 << 20
+_TOLD = ("name", "guess")  # what `onnxcam run --json` says besides; read back, they change nothing
 _KEYS = ("load", "resize", "filter", "crop", "channels", "scale", "mean", "std", "layout", "dtype")
 
 
@@ -94,7 +95,7 @@ class Preprocess:
         fields = Fields(data, name)
         if is_huggingface(fields.data):
             fields = Fields(translated(fields), name)
-        fields.refuse_others(_KEYS)
+        fields.refuse_others((*_KEYS, *_TOLD))
         channels = fields.word("channels")
         count = len(channels)
         return cls(
