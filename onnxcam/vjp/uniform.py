@@ -33,6 +33,8 @@ def same_along(graph: Graph, name: str, axis: int) -> bool:
     while name in graph.producer:
         node = graph.nodes[graph.producer[name]]
         before, after = graph.shape(node.input[0]) if node.input else None, graph.shape(name)
+        if node.op_type == "MatMul" and graph.rank(name) != 2:  # there axis 1 is not the product's
+            return False
         if node.op_type in ("Gemm", "MatMul", "Conv"):
             return (
                 axis == 1
