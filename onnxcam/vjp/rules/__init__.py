@@ -7,6 +7,7 @@ from onnxcam.vjp.rules import (
     guided,
     indexing,
     linear,
+    max_pooling,
     normalization,
     pooling,
     quantization,
@@ -16,6 +17,6 @@ from onnxcam.vjp.rules import (
 )
 
 __all__ = [
-    "activation", "arithmetic", "convolution", "guided", "indexing", "linear", "normalization", "pooling",
-    "quantization", "reduction", "resize", "shape",
+    "activation", "arithmetic", "convolution", "guided", "indexing", "linear", "max_pooling", "normalization",
+    "pooling", "quantization", "reduction", "resize", "shape",
 ]  # fmt: skip

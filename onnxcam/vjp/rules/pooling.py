@@ -1,4 +1,4 @@
-"""Pools."""
+"""Pools that average; max pools over windows have a file of their own."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
 
 LARGEST_WINDOW = 2**22  # pixels
-
-
-@rule("MaxPool", versions=(12, 22))
-def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
-    """dX[argmax] += ct; the first maximum of a window in scan order takes it all.
-
-    The indices come from a twin: asking the forward pool itself for them would take it off its fast kernel.
-    """
-    kept = {key: value for key, value in n.attrs.items() if key != "storage_order"}
-    _, index = g.op("MaxPool", n.x(), outputs=2, **kept)
-    flat = g.ints(-1)
-    size = g.op("Reshape", g.op("Size", n.input[0]), flat)
-    zeros = g.op("Expand", n.scalar(0), size)
-    dx = g.op(
-        "ScatterElements", zeros, g.op("Reshape", index, flat), g.op("Reshape", ct, flat), axis=0, reduction="add"
-    )
-    return [g.reshape_to(dx, n.input[0])]
 
 
 @rule("GlobalMaxPool", versions=(1, 22))
@@ -69,24 +52,24 @@ def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     if np.prod(w.kernel, dtype=float) > LARGEST_WINDOW:
         raise RuleError("its window is larger than any image")
     share = g.op("Mul", ct, per_window(g, n, ct, w))
-    shape = n.shape() or ()
-    unpadded = (
-        w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends)) and not n.attr("ceil_mode", 0)
-    )
-    divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate(shape[2:]))
-    if unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}:  # every pixel lies in one window
-        scales = g.const([1, 1, *w.kernel], np.float32)
-        tiled = g.op(
-            "Resize",
-            share,
-            "",
-            scales,
-            mode="nearest",
-            coordinate_transformation_mode="asymmetric",
-            nearest_mode="floor",
-        )
-        return [tiled]
+    if tiles(n, w):
+        return [repeated(g, share, w.kernel)]
     return [over_windows(g, n, share, w)]
+
+
+def tiles(n: Node, w: Window) -> bool:
+    """Whether every pixel lies in exactly one window."""
+    unpadded = w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends))
+    divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate((n.shape() or ())[2:]))
+    return unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}
+
+
+def repeated(g: Emitter, value: str, kernel: Sequence[int]) -> str:
+    """A value for each window, as one for each pixel of windows that tile."""
+    return g.op(
+        "Resize", value, "", g.const([1, 1, *kernel], np.float32),
+        mode="nearest", coordinate_transformation_mode="asymmetric", nearest_mode="floor",
+    )  # fmt: skip
 
 
 def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:

@@ -1,0 +1,78 @@
+"""The forms of MaxPool's adjoint give the same: full of ties, against ONNX Runtime's own indices."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+import onnxcam
+from onnxcam.runtime import Session
+from onnxcam.vjp.rules import max_pooling
+
+FORMS = [
+    ((2, 3, 8, 12), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ((1, 2, 9, 6), {"kernel_shape": [3, 2], "strides": [3, 2]}),
+    ((2, 3, 9, 12), {"kernel_shape": [2, 2], "strides": [2, 2]}),
+    ((2, 3, 9, 12), {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
+    ((1, 3, 13, 13), {"kernel_shape": [3, 3], "strides": [2, 2]}),
+    ((2, 3, 12, 11), {"kernel_shape": [3, 3], "strides": [2, 2], "pads": [1, 1, 1, 1]}),
+    ((1, 3, 12, 14), {"kernel_shape": [3, 3], "strides": [2, 2], "ceil_mode": 1}),
+    ((1, 3, 7, 9), {"kernel_shape": [3, 3], "strides": [1, 1], "pads": [1, 1, 1, 1]}),
+    ((1, 2, 9, 8), {"kernel_shape": [5, 5], "strides": [1, 1], "pads": [2, 2, 2, 2]}),
+    ((1, 2, 11, 10), {"kernel_shape": [5, 4], "strides": [2, 3], "pads": [2, 1, 1, 0]}),
+    ((1, 2, 11, 10), {"kernel_shape": [1, 3], "strides": [1, 2]}),
+    ((1, 2, 10, 11), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_UPPER"}),
+    ((1, 2, 10, 11), {"kernel_shape": [3, 3], "strides": [2, 2], "auto_pad": "SAME_LOWER"}),
+    ((1, 2, 9, 9), {"kernel_shape": [2, 2], "strides": [3, 3]}),
+    ((1, 2, 9, 9), {"kernel_shape": [3, 3], "strides": [1, 1], "dilations": [2, 2]}),
+    ((2, 3, 11), {"kernel_shape": [3], "strides": [2], "pads": [1, 0]}),
+    ((1, 2, 6, 7, 8), {"kernel_shape": [3, 2, 3], "strides": [2, 2, 1], "pads": [0, 0, 1, 1, 1, 1]}),
+    ((1, 2, 4, 6, 8), {"kernel_shape": [2, 3, 2], "strides": [2, 3, 2]}),
+]
+
+
+def gradient(shape: tuple[int | str, ...], x: np.ndarray, attrs: dict[str, Any], seed: int) -> np.ndarray:
+    """d <random, MaxPool x> / d x."""
+    typed = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    out = [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)]
+    graph = helper.make_graph([helper.make_node("MaxPool", ["x"], ["y"], **attrs)], "g", typed, out)
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    found = onnxcam.differentiate(model, of="y", wrt="x")
+    session = Session(found.model.SerializeToString())
+    y = Session(model.SerializeToString()).run({"x": x})["y"]
+    ct = np.random.default_rng(seed).integers(-8, 9, y.shape).astype(np.float32)  # sums of these are exact
+    return session.run({"x": x, found.seed: ct})[found.gradients["x"]]
+
+
+@pytest.mark.parametrize(("shape", "attrs"), FORMS, ids=lambda value: str(value))
+@pytest.mark.parametrize("values", ["ties", "distinct", "negative"])
+def test_every_form_agrees_with_the_indices(
+    shape: tuple[int, ...], attrs: dict[str, Any], values: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(3)
+    made = {
+        "ties": rng.integers(0, 3, shape),
+        "distinct": rng.permutation(np.prod(shape)).reshape(shape),
+        "negative": -1 - rng.integers(0, 3, shape),
+    }
+    x = made[values].astype(np.float32)
+    by_indices = gradient(shape, x, attrs, 5)
+    monkeypatch.setattr(max_pooling, "WORTHWHILE", 0)
+    np.testing.assert_array_equal(gradient(shape, x, attrs, 5), by_indices)
+    free = ("N", "C", *shape[2:])
+    np.testing.assert_array_equal(gradient(free, x, attrs, 5), by_indices)
+
+
+def test_small_pools_keep_to_the_indices_and_large_ones_do_not() -> None:
+    def operators(size: int) -> set[str]:
+        typed = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, size, size])]
+        node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[3, 3], strides=[2, 2])
+        graph = helper.make_graph([node], "g", typed, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+        return {made.op_type for made in onnxcam.differentiate(model, of="y", wrt="x").model.graph.node}
+
+    assert "ScatterElements" in operators(15)
+    assert "ScatterElements" not in operators(113)
