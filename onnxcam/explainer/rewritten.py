@@ -289,9 +289,6 @@ class Rewritten:
                 ].reshape(count)
 
             grid = to_grid(one[place.name], place.layout)[0]
-            score(
-                np.stack([grid, -3 * grid])
-            )  # rows far apart, to prove on them, not on tiny steps, that rows are apart
             found.append(mean_gradient(score, grid, 0))
         return np.stack(found)
 

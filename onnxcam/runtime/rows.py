@@ -19,8 +19,9 @@ LARGEST_BATCH = 64
 class Rows:
     """A session whose inputs and outputs all have rows along their first axis.
 
-    A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first two
-    different rows are run together and alone; only when both agree do later rows share a run.
+    A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first row and a
+    made-up one far from it are run together and alone; only when both agree do later rows share a run. Rows at hand
+    would not do: those of several targets on one image differ in nothing that could be mixed.
     """
 
     def __init__(
@@ -35,7 +36,8 @@ class Rows:
             copies: the number of rows that a run takes, where it is fixed: one row is run as so many copies of it.
         """
         self.session, self._bare, self._copies = session, frozenset(bare), copies
-        self._together: bool | None = None if may_batch and not bare and copies == 1 else False
+        self._may_batch = may_batch and not bare and copies == 1
+        self._proofs: dict[tuple[str, ...], bool] = {}
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> Arrays:
         """Outputs for all rows, in order. Every array of `feeds` has the same number of rows.
@@ -45,9 +47,7 @@ class Rows:
             InputError: the model does not run on these.
         """
         count = len(next(iter(feeds.values())))
-        if count > 1 and self._together is None:
-            self._together = self._proved(feeds, outputs)
-        if count == 1 or not self._together:
+        if count == 1 or not self._together(feeds, outputs):
             parts = [self._alone(feeds, row, outputs) for row in range(count)]
         else:
             parts = [
@@ -80,22 +80,42 @@ class Rows:
             )
         return value[:1]
 
-    def _proved(self, feeds: Arrays, outputs: Sequence[str]) -> bool | None:
-        """Whether two rows together give what each gives alone; None when no two rows differ."""
-        count = len(next(iter(feeds.values())))
-        other = next((i for i in range(1, count) if any(not np.array_equal(a[0], a[i]) for a in feeds.values())), None)
-        if other is None:
-            return None
-        alone = [self._alone(feeds, i, outputs) for i in (0, other)]
+    def _together(self, feeds: Arrays, outputs: Sequence[str]) -> bool:
+        """Whether rows may share a run; found out once for the outputs."""
+        key = tuple(outputs)
+        if self._may_batch and key not in self._proofs:
+            self._proofs[key] = self._proved({name: array[:1] for name, array in feeds.items()}, outputs)
+        return self._may_batch and self._proofs[key]
+
+    def _proved(self, row: Arrays, outputs: Sequence[str]) -> bool:
+        """Whether a row and one far from it together give what each gives alone."""
+        other = {name: far_from(array) for name, array in row.items()}
+        if all(np.array_equal(row[name], other[name]) for name in row):
+            return False
         try:
-            both = self.session.run({n: a[[0, other]] for n, a in feeds.items()}, outputs)
-        except ModelError:  # a reshape with the batch baked in
+            alone = [self._alone(one, 0, outputs) for one in (row, other)]
+            both = self.session.run({name: np.concatenate([row[name], other[name]]) for name in row}, outputs)
+        except ModelError:  # a reshape with the batch baked in; or no model for made-up values
             return False
         return all(
             np.shape(both[name]) == (2, *np.shape(alone[0][name])[1:])
             and all(close(both[name][i : i + 1], alone[i][name]) for i in (0, 1))
             for name in outputs
         )
+
+
+def far_from(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
+    """Values as a model may take them, in another place and far from the given ones; one number stays as it is.
+
+    Floating point: of another sign, mean and range, so that sums, maxima and norms over both rows show. Bytes, pixels
+    as a rule: inverted. Other integers may be indices and only change places.
+    """
+    turned = np.ascontiguousarray(array.reshape(-1)[::-1].reshape(array.shape))
+    if turned.dtype.kind == "f" and turned.size > 1:
+        finite = np.nan_to_num(turned.astype(np.float64), posinf=0, neginf=0)
+        most = float(np.finfo(array.dtype).max)
+        return ((np.max(np.abs(finite)) or 1) - 3 * finite).clip(-most, most).astype(array.dtype)
+    return ~turned if turned.dtype in (np.uint8, np.int8) and turned.size > 1 else turned
 
 
 def close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:

@@ -168,3 +168,16 @@ def test_a_models_labels_that_are_too_few_are_not_used(two_objects: Array, sampl
         if entry.key == "onnxcam.labels":
             entry.value = "red\ngreen"
     assert Explainer(proto)(two_objects).label is None
+
+
+def test_a_head_that_mixes_images_is_not_proved_apart_by_two_targets_of_one() -> None:
+    """The features keep images apart, so does the head for one image; its mean over the batch shows with another."""
+    text = """(float[N, 3, 8, 8] x) => (float[N, 5] y) {
+  c = Conv(x, stem) a = Relu(c) p = GlobalAveragePool(a) f = Flatten(p)
+  m = ReduceMean<axes = [0], keepdims = 1>(f) t = Mul(m, ten) r = Round(t) s = Mul(f, r) y = Gemm<transB = 1>(s, w)
+}"""
+    model = net(text, {"stem": normal(4, 3, 3, 3), "w": normal(5, 4), "ten": np.array(10, np.float32)})
+    explainer, images = Explainer(model), normal(2, 3, 8, 8)
+    explainer(images[:1], target=[1, 2])
+    for e, image in zip(explainer(images, target=1), images, strict=True):
+        np.testing.assert_allclose(e.map, Explainer(model)(image, target=1).map, rtol=1e-5)

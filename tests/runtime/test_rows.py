@@ -12,6 +12,7 @@ import pytest
 
 from onnxcam.errors import InputError, ModelError
 from onnxcam.runtime import Rows, Session, close
+from onnxcam.runtime.rows import far_from
 from tests.graph.building import plain
 from tests.nets import net, normal
 
@@ -46,7 +47,7 @@ def test_rows_that_are_proved_independent_share_runs() -> None:
     session = Counting(plain())
     rows = Rows(session)
     np.testing.assert_allclose(rows.run({"x": X}, ["y"])["y"], alone(plain(), "y"), rtol=1e-5)
-    assert session.sizes == [1, 1, 2, 5]  # two alone, the two together, then all
+    assert session.sizes == [1, 1, 2, 5]  # one and a far one alone, the two together, then all
     rows.run({"x": X}, ["y"])
     assert session.sizes[4:] == [5]  # proved once
 
@@ -59,21 +60,67 @@ def test_one_row_proves_nothing_and_needs_no_proof() -> None:
     assert session.sizes == [1, 1, 1, 2, 5]
 
 
-def test_identical_rows_prove_nothing() -> None:
-    """What mixes rows shows in rows that differ; so it is tried when they come."""
-    model = mixing([1, -1])
-    session = Counting(model)
-    rows = Rows(session)
+@pytest.mark.parametrize("to", [[1, -1], [0, -1]])
+def test_equal_rows_are_proved_on_a_row_far_from_them(to: list[int]) -> None:
+    """What mixes rows shows in rows that differ, so one is made up; and equal rows that do not mix share a run."""
     same = np.repeat(X[:1], 4, axis=0)
-    np.testing.assert_array_equal(rows.run({"x": same}, ["y"])["y"], alone(model, "y", same))
-    assert session.sizes == [1, 1, 1, 1]
-    np.testing.assert_array_equal(rows.run({"x": X}, ["y"])["y"], alone(model, "y"))
+    session = Counting(mixing(to))
+    found = Rows(session).run({"x": same}, ["y"])["y"]
+    np.testing.assert_allclose(found, alone(mixing(to), "y", same), rtol=1e-6)
+    assert session.sizes == [1, 1, 2, *([4] if to == [0, -1] else [1] * 4)]
 
 
-def test_the_proof_takes_two_rows_that_differ() -> None:
-    x = np.concatenate([np.repeat(X[:1], 3, axis=0), X[1:]])
-    session = Counting(mixing([1, -1]))
-    np.testing.assert_array_equal(Rows(session).run({"x": x}, ["y"])["y"], alone(mixing([1, -1]), "y", x))
+CLASS_AND_MEAN = """(float[N,4] a, int64[N] class) => (float[N,4] y) {
+  m = ReduceMax<axes=[0], keepdims=1>(a)
+  d = Sub(a, m)
+  k = Unsqueeze(class, one)
+  e = Expand(k, like)
+  f = Cast<to=1>(e)
+  y = Mul(d, f)
+}"""
+
+
+def test_rows_of_one_image_for_several_classes_prove_nothing() -> None:
+    """They differ in the class alone: their maximum is each one's own, until another image joins them."""
+    model = net(CLASS_AND_MEAN, {"one": np.array([1]), "like": np.array([1, 4])})
+    rows = Rows(Session(model.SerializeToString()))
+    a = normal(3, 4)
+    for image in (np.repeat(a[:1], 3, axis=0), a):
+        found = rows.run({"a": image, "class": np.array([1, 2, 3])}, ["y"])["y"]
+        np.testing.assert_array_equal(found, np.zeros((3, 4)))
+
+
+def test_what_is_proved_of_one_output_says_nothing_of_another() -> None:
+    signature = "(float[N,3,4,4] x) => (float[N,48] y, float[N,3,4,4] z)"
+    model = net(f"{signature} {{ y = Flatten(x)\n m = ReduceMax<axes=[0]>(x)\n z = Sub(x, m) }}")
+    rows = Rows(Session(model.SerializeToString()))
+    np.testing.assert_array_equal(rows.run({"x": X}, ["y"])["y"], X.reshape(5, 48))
+    np.testing.assert_array_equal(rows.run({"x": X}, ["z"])["z"], np.zeros_like(X))
+
+
+def test_rows_that_differ_in_nothing_that_could_be_mixed_run_one_by_one() -> None:
+    session = Counting(net("(int64[N] class) => (int64[N] y) { y = Abs(class) }"))
+    np.testing.assert_array_equal(Rows(session).run({"class": np.array([-1, 2])}, ["y"])["y"], [1, 2])
+    assert session.sizes == [1, 1]
+
+
+@pytest.mark.parametrize(
+    ("row", "far"),
+    [
+        (np.array([[1.0, -2.0]], np.float32), [[8.0, -1.0]]),
+        (np.zeros((1, 3), np.float64), [[1.0, 1.0, 1.0]]),
+        (np.array([[np.nan, 1.0]]), [[-2.0, 1.0]]),
+        (np.array([[60000.0, -60000.0]], np.float16), [[65504.0, -65504.0]]),
+        (np.array([[1, 200]], np.uint8), [[55, 254]]),
+        (np.array([[1, 200]], np.int64), [[200, 1]]),
+        (np.array([7], np.int64), [7]),
+        (np.array([True, False]), [False, True]),
+    ],
+)
+def test_a_row_far_from_another(row: Array, far: list[Any]) -> None:
+    found = far_from(row)
+    assert found.dtype == row.dtype
+    np.testing.assert_array_equal(found, far)
 
 
 @pytest.mark.parametrize("to", [[1, -1], [1, 48]])
@@ -84,7 +131,7 @@ def test_rows_that_a_reshape_mixes_run_one_by_one(to: list[int]) -> None:
     found = Rows(session).run({"x": X}, ["y"])["y"]
     np.testing.assert_array_equal(found, alone(model, "y"))
     assert found.shape == (5, 48)
-    assert set(session.sizes[3:]) == {1}
+    assert session.sizes[-5:] == [1] * 5
 
 
 @pytest.mark.parametrize("to", [[0, -1], [-1, 48], [0, 48]])
