@@ -157,17 +157,18 @@ class Rewritten:
     def _head_inputs(self, place: Place, gradient: str) -> Sequence[str]:
         """What the head, or its gradient, reads of the features."""
         extra = self.head(place).extra
-        if gradient in ("", "numeric"):
+        axis = self._axis
+        if gradient in ("", "numeric") or axis is None:
             return extra
         try:
-            return [*extra, *self._class_backward(place)[1].inputs]
+            return [*extra, *self._class_backward(place, axis)[1].inputs]
         except UnsupportedOpError:
             if gradient != "auto":
                 raise
             return extra
 
-    def _class_backward(self, place: Place) -> tuple[Rows, Backward]:
-        return self._backward(("class", place.name), lambda: class_gradient(self.head(place), self._axis))
+    def _class_backward(self, place: Place, axis: int) -> tuple[Rows, Backward]:
+        return self._backward(("class", place.name), lambda: class_gradient(self.head(place), axis))
 
     def _features(self, taps: tuple[str, ...]) -> Rows:
         if taps not in self._feature_sessions:
@@ -203,10 +204,9 @@ class Rewritten:
         return scores.reshape(images, -1).astype(kind, copy=False)
 
     @cached_property
-    def _axis(self) -> int:
-        """The classes' axis of the score in the graph."""
-        axis = class_axis(self.graph.shape(self.score.name))
-        return 1 if axis is None else axis
+    def _axis(self) -> int | None:
+        """The classes' axis of the score, where the graph tells it; else classes are explained by a dense seed."""
+        return class_axis(self.graph.shape(self.score.name))
 
     def run_original(self, x: Array) -> dict[str, Any]:
         """Every output of the file as given, no operator fused."""
@@ -253,8 +253,9 @@ class Rewritten:
     def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, a row a target, in the layer's own layout."""
         part = self.head(place)
-        if (classes := ask.classes) is not None:
-            rows, backward = self._class_backward(place)
+        axis, classes = self._axis, ask.classes
+        if axis is not None and classes is not None:
+            rows, backward = self._class_backward(place, axis)
             return self._run(rows, backward, seen, ask, **{CLASS: classes})
         taps = set(seen.values)
         rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
@@ -274,7 +275,8 @@ class Rewritten:
             raise VerificationError(
                 f"no numeric gradient over {node}, which rounds: choose --gradient symbolic, or a layer behind it"
             )
-        rows, forward = self._backward(("forward", place.name), lambda: class_score(part, self._axis))
+        axis = class_axis(seen.values[self.score.name].shape) or 1 if self._axis is None else self._axis
+        rows, forward = self._backward((f"forward along {axis}", place.name), lambda: class_score(part, axis))
         found = []
         for image, which in zip(ask.images, classes, strict=True):
             one = {name: seen.values[name][image : image + 1] for name in forward.inputs if name != CLASS}
@@ -301,10 +303,10 @@ class Rewritten:
                 f"'{place.name}' does not: use gradcam, or another layer"
             )
         part = self.head(place)
-        classes = ask.classes
-        if classes is not None:
+        axis, classes = self._axis, ask.classes
+        if axis is not None and classes is not None:
             rows, backward = self._backward(
-                ("weights", place.name), lambda: class_gradient(part, self._axis, wrt=pooled, taps=())
+                ("weights", place.name), lambda: class_gradient(part, axis, wrt=pooled, taps=())
             )
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:

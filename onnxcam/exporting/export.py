@@ -52,8 +52,7 @@ def export(
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place = subject.place(layer, "gradcam")
     graph = subject.graph
-    axis = class_axis(graph.shape(subject.score.name))
-    backward = whole_class_gradient(graph, subject.score.name, 1 if axis is None else axis, place.name)
+    backward = whole_class_gradient(graph, subject.score.name, classes_along(subject), place.name)
     proto = backward.proto
     names = {CLASS: free(graph, "class"), GRADIENT: free(graph, "gradients")}
     rename(proto, names)
@@ -95,8 +94,7 @@ def split(
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)
-    axis = class_axis(subject.graph.shape(subject.score.name))
-    backward = class_gradient(part, 1 if axis is None else axis, taps=())
+    backward = class_gradient(part, classes_along(subject), taps=())
     taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)
@@ -107,6 +105,17 @@ def split(
     for proto, path in zip((front, backward.proto), paths, strict=True):
         write(subject.model.embed(proto), path)
     return paths
+
+
+def classes_along(subject: Rewritten) -> int:
+    """The classes' axis of the score; ModelError where only a run could tell it."""
+    axis = class_axis(subject.graph.shape(subject.score.name))
+    if axis is None:
+        raise ModelError(
+            f"which axis of the score '{subject.score.name}' holds the classes cannot be told before the model runs: "
+            "name another with --score, or explain with `onnxcam run`, which sees"
+        )
+    return axis
 
 
 def free(graph: Graph, name: str) -> str:

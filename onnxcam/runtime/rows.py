@@ -19,8 +19,8 @@ LARGEST_BATCH = 64
 class Rows:
     """A session whose inputs and outputs all have rows along their first axis.
 
-    A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first row and a
-    made-up one far from it are run together and alone; only when both agree do later rows share a run. Rows at hand
+    A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first row and
+    a made-up one far from it are run together and alone; only when both agree do later rows share a run. Rows at hand
     would not do: those of several targets on one image differ in nothing that could be mixed.
     """
 

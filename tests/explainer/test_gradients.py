@@ -169,6 +169,29 @@ def test_differences_are_of_classes() -> None:
         Explainer(model("linear"))(X[0], target=DifferenceTarget(0, 1), gradient="numeric")
 
 
+LATE = (  # [N, 1, 1, 5], of which the graph tells the rank alone
+    POOL + "g = Gemm<transB = 1>(f, w, b) s = Shape(a) n = Slice(s, i0, i1) h = Slice(s, i2, i3) one = Div(h, h) "
+    "to = Concat<axis = 0>(n, one, one, all) y = Reshape(g, to)"
+)
+
+
+@pytest.mark.parametrize(
+    ("method", "gradient"), [("gradcam", "symbolic"), ("gradcam", "numeric"), ("saliency", "symbolic")]
+)
+def test_a_score_whose_classes_axis_only_a_run_tells(method: str, gradient: str) -> None:
+    stem = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c)"
+    slices = {f"i{i}": np.array([i]) for i in range(4)} | {"all": np.array([-1])}
+    text = f"(float[N, 3, H, W] x) => (float[n, p, q, k] y) {{ {stem} {LATE} }}"
+    explainer, plain = Explainer(net(text, {**WEIGHTS, **slices}), score="y"), Explainer(model("linear"))
+    assert explainer.subject.graph.shape("y")[1:] != (1, 1, 5)  # type: ignore[attr-defined]
+    for which in (None, 1, 4):
+        layer = None if method == "saliency" else "a"
+        e = explainer(X[0], target=which, layer=layer, method=method, gradient=gradient)
+        one = plain(X[0], target=which, layer=layer, method=method)
+        assert e.target == one.target
+        assert np.abs(e.map - one.map).max() < 0.01 * np.abs(one.map).max()
+
+
 def test_an_unknown_route() -> None:
     with pytest.raises(UsageError, match=r"^unknown gradient 'fast': choose symbolic, numeric, auto$"):
         Explainer(model("linear"))(X[0], gradient="fast")

@@ -20,6 +20,7 @@ from onnxcam import (
     UsageError,
     export,
 )
+from onnxcam.exporting import split
 from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, read_manifest
 from onnxcam.targets import DifferenceTarget, Spec
 from tests.nets import Array, net, normal, run, session
@@ -288,3 +289,16 @@ def test_an_exported_file_may_be_exported_again_for_another_layer(plain: Path, t
     e, one = Explainer(again)(X[0], target=2), Explainer(model("any batch"))(X[0], target=2, layer="c")
     assert e.layer == "c"
     np.testing.assert_allclose(e.map, one.map, rtol=0, atol=1e-6)
+
+
+def test_a_score_whose_classes_axis_only_a_run_tells(tmp_path: Path) -> None:
+    text = """(float[N, 3, H, W] x) => (float[n, p, k] y) {
+  c = Conv(x, stem) a = Relu(c) p = GlobalAveragePool(a) f = Flatten(p) g = Gemm<transB = 1>(f, w, b)
+  s = Shape(a) n = Slice(s, i0, i1) h = Slice(s, i2, i3) one = Div(h, h) to = Concat<axis = 0>(n, one, all)
+  y = Reshape(g, to)
+}"""
+    late = net(text, {**FLOATS, "all": np.array([-1])} | {f"i{i}": np.array([i]) for i in range(4)})
+    for write in (lambda: export(late, tmp_path / "one.onnx", score="y"), lambda: split(late, tmp_path, score="y")):
+        with pytest.raises(ModelError, match=r"^which axis of the score 'y' holds the classes cannot be told before"):
+            write()
+    assert list(tmp_path.iterdir()) == []
