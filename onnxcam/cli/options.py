@@ -30,7 +30,7 @@ preprocess_option = click.option(
     help="imagenet, caffe, tf, unit, raw, clip, or a JSON file (Hugging Face's too); default what the model says, "
     "else a guess.",
 )
-labels_option = click.option("--labels", metavar="FILE", help="Class names, a line a class.")
+labels_option = click.option("--labels", metavar="FILE", help="Class names, a line for every class.")
 
 
 def as_number(text: str) -> float:

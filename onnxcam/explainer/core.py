@@ -86,7 +86,7 @@ class Explainer:
         return self._labels is not None and self._labels[1]
 
     def labels(self, classes: int) -> list[str] | None:
-        """Class names for a model of so many classes; None when there are none. TargetError: too few."""
+        """Class names for a model of so many classes; None when there are none. TargetError: another number."""
         if self._labels is None:
             self._labels = choose_labels(self._labels_given, classes, self.subject.metadata)
         return self._labels[0]

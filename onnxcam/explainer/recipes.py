@@ -91,13 +91,13 @@ def choose_labels(
     """Class names and whether they are a guess: a user's file or list, the model's own, ImageNet's for 1,000 classes.
 
     Raises:
-        TargetError: fewer labels than classes, or a file that is no text.
+        TargetError: another number of labels than of classes, or a file that is no text.
     """
     if given is not None:
-        labels = read_labels(given) if isinstance(given, str | Path) else [str(label) for label in given]
+        labels = read_labels(given) if isinstance(given, str | Path) else list(given)
         check_labels(labels, classes)
         return labels, False
     if LABELS in metadata:
         labels = parse_labels(metadata[LABELS])
-        return (labels, False) if len(labels) >= classes else (None, False)
+        return (labels, False) if len(labels) == classes else (None, False)
     return (imagenet_labels(), True) if classes == IMAGENET_CLASSES else (None, False)

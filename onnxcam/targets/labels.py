@@ -43,8 +43,8 @@ def parse_labels(text: str) -> list[str]:
 
 
 def check_labels(labels: Sequence[str], classes: int) -> None:
-    """TargetError unless there is a label for every class."""
-    if len(labels) < classes:
+    """TargetError unless there is a label for every class, and no more: one too many may shift every name."""
+    if len(labels) != classes:
         raise TargetError(
-            f"{len(labels)} labels for a model of {classes} classes: give a file with a line for every class"
+            f"{len(labels)} labels for a model of {classes} classes: give a file with one line for every class, in order"
         )

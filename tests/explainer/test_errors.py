@@ -66,6 +66,7 @@ def test_asked_for_what_is_not_there(name: str) -> None:
 
 OPTIONS: dict[str, tuple[dict[str, Any], type[OnnxCamError], str]] = {
     "too few labels": ({"labels": ["red"]}, TargetError, "1 labels for a model of 3 classes"),
+    "too many labels": ({"labels": list("abcd")}, TargetError, "4 labels for a model of 3 classes"),
     "no labels file": ({"labels": "missing.txt"}, TargetError, "cannot read the labels file missing.txt"),
     "no such recipe": ({"preprocess": "imagenett"}, PreprocessError, "no preprocessing called 'imagenett'; did you"),
     "no recipe file": ({"preprocess": Path("missing.json")}, PreprocessError, ".*missing.json"),
