@@ -16,8 +16,7 @@ def command(model: str, score: str | None) -> None:
     The layer marked with * is taken when --layer names none.
     """
     from onnxcam.cli.table import table
-    from onnxcam.graph import candidates, find_score, image_input, load, read_graph
-    from onnxcam.graph.inspect import shown
+    from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown
 
     graph = read_graph(load(model))
     image, found = image_input(graph), find_score(graph, score)

@@ -9,11 +9,13 @@ from onnxcam.graph.edit import (
     restore_interface,
     write_metadata,
 )
+from onnxcam.graph.image import image_input
 from onnxcam.graph.index import Graph, attributes, read_graph
-from onnxcam.graph.inspect import Layer, candidates, class_axis, find_score, image_input, list_layers, named_layer
+from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.normalize import captures, check_calls, described
-from onnxcam.graph.types import Shape, ValueType
+from onnxcam.graph.score import class_axis, find_score
+from onnxcam.graph.types import Shape, ValueType, shown
 from onnxcam.graph.write import save, write_whole
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "restore_interface",
     "save",
     "serialize",
+    "shown",
     "write_metadata",
     "write_whole",
 ]  # fmt: skip

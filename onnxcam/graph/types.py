@@ -52,6 +52,13 @@ def shape_of(tensor: onnx.TypeProto.Tensor) -> Shape:
     )
 
 
+def shown(shape: Shape | None) -> str:
+    """A shape for people: [N, 3, 224, 224]."""
+    if shape is None:
+        return "of unknown shape"
+    return "[" + ", ".join("?" if dim is None else str(dim) for dim in shape) + "]"
+
+
 def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dict[str, ValueType]:
     """Sizes that onnx gave a made-up symbol, solved where a reshape or a concatenation settles them.
 

@@ -170,6 +170,20 @@ def channels_last() -> onnx.ModelProto:
     )
 
 
+def class_maps(tail: str) -> onnx.ModelProto:
+    """A net whose classifier is a convolution (SqueezeNet): class maps, then their mean."""
+    text = f"""(float[N,3,8,8] x) => (float[N,5] y) {{
+  c = Conv<pads=[1,1,1,1]>(x, w0)
+  a = Relu(c)
+  pooled = MaxPool<kernel_shape=[2,2],strides=[2,2]>(a)
+  maps = Conv(pooled, classes)
+  active = Relu(maps)
+  mean = GlobalAveragePool(active)
+  {tail}
+}}"""
+    return net(text, CONVS | {"classes": normal(5, 4, 1, 1, seed=6), "to": np.array([0, -1])})
+
+
 # -- transformers ------------------------------------------------------------------------------------
 
 WIDTH = 8

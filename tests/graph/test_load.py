@@ -15,10 +15,9 @@ import pytest
 from onnx import TensorProto, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError, OnnxCamError
-from onnxcam.graph import Model, head, load, named_layer, read_graph
+from onnxcam.graph import Model, candidates, find_score, head, image_input, load, named_layer, read_graph
 from onnxcam.graph.external import is_external, place_of
 from onnxcam.graph.index import value_names
-from onnxcam.graph.inspect import candidates, find_score, image_input
 from onnxcam.runtime import Session, wire
 from tests.graph.building import channels_last, nodes_model, residual, vit
 from tests.nets import net, normal, run

@@ -1,4 +1,4 @@
-"""What a stranger's model means: its image, its score, its layers."""
+"""Layers, ranked."""
 
 from __future__ import annotations
 
@@ -14,14 +14,15 @@ import pytest
 from onnx import TensorProto, helper
 
 import onnxcam
-from onnxcam.errors import LayerError, ModelError
-from onnxcam.graph import class_axis, find_score, image_input, list_layers, named_layer
-from onnxcam.runtime import ImageInput, Layout, Score
+from onnxcam.errors import LayerError
+from onnxcam.graph import find_score, image_input, list_layers, named_layer
+from onnxcam.runtime import ImageInput, Layout
 from tests.graph.building import (
     CONVS,
     TAIL,
     automatic,
     channels_last,
+    class_maps,
     graph_of,
     inception,
     layers_of,
@@ -35,242 +36,6 @@ from tests.graph.building import (
 from tests.nets import net, normal, run
 
 node = helper.make_node
-
-
-# -- the image ------------------------------------------------------------------------------------------------
-
-
-def image_of(signature: str, body: str = "y = Identity(x)") -> ImageInput:
-    return image_input(graph_of(net(f"({signature} x) => (float[a] y) {{ {body} }}")))
-
-
-@pytest.mark.parametrize(
-    ("signature", "expected"),
-    [
-        ("float[N,3,224,320]", ImageInput("x", "NCHW", (320, 224), 3, "float32", None)),
-        ("float[1,3,224,224]", ImageInput("x", "NCHW", (224, 224), 3, "float32", 1)),
-        ("float[N,224,320,3]", ImageInput("x", "NHWC", (320, 224), 3, "float32", None)),
-        ("float[4,28,28,1]", ImageInput("x", "NHWC", (28, 28), 1, "float32", 4)),
-        ("float[3,224,320]", ImageInput("x", "CHW", (320, 224), 3, "float32", 1)),
-        ("float[224,320,3]", ImageInput("x", "HWC", (320, 224), 3, "float32", 1)),
-        ("uint8[N,H,W,3]", ImageInput("x", "NHWC", (None, None), 3, "uint8", None)),
-        ("float16[N,1,32,H]", ImageInput("x", "NCHW", (None, 32), 1, "float16", None)),
-        ("double[N,C,H,W]", ImageInput("x", "NCHW", (None, None), None, "float64", None)),
-        ("float[N,10,64,64]", ImageInput("x", "NCHW", (64, 64), 10, "float32", None)),
-    ],
-)
-def test_the_image_input(signature: str, expected: ImageInput) -> None:
-    assert image_of(signature) == expected
-
-
-def test_a_transpose_tells_where_the_channels_are_when_sizes_do_not() -> None:
-    assert image_of("float[N,H,W,C]", "y = Transpose<perm=[0,3,1,2]>(x)").layout == "NHWC"
-    assert image_of("float[N,4,4,3]", "y = Transpose<perm=[0,3,1,2]>(x)").layout == "NHWC"
-    assert image_of("float[N,4,4,3]", "y = Transpose<perm=[0,2,3,1]>(x)").layout == "NCHW"
-    assert image_of("float[H,W,C]", "y = Transpose<perm=[2,0,1]>(x)").layout == "HWC"
-
-
-@pytest.mark.parametrize(
-    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8]"]
-)
-def test_inputs_that_are_no_image(signature: str) -> None:
-    with pytest.raises(ModelError, match=r"no input that takes an image .*'x'"):
-        image_of(signature)
-
-
-def test_inputs_of_other_kinds_are_refused() -> None:
-    model = nodes_model([node("SequenceAt", ["x", "zero"], ["y"])], {"zero": np.array(0)})
-    model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8]))
-    with pytest.raises(ModelError, match="no input that takes an image"):
-        image_input(graph_of(model))
-
-
-def test_two_images() -> None:
-    model = net("(float[N,3,8,8] left, float[N,3,8,8] right) => (float[N,3,8,8] y) { y = Sub(left, right) }")
-    with pytest.raises(ModelError, match=r"several inputs that could take the image .*'left'.*'right'"):
-        image_input(graph_of(model))
-
-
-def test_more_inputs_than_the_image() -> None:
-    model = net(
-        "(float[N,3,8,8] image, float[N,2] im_shape) => (float[N,5] y) {\n"
-        " f = Flatten(image)\n y = Concat<axis=1>(f, im_shape) }"
-    )
-    with pytest.raises(ModelError, match="also 'im_shape'"):
-        image_input(graph_of(model))
-
-
-def test_an_optional_input_is_not_asked_for() -> None:
-    model = nodes_model([node("Mul", ["x", "scale"], ["y"])], {"scale": np.ones(1, np.float32)}, shape=("N", 3, 8, 8))
-    model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
-    assert image_input(graph_of(model)).name == "x"
-
-
-# -- the score --------------------------------------------------------------------------------------------------
-
-FEATURES = "pool = GlobalAveragePool(last)\n features = Flatten(pool)\n"
-LOGITS = FEATURES + "logits = Gemm(features, fc, bias)\n"
-SPELLED = """
-  top = ReduceMax<axes=[1],keepdims=1>(logits)
-  less = Sub(logits, top)
-  e = Exp(less)
-  total = ReduceSum(e, axis)
-  y = Div(e, total)
-}"""
-UNGUARDED = SPELLED.replace("less = Sub(logits, top)", "").replace("Exp(less)", "Exp(logits)")
-SCALE = "s = Constant<value_float=0.00392>()\n"
-AXIS = "axis = Constant<value = int64[1] {1}>()\n"
-
-
-@pytest.mark.parametrize(
-    ("tail", "score", "squash"),
-    [
-        (LOGITS + "y = Softmax(logits)\n}", "logits", "softmax"),
-        (LOGITS + "y = Softmax<axis=-1>(logits)\n}", "logits", "softmax"),
-        (LOGITS + "y = LogSoftmax(logits)\n}", "logits", "softmax"),
-        (LOGITS + "y = Sigmoid(logits)\n}", "logits", "sigmoid"),
-        (LOGITS + "r = Relu(logits)\n y = LogSoftmax(r)\n}", "r", "softmax"),
-        (LOGITS + "two = Constant<value_float=2.0>()\n t = Div(logits, two)\n y = Softmax(t)\n}", "t", "softmax"),
-        (LOGITS + AXIS + SPELLED, "logits", "softmax"),
-        (LOGITS + AXIS + UNGUARDED, "logits", "softmax"),
-        (LOGITS + AXIS + SPELLED.replace("1>(logits)", "1>(features)"), "less", "softmax"),
-        (LOGITS + "p = Softmax(logits)\n h = Cast<to=10>(p)\n y = Cast<to=1>(h)\n}", "logits", "softmax"),
-        (LOGITS + "p = Softmax(logits)\n i = Identity(p)\n y = Dropout(i)\n}", "logits", "softmax"),
-        (LOGITS + SCALE + "p = Softmax(logits)\n q = QuantizeLinear(p, s)\n y = DequantizeLinear(q, s)\n}",
-         "logits", "softmax"),
-        (LOGITS + "p = Softmax(logits)\n y = ArgMax<axis=1>(p)\n}", "logits", "softmax"),
-        (LOGITS + "k = Constant<value_ints=[3]>()\n p = Softmax(logits)\n v, y = TopK(p, k)\n}", "logits", "softmax"),
-        (LOGITS + "k = Constant<value_ints=[3]>()\n y, i = TopK(logits, k)\n}", "y", ""),
-        (LOGITS + "y = Identity(logits)\n}", "y", ""),
-        (FEATURES + "y = Gemm(features, fc, bias)\n}", "y", ""),
-    ],
-)  # fmt: skip
-def test_the_score_behind_the_output(tail: str, score: str, squash: str) -> None:
-    found = find_score(graph_of(plain(tail)))
-    assert found == Score(score, "logit" if squash else "output", squash, "y")
-
-
-def test_the_score_behind_a_decision_alone() -> None:
-    for tail in ("y = ArgMax<axis=1,keepdims=0>(logits)", "i = ArgMax<axis=1,keepdims=0>(logits)\n y = Cast<to=6>(i)"):
-        kind = "int32" if "Cast" in tail else "int64"
-        assert find_score(
-            graph_of(several(f"{kind}[N] y", LOGITS.replace("Gemm(features, fc, bias)", "MatMul(features, fc)") + tail))
-        ) == Score("logits", "output", "", "y")
-
-
-def class_maps(tail: str) -> onnx.ModelProto:
-    """A net whose classifier is a convolution (SqueezeNet): class maps, then their mean."""
-    text = f"""(float[N,3,8,8] x) => (float[N,5] y) {{
-  c = Conv<pads=[1,1,1,1]>(x, w0)
-  a = Relu(c)
-  pooled = MaxPool<kernel_shape=[2,2],strides=[2,2]>(a)
-  maps = Conv(pooled, classes)
-  active = Relu(maps)
-  mean = GlobalAveragePool(active)
-  {tail}
-}}"""
-    return net(text, CONVS | {"classes": normal(5, 4, 1, 1, seed=6), "to": np.array([0, -1])})
-
-
-@pytest.mark.parametrize(
-    ("tail", "score"),
-    [
-        ("s = Softmax<axis=1>(mean)\n y = Flatten(s)", "mean"),
-        ("f = Flatten(mean)\n y = Softmax(f)", "f"),
-        ("y = Flatten(mean)", "y"),
-        ("s = Softmax<axis=1>(mean)\n y = Reshape(s, to)", "mean"),
-        ("y = Sigmoid(mean)", "mean"),
-    ],
-)
-def test_scores_of_four_axes(tail: str, score: str) -> None:
-    assert find_score(graph_of(class_maps(tail))).name == score
-
-
-def test_a_softmax_of_an_old_opset() -> None:
-    model = net(
-        "(float[N,4] x) => (float[N,5] y) { l = MatMul(x, fc)\n y = Softmax(l) }", {"fc": CONVS["fc"]}, opset=9, ir=4
-    )
-    assert find_score(graph_of(model)) == Score("l", "logit", "softmax", "y")
-
-
-def test_the_score_behind_a_zipmap() -> None:
-    """CoreML's converters give labels and a sequence of maps, no tensor of floats."""
-    model = plain(LOGITS + "y = Softmax(logits)\n}")
-    names = [b"a", b"b", b"c", b"d", b"e"]
-    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
-    model.graph.node.append(node("ZipMap", ["y"], ["maps"], domain="ai.onnx.ml", classlabels_strings=names))
-    del model.graph.output[:]
-    model.graph.output.append(onnx.ValueInfoProto(name="maps"))
-    assert find_score(graph_of(model)) == Score("logits", "logit", "softmax", "maps")
-
-
-def several(outputs: str, tail: str) -> onnx.ModelProto:
-    text = f"(float[N,3,4,4] x) => ({outputs}) {{\n c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n{tail}\n}}"
-    return net(text, CONVS)
-
-
-def test_of_several_outputs_the_one_of_the_shape_of_classes() -> None:
-    tail = (
-        FEATURES
-        + "logits = MatMul(features, fc)\n p = Softmax(logits)\n top = ArgMax<axis=1>(logits)\n map = Identity(last)"
-    )
-    model = several("float[N,4,4,4] map, float[N,5] p", tail)
-    assert find_score(graph_of(model)).name == "logits"
-
-
-def test_two_outputs_of_one_score_are_no_tie() -> None:
-    tail = FEATURES + "logits = MatMul(features, fc)\n p = Softmax(logits)\n q = Softmax<axis=-1>(logits)"
-    assert find_score(graph_of(several("float[N,5] p, float[N,5] q", tail))).name == "logits"
-
-
-def test_a_tie_is_asked() -> None:
-    tail = FEATURES + "age = MatMul(features, fc)\n other = MatMul(features, fc)"
-    graph = graph_of(several("float[N,5] age, float[N,5] other", tail))
-    with pytest.raises(ModelError, match=r"several outputs .*--score.*'age' .*'other'"):
-        find_score(graph)
-    assert find_score(graph, "other") == Score("other", "output", "", "other")
-
-
-def test_models_without_class_scores_are_refused() -> None:
-    """Segmentation and detection; their scores are not rows of classes."""
-    for outputs, tail in (
-        ("float[N,4,4,4] y", "y = Sigmoid(last)"),
-        ("float[N,4,4,4] y", "y = Softmax<axis=1>(last)"),
-        (
-            "float[N,16,4] y",
-            "t = Transpose<perm=[0,2,3,1]>(last)\n to = Constant<value_ints=[0,16,4]>()\n y = Reshape(t, to)",
-        ),
-    ):
-        with pytest.raises(ModelError, match=r"no output of class scores, shape \[N, classes\] .*'y'") as caught:
-            find_score(graph_of(several(outputs, tail)))
-        assert "\n" not in str(caught.value)
-
-
-def test_a_score_that_the_user_names() -> None:
-    graph = graph_of(plain())
-    assert find_score(graph, "logits") == Score("logits", "logit", "softmax", "logits")
-    assert find_score(graph, "y") == Score("y", "output", "", "y")
-    assert find_score(graph, "last").name == "last"
-    with pytest.raises(LayerError, match=r"no value 'logit'.*logits"):
-        find_score(graph, "logit")
-
-
-def test_a_named_score_has_to_be_floating_point() -> None:
-    graph = graph_of(several("int64[N,1] y", LOGITS + "y = ArgMax<axis=1>(logits)"))
-    with pytest.raises(LayerError, match="'y' is not floating point"):
-        find_score(graph, "y")
-
-
-@pytest.mark.parametrize(
-    ("shape", "axis"),
-    [(("N", 5), 1), (("N", 5, 1, 1), 1), (("N", 1, 5), 2), ((5,), 0), (("N", 1), 1), (("N", 1, 1, 1), 1), ((1, "K"), 1),
-     (("N", 4, 4), None), (("N", 5, 7, 7), None), ((), None), (None, None)],
-)  # fmt: skip
-def test_the_axis_of_the_classes(shape: Any, axis: int | None) -> None:
-    assert class_axis(shape) == axis
-
-
-# -- layers -----------------------------------------------------------------------------------------------------
 
 
 def names(model: onnx.ModelProto) -> list[str]:

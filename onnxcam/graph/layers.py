@@ -1,0 +1,220 @@
+"""The layers worth looking at, ranked, and the one that is taken when nobody names one."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+
+from onnxcam.errors import LayerError, did_you_mean
+from onnxcam.graph.image import image_input, image_layout
+from onnxcam.graph.index import Graph, read_graph
+from onnxcam.graph.layout import VIEWS, layouts, spatial_sizes
+from onnxcam.graph.load import load
+from onnxcam.graph.normalize import captures
+from onnxcam.graph.paths import articulations, differentiable, weighted_behind
+from onnxcam.graph.score import find_score
+from onnxcam.graph.types import Shape, shown
+from onnxcam.runtime.manifest import ImageInput, Layout, Score
+
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+PICKING = frozenset({"Gather", "Slice", "Split", "GatherND", "GatherElements"})
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A value that a class activation map can be made of.
+
+    Attributes:
+        name: its value name.
+        node: name of the node that makes it (may be empty).
+        op: that node's operator.
+        shape: as far as it is known.
+        layout: what its axes mean.
+        grid: (height, width) of its map; None where only the running model knows.
+        automatic: whether onnxcam takes it when nobody names a layer.
+        reason: why it is taken, or why a later one is.
+    """
+
+    name: str
+    node: str
+    op: str
+    shape: Shape
+    layout: Layout
+    grid: tuple[int, ...] | None
+    automatic: bool
+    reason: str
+
+
+def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | None = None) -> list[Layer]:
+    """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`."""
+    graph = read_graph(load(model))
+    return candidates(graph, image_input(graph), find_score(graph, score))
+
+
+def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
+    """Values with a grid on all paths from the image to the score, the best first; the first suitable is automatic."""
+    known = layouts(graph)
+    on_all_paths = articulations(graph, image.name, score.name)
+    weights_behind = weighted_behind(graph, score.name)
+    arrives = arriving(graph, on_all_paths, score.name, known)
+    merged: dict[str, Layer] = {}
+    for name in reversed(on_all_paths):
+        layer = as_layer(graph, name, known)
+        shown_as = layer and as_layer(graph, original(graph, name, arrives.keys(), known), known)
+        if shown_as is not None and shown_as.name not in merged:
+            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, weights_behind, arrives))
+    best = next((name for name, layer in merged.items() if not layer.reason), None)
+    ranked = [
+        replace(
+            layer,
+            automatic=name == best,
+            reason=layer.reason or ("the last grid on all paths to the score" if name == best else "earlier"),
+        )
+        for name, layer in merged.items()
+    ]
+    return sorted(ranked, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
+
+
+def original(graph: Graph, name: str, on_all_paths: Collection[str], known: dict[str, Layout]) -> str:
+    """The value that a transpose, reshape or the like merely shows again."""
+    while True:
+        node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+        if node is None or node.op_type not in VIEWS or node.input[0] not in on_all_paths or node.input[0] not in known:
+            return name
+        if node.input[0] not in graph.producer:
+            return name
+        name = node.input[0]
+
+
+def as_layer(graph: Graph, name: str, known: dict[str, Layout]) -> Layer | None:
+    """A value as a layer; None when it has no grid of more than one position."""
+    layout, shape = known.get(name), graph.shape(name)
+    if layout is None or shape is None or "C" not in layout.axes or not graph.is_float(name):
+        return None
+    grid = spatial_sizes(layout, shape)
+    if grid is not None and int(np.prod(grid)) <= 1:
+        return None
+    node = graph.nodes[graph.producer[name]]
+    return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
+
+
+def objection(graph: Graph, name: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
+    """Why a value is not taken by itself; empty when it is suitable."""
+    node = graph.nodes[graph.producer[name]]
+    if node.op_type in POOLS:
+        return "a pool: what it pools is finer"
+    if not weights_behind.get(name, False):
+        return "holds class maps: no weights between it and the score"
+    if not arrives[name]:
+        return "only some positions reach the score from here"
+    return ""
+
+
+def arriving(graph: Graph, on_all_paths: list[str], score: str, known: dict[str, Layout]) -> dict[str, bool]:
+    """For each value on all paths whether every grid position of it can move the score.
+
+    It is false behind the picking of a class token. Told from one value to the next: positions that mix on the way all
+    arrive, those that stay apart share the fate of the next value's.
+    """
+    found: dict[str, bool] = {}
+    following = score
+    for name in reversed(on_all_paths):
+        fate = fate_of_positions(graph, name, following, known) if name != score else "mixed"
+        found[name] = fate == "mixed" or (fate == "apart" and found.get(following, True))
+        following = name
+    return found
+
+
+def fate_of_positions(graph: Graph, name: str, end: str, known: dict[str, Layout]) -> str:
+    """What the grid positions of `name` are in `end`: "apart" still, "mixed", or some of them "lost" before that."""
+    apart, mixed, lost = {name}, set[str](), set[str]()
+    for i in sorted(graph.ancestors([end], stop=[name])):
+        node = graph.nodes[i]
+        reads = set(node.input) | captures(node)
+        if reads & mixed:
+            mixed |= set(node.output)
+        elif reads & apart:
+            for output in node.output:
+                if output in known and grid_axes(known[output]) and node.op_type not in ("Conv", "ConvTranspose"):
+                    apart.add(output)
+                elif node.op_type in PICKING:
+                    lost.add(output)
+                elif differentiable(graph, node):
+                    mixed.add(output)
+        elif reads & lost:
+            lost |= set(node.output)
+    return "mixed" if end in mixed else "apart" if end in apart else "lost"
+
+
+def grid_axes(layout: Layout) -> bool:
+    """Whether positions have axes of their own."""
+    return any(label in "DHWP" for label in layout.axes)
+
+
+def named_layer(graph: Graph, name: str) -> Layer:
+    """A layer that the user named: a value, or a node (its first output).
+
+    Raises:
+        LayerError: no such value or node, or no grid of positions in it.
+    """
+    value = name
+    if name not in graph.producer:
+        nodes = {node.name: node for node in graph.nodes if node.name}
+        if name in graph.inputs:
+            raise LayerError(
+                f"'{name}' is the model's input: input-level methods (saliency, ...) explain it without --layer"
+            )
+        if name not in nodes:
+            known = [*graph.producer, *nodes]
+            raise LayerError(f"the model has no layer '{name}'{did_you_mean(name, known)} (see `onnxcam layers`)")
+        value = nodes[name].output[0]
+    known_layouts = layouts(graph)
+    shape = graph.shape(value)
+    if value not in known_layouts and shape is not None:
+        known_layouts |= guessed(value, shape, known_grids(graph, known_layouts))
+    layer = as_layer(graph, value, known_layouts)
+    if layer is None:
+        raise LayerError(
+            f"the layer '{name}' {shown(shape)} has no grid of positions to map: choose one that `onnxcam layers` lists"
+        )
+    return replace(layer, reason="named")
+
+
+def known_grids(graph: Graph, known: dict[str, Layout]) -> set[tuple[int, ...]]:
+    """The grids of all values whose layout is known, and the image's."""
+    found = [spatial_sizes(layout, graph.shape(name) or ()) for name, layout in known.items()]
+    for name in graph.inputs:
+        shape = graph.shape(name) or ()
+        axes = image_layout(graph, name, shape) if len(shape) == 4 else None
+        found.append(spatial_sizes(Layout(axes), shape) if axes else None)
+    return {grid for grid in found if grid}
+
+
+def guessed(name: str, shape: Shape, grids: set[tuple[int, ...]]) -> dict[str, Layout]:
+    """A layout by shape alone: axes that are a grid of the model, or a whole fraction of one; else tokens in a square.
+
+    Four axes that are neither (an attention map, say) have no layout.
+    """
+    if len(shape) == 4:
+        fitting = [
+            axes for axes, at in (("NCHW", 2), ("NHWC", 1)) if any(divides(shape[at : at + 2], g) for g in grids)
+        ]
+        return {name: Layout(fitting[0])} if len(fitting) == 1 else {}
+    if len(shape) == 3 and isinstance(shape[1], int):
+        for prefix in (0, 1, 2, 5):
+            side = int(np.sqrt(max(shape[1] - prefix, 0)))
+            if side > 1 and side * side == shape[1] - prefix:
+                return {name: Layout("NPC", (side, side), prefix)}
+    return {}
+
+
+def divides(sizes: Shape, grid: tuple[int, ...]) -> bool:
+    """Whether a grid is a whole number of times these sizes, the same number along each axis."""
+    if len(sizes) != len(grid) or not all(isinstance(size, int) and size > 0 for size in sizes):
+        return False
+    times = {divmod(whole, int(size or 1)) for whole, size in zip(grid, sizes, strict=True)}
+    return len(times) == 1 and next(iter(times))[1] == 0 and next(iter(times))[0] > 0

@@ -1,0 +1,73 @@
+"""The ways from the image to the score, and what lies on all of them."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxcam.graph.index import Graph
+from onnxcam.graph.normalize import captures
+
+WEIGHTED = frozenset(
+    [
+        "Conv",
+        "ConvTranspose",
+        "Gemm",
+        "MatMul",
+        "ConvInteger",
+        "MatMulInteger",
+        "QLinearConv",
+        "QLinearMatMul",
+        "QGemm",
+        "FusedConv",
+        "FusedGemm",
+        "FusedMatMul",
+        "DeformConv",
+        "LSTM",
+        "GRU",
+        "RNN",
+        "Attention",
+        "MultiHeadAttention",
+        "MatMulNBits",
+    ]
+)
+
+
+def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node makes a float value at all."""
+    return any(name and graph.is_float(name) for name in node.output)
+
+
+def articulations(graph: Graph, start: str, end: str) -> list[str]:
+    """Computed values that lie on every float path from `start` to `end`, in order.
+
+    Walking the nodes in order, a value is on all paths when it is the only one alive: made, and still to be read.
+    """
+    behind = graph.ancestors([end], stop=[start])
+    reached, inside = {start}, []
+    for i in sorted(behind):
+        node = graph.nodes[i]
+        if differentiable(graph, node) and reached.intersection([*node.input, *captures(node)]):
+            inside.append(i)
+            reached |= {
+                name for name in node.output if name and (graph.is_float(name) or not graph.type(name).elem_type)
+            }
+    last = {name: i for i in inside for name in (*graph.nodes[i].input, *captures(graph.nodes[i])) if name in reached}
+    last[end] = len(graph.nodes)
+    alive, found = {start}, []
+    for i in inside:
+        alive |= {name for name in graph.nodes[i].output if last.get(name, -1) > i}
+        alive -= {name for name in alive if last.get(name, -1) <= i}
+        if len(alive) == 1 and (name := next(iter(alive))) in graph.nodes[i].output:
+            found.append(name)
+    return found
+
+
+def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
+    """For every value before the score: whether a weighted node lies between the two."""
+    behind: dict[str, bool] = {score: False}
+    for i in sorted(graph.ancestors([score]), reverse=True):
+        node = graph.nodes[i]
+        here = any(behind.get(name, False) for name in node.output) or node.op_type in WEIGHTED
+        for name in node.input:
+            behind[name] = behind.get(name, False) or here
+    return behind

@@ -1,0 +1,84 @@
+"""Which input takes the picture."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from onnx import TensorProto, helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph import image_input
+from onnxcam.runtime import ImageInput
+from tests.graph.building import (
+    graph_of,
+    nodes_model,
+)
+from tests.nets import net
+
+node = helper.make_node
+
+
+def image_of(signature: str, body: str = "y = Identity(x)") -> ImageInput:
+    return image_input(graph_of(net(f"({signature} x) => (float[a] y) {{ {body} }}")))
+
+
+@pytest.mark.parametrize(
+    ("signature", "expected"),
+    [
+        ("float[N,3,224,320]", ImageInput("x", "NCHW", (320, 224), 3, "float32", None)),
+        ("float[1,3,224,224]", ImageInput("x", "NCHW", (224, 224), 3, "float32", 1)),
+        ("float[N,224,320,3]", ImageInput("x", "NHWC", (320, 224), 3, "float32", None)),
+        ("float[4,28,28,1]", ImageInput("x", "NHWC", (28, 28), 1, "float32", 4)),
+        ("float[3,224,320]", ImageInput("x", "CHW", (320, 224), 3, "float32", 1)),
+        ("float[224,320,3]", ImageInput("x", "HWC", (320, 224), 3, "float32", 1)),
+        ("uint8[N,H,W,3]", ImageInput("x", "NHWC", (None, None), 3, "uint8", None)),
+        ("float16[N,1,32,H]", ImageInput("x", "NCHW", (None, 32), 1, "float16", None)),
+        ("double[N,C,H,W]", ImageInput("x", "NCHW", (None, None), None, "float64", None)),
+        ("float[N,10,64,64]", ImageInput("x", "NCHW", (64, 64), 10, "float32", None)),
+    ],
+)
+def test_the_image_input(signature: str, expected: ImageInput) -> None:
+    assert image_of(signature) == expected
+
+
+def test_a_transpose_tells_where_the_channels_are_when_sizes_do_not() -> None:
+    assert image_of("float[N,H,W,C]", "y = Transpose<perm=[0,3,1,2]>(x)").layout == "NHWC"
+    assert image_of("float[N,4,4,3]", "y = Transpose<perm=[0,3,1,2]>(x)").layout == "NHWC"
+    assert image_of("float[N,4,4,3]", "y = Transpose<perm=[0,2,3,1]>(x)").layout == "NCHW"
+    assert image_of("float[H,W,C]", "y = Transpose<perm=[2,0,1]>(x)").layout == "HWC"
+
+
+@pytest.mark.parametrize(
+    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8]"]
+)
+def test_inputs_that_are_no_image(signature: str) -> None:
+    with pytest.raises(ModelError, match=r"no input that takes an image .*'x'"):
+        image_of(signature)
+
+
+def test_inputs_of_other_kinds_are_refused() -> None:
+    model = nodes_model([node("SequenceAt", ["x", "zero"], ["y"])], {"zero": np.array(0)})
+    model.graph.input[0].CopyFrom(helper.make_tensor_sequence_value_info("x", TensorProto.FLOAT, ["N", 3, 8, 8]))
+    with pytest.raises(ModelError, match="no input that takes an image"):
+        image_input(graph_of(model))
+
+
+def test_two_images() -> None:
+    model = net("(float[N,3,8,8] left, float[N,3,8,8] right) => (float[N,3,8,8] y) { y = Sub(left, right) }")
+    with pytest.raises(ModelError, match=r"several inputs that could take the image .*'left'.*'right'"):
+        image_input(graph_of(model))
+
+
+def test_more_inputs_than_the_image() -> None:
+    model = net(
+        "(float[N,3,8,8] image, float[N,2] im_shape) => (float[N,5] y) {\n"
+        " f = Flatten(image)\n y = Concat<axis=1>(f, im_shape) }"
+    )
+    with pytest.raises(ModelError, match="also 'im_shape'"):
+        image_input(graph_of(model))
+
+
+def test_an_optional_input_is_not_asked_for() -> None:
+    model = nodes_model([node("Mul", ["x", "scale"], ["y"])], {"scale": np.ones(1, np.float32)}, shape=("N", 3, 8, 8))
+    model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
+    assert image_input(graph_of(model)).name == "x"

@@ -1,0 +1,170 @@
+"""What is explained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import onnx
+import pytest
+from onnx import helper
+
+from onnxcam.errors import LayerError, ModelError
+from onnxcam.graph import class_axis, find_score
+from onnxcam.runtime import Score
+from tests.graph.building import (
+    CONVS,
+    class_maps,
+    graph_of,
+    plain,
+)
+from tests.nets import net
+
+node = helper.make_node
+
+
+FEATURES = "pool = GlobalAveragePool(last)\n features = Flatten(pool)\n"
+LOGITS = FEATURES + "logits = Gemm(features, fc, bias)\n"
+SPELLED = """
+  top = ReduceMax<axes=[1],keepdims=1>(logits)
+  less = Sub(logits, top)
+  e = Exp(less)
+  total = ReduceSum(e, axis)
+  y = Div(e, total)
+}"""
+UNGUARDED = SPELLED.replace("less = Sub(logits, top)", "").replace("Exp(less)", "Exp(logits)")
+SCALE = "s = Constant<value_float=0.00392>()\n"
+AXIS = "axis = Constant<value = int64[1] {1}>()\n"
+
+
+@pytest.mark.parametrize(
+    ("tail", "score", "squash"),
+    [
+        (LOGITS + "y = Softmax(logits)\n}", "logits", "softmax"),
+        (LOGITS + "y = Softmax<axis=-1>(logits)\n}", "logits", "softmax"),
+        (LOGITS + "y = LogSoftmax(logits)\n}", "logits", "softmax"),
+        (LOGITS + "y = Sigmoid(logits)\n}", "logits", "sigmoid"),
+        (LOGITS + "r = Relu(logits)\n y = LogSoftmax(r)\n}", "r", "softmax"),
+        (LOGITS + "two = Constant<value_float=2.0>()\n t = Div(logits, two)\n y = Softmax(t)\n}", "t", "softmax"),
+        (LOGITS + AXIS + SPELLED, "logits", "softmax"),
+        (LOGITS + AXIS + UNGUARDED, "logits", "softmax"),
+        (LOGITS + AXIS + SPELLED.replace("1>(logits)", "1>(features)"), "less", "softmax"),
+        (LOGITS + "p = Softmax(logits)\n h = Cast<to=10>(p)\n y = Cast<to=1>(h)\n}", "logits", "softmax"),
+        (LOGITS + "p = Softmax(logits)\n i = Identity(p)\n y = Dropout(i)\n}", "logits", "softmax"),
+        (LOGITS + SCALE + "p = Softmax(logits)\n q = QuantizeLinear(p, s)\n y = DequantizeLinear(q, s)\n}",
+         "logits", "softmax"),
+        (LOGITS + "p = Softmax(logits)\n y = ArgMax<axis=1>(p)\n}", "logits", "softmax"),
+        (LOGITS + "k = Constant<value_ints=[3]>()\n p = Softmax(logits)\n v, y = TopK(p, k)\n}", "logits", "softmax"),
+        (LOGITS + "k = Constant<value_ints=[3]>()\n y, i = TopK(logits, k)\n}", "y", ""),
+        (LOGITS + "y = Identity(logits)\n}", "y", ""),
+        (FEATURES + "y = Gemm(features, fc, bias)\n}", "y", ""),
+    ],
+)  # fmt: skip
+def test_the_score_behind_the_output(tail: str, score: str, squash: str) -> None:
+    found = find_score(graph_of(plain(tail)))
+    assert found == Score(score, "logit" if squash else "output", squash, "y")
+
+
+def test_the_score_behind_a_decision_alone() -> None:
+    for tail in ("y = ArgMax<axis=1,keepdims=0>(logits)", "i = ArgMax<axis=1,keepdims=0>(logits)\n y = Cast<to=6>(i)"):
+        kind = "int32" if "Cast" in tail else "int64"
+        assert find_score(
+            graph_of(several(f"{kind}[N] y", LOGITS.replace("Gemm(features, fc, bias)", "MatMul(features, fc)") + tail))
+        ) == Score("logits", "output", "", "y")
+
+
+@pytest.mark.parametrize(
+    ("tail", "score"),
+    [
+        ("s = Softmax<axis=1>(mean)\n y = Flatten(s)", "mean"),
+        ("f = Flatten(mean)\n y = Softmax(f)", "f"),
+        ("y = Flatten(mean)", "y"),
+        ("s = Softmax<axis=1>(mean)\n y = Reshape(s, to)", "mean"),
+        ("y = Sigmoid(mean)", "mean"),
+    ],
+)
+def test_scores_of_four_axes(tail: str, score: str) -> None:
+    assert find_score(graph_of(class_maps(tail))).name == score
+
+
+def test_a_softmax_of_an_old_opset() -> None:
+    model = net(
+        "(float[N,4] x) => (float[N,5] y) { l = MatMul(x, fc)\n y = Softmax(l) }", {"fc": CONVS["fc"]}, opset=9, ir=4
+    )
+    assert find_score(graph_of(model)) == Score("l", "logit", "softmax", "y")
+
+
+def test_the_score_behind_a_zipmap() -> None:
+    """CoreML's converters give labels and a sequence of maps, no tensor of floats."""
+    model = plain(LOGITS + "y = Softmax(logits)\n}")
+    names = [b"a", b"b", b"c", b"d", b"e"]
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    model.graph.node.append(node("ZipMap", ["y"], ["maps"], domain="ai.onnx.ml", classlabels_strings=names))
+    del model.graph.output[:]
+    model.graph.output.append(onnx.ValueInfoProto(name="maps"))
+    assert find_score(graph_of(model)) == Score("logits", "logit", "softmax", "maps")
+
+
+def several(outputs: str, tail: str) -> onnx.ModelProto:
+    text = f"(float[N,3,4,4] x) => ({outputs}) {{\n c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n{tail}\n}}"
+    return net(text, CONVS)
+
+
+def test_of_several_outputs_the_one_of_the_shape_of_classes() -> None:
+    tail = (
+        FEATURES
+        + "logits = MatMul(features, fc)\n p = Softmax(logits)\n top = ArgMax<axis=1>(logits)\n map = Identity(last)"
+    )
+    model = several("float[N,4,4,4] map, float[N,5] p", tail)
+    assert find_score(graph_of(model)).name == "logits"
+
+
+def test_two_outputs_of_one_score_are_no_tie() -> None:
+    tail = FEATURES + "logits = MatMul(features, fc)\n p = Softmax(logits)\n q = Softmax<axis=-1>(logits)"
+    assert find_score(graph_of(several("float[N,5] p, float[N,5] q", tail))).name == "logits"
+
+
+def test_a_tie_is_asked() -> None:
+    tail = FEATURES + "age = MatMul(features, fc)\n other = MatMul(features, fc)"
+    graph = graph_of(several("float[N,5] age, float[N,5] other", tail))
+    with pytest.raises(ModelError, match=r"several outputs .*--score.*'age' .*'other'"):
+        find_score(graph)
+    assert find_score(graph, "other") == Score("other", "output", "", "other")
+
+
+def test_models_without_class_scores_are_refused() -> None:
+    """Segmentation and detection; their scores are not rows of classes."""
+    for outputs, tail in (
+        ("float[N,4,4,4] y", "y = Sigmoid(last)"),
+        ("float[N,4,4,4] y", "y = Softmax<axis=1>(last)"),
+        (
+            "float[N,16,4] y",
+            "t = Transpose<perm=[0,2,3,1]>(last)\n to = Constant<value_ints=[0,16,4]>()\n y = Reshape(t, to)",
+        ),
+    ):
+        with pytest.raises(ModelError, match=r"no output of class scores, shape \[N, classes\] .*'y'") as caught:
+            find_score(graph_of(several(outputs, tail)))
+        assert "\n" not in str(caught.value)
+
+
+def test_a_score_that_the_user_names() -> None:
+    graph = graph_of(plain())
+    assert find_score(graph, "logits") == Score("logits", "logit", "softmax", "logits")
+    assert find_score(graph, "y") == Score("y", "output", "", "y")
+    assert find_score(graph, "last").name == "last"
+    with pytest.raises(LayerError, match=r"no value 'logit'.*logits"):
+        find_score(graph, "logit")
+
+
+def test_a_named_score_has_to_be_floating_point() -> None:
+    graph = graph_of(several("int64[N,1] y", LOGITS + "y = ArgMax<axis=1>(logits)"))
+    with pytest.raises(LayerError, match="'y' is not floating point"):
+        find_score(graph, "y")
+
+
+@pytest.mark.parametrize(
+    ("shape", "axis"),
+    [(("N", 5), 1), (("N", 5, 1, 1), 1), (("N", 1, 5), 2), ((5,), 0), (("N", 1), 1), (("N", 1, 1, 1), 1), ((1, "K"), 1),
+     (("N", 4, 4), None), (("N", 5, 7, 7), None), ((), None), (None, None)],
+)  # fmt: skip
+def test_the_axis_of_the_classes(shape: Any, axis: int | None) -> None:
+    assert class_axis(shape) == axis
