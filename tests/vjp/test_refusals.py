@@ -25,8 +25,6 @@ REFUSED = [
     ("reduction 'mul'", case("ScatterND", normal(3), index([[1]]), normal(1), reduction="mul")),
     ("reduction 'max'", case("ScatterElements", normal(3), index([1]), normal(1), opset=18, reduction="max")),
     ("repeats a letter", case("Einsum", normal(3, 3), equation="ii->i")),
-    ("tf_crop_and_resize", case("Resize", normal(1, 1, 4, 4), ROI, held(values([1, 1, 2, 2])),
-                                coordinate_transformation_mode="tf_crop_and_resize")),
     ("keep_aspect_ratio_policy", case("Resize", normal(1, 1, 4, 4), None, None, ints(1, 1, 8, 6), opset=18,
                                       keep_aspect_ratio_policy="not_larger")),
     ("its weight is computed", case("Conv", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), auto_pad="SAME_UPPER")),

@@ -6,9 +6,8 @@ matrix. The adjoint is its transpose, exact for every mode, coordinate conventio
 
 from __future__ import annotations
 
-from typing import Any
-
 import numpy as np
+from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
@@ -20,22 +19,23 @@ def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
     rank = n.rank()
     if n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
         raise RuleError("keep_aspect_ratio_policy other than stretch")
-    if n.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize":
-        raise RuleError("tf_crop_and_resize")
-    by_size = n.has(3)
-    given = n.input[3 if by_size else 2]
     axes = [axis % rank for axis in n.attr("axes") or range(rank)]
     dx = ct
     for i, axis in enumerate(axes):
-        if unchanged(g, n, axis, i):
-            continue
-        amount = g.op("Gather", given, g.ints(i))
-        dx = contract(g, dx, matrix(g, n, axis, amount, by_size), axis, rank)
+        if not unchanged(g, n, axis, i):
+            dx = contract(g, dx, matrix(g, n, axis, entries(g, n, i, len(axes))), axis, rank)
     return [dx]
 
 
+def crops(n: Node) -> bool:
+    """Whether it reads a region of interest."""
+    return bool(n.attr("coordinate_transformation_mode", "half_pixel") == "tf_crop_and_resize")
+
+
 def unchanged(g: Emitter, n: Node, axis: int, i: int) -> bool:
-    """Whether an axis is known to keep its size."""
+    """Whether an axis is known to stay as it is."""
+    if crops(n):
+        return False
     if n.has(3):
         before, after = (n.shape() or ())[axis], (g.graph.shape(n.output[0]) or ())[axis]
         return (isinstance(before, int) or before is not None) and before == after
@@ -43,34 +43,57 @@ def unchanged(g: Emitter, n: Node, axis: int, i: int) -> bool:
     return scales is not None and float(scales[i]) == 1
 
 
-def matrix(g: Emitter, n: Node, axis: int, amount: str, by_size: bool) -> str:
-    """What resampling does along one axis, as (1, 1, out, in)."""
+def entries(g: Emitter, n: Node, i: int, count: int) -> list[str]:
+    """What is said of the i-th resized axis: where its region starts and ends (if it has one), its scale or size."""
+    region = [g.op("Gather", n.x(1), g.ints(i + end * count)) for end in (0, 1)] if crops(n) else []
+    return [*region, g.op("Gather", n.input[3 if n.has(3) else 2], g.ints(i))]
+
+
+def matrix(g: Emitter, n: Node, axis: int, said: list[str]) -> str:
+    """What resampling does along one axis, as (in, out): a batch of unit vectors, resized.
+
+    Their second axis has one element and becomes two, which are alike: an image that keeps its size is copied by ONNX
+    Runtime, and so must the unit vectors be, but only when the whole value keeps its size.
+    """
+    *region, amount = said
     size = (n.shape() or ())[axis]
     if isinstance(size, int):
-        eye = n.array(np.eye(size)[None, None])
+        units = n.array(np.eye(size)[:, None, :, None])
     else:
         now = g.dims(n.input[0], (axis, 1))
         square = g.op("Expand", n.scalar(0), g.op("Concat", now, now, axis=0))
-        eye = g.op("Unsqueeze", g.op("EyeLike", square, dtype=n.elem_type), g.ints(0, 1))
-    kept: dict[str, Any] = {
-        key: value for key, value in n.attrs.items() if key not in ("axes", "keep_aspect_ratio_policy")
-    }
-    if by_size:
-        given = ["", g.op("Concat", g.ints(1, 1), amount, g.dims(n.input[0], (axis, 1)), axis=0)]
+        units = g.op("Unsqueeze", g.op("EyeLike", square, dtype=n.elem_type), g.ints(1, 3))
+    roi = ""
+    if region:
+        start, end = region
+        zeros, ones = n.array([0, 0]), n.array([0, 1, 1])
+        roi = g.op("Concat", zeros, start, ones, end, n.array([1]), axis=0)
+    if n.has(3):
+        given = ["", g.op("Concat", g.dims(n.input[0], (axis, 1)), g.ints(1), amount, g.ints(2), axis=0)]
     else:
-        ones = [g.const([1] * count, np.float32) for count in (2, 1)]
-        given = [g.op("Concat", ones[0], amount, ones[1], axis=0)]
-    resized: str = g.op("Resize", eye, "", *given, **kept)
-    return resized
+        given = [g.op("Concat", g.const([1, 1], np.float32), amount, second_scale(g, n), axis=0)]
+    kept = {key: value for key, value in n.attrs.items() if key not in ("axes", "extrapolation_value")}
+    resized = g.op("Resize", units, roi, *given, **kept)
+    return g.op("Squeeze", g.op("Slice", resized, g.ints(0), g.ints(1), g.ints(3)), g.ints(1, 3))
+
+
+def second_scale(g: Emitter, n: Node) -> str:
+    """The scale of the unit vectors' second axis: 1 when the whole value keeps its size, else 2."""
+    scales = n.const(2)
+    if scales is not None and (np.any(scales >= 2) or np.any(scales <= 0.5)):
+        return g.const([2], np.float32)
+    same = g.op("Equal", g.op("Shape", n.input[0]), g.op("Shape", n.output[0]))
+    every = g.op("ReduceMin", g.cast(same, TensorProto.FLOAT), keepdims=1)
+    return g.op("Sub", g.const([2], np.float32), g.op("Reshape", every, g.ints(1)))
 
 
 def contract(g: Emitter, ct: str, a: str, axis: int, rank: int) -> str:
-    """ct times the matrix along one axis: sum_o ct[.., o, ..] a[o, i]."""
-    flat = g.op("Squeeze", a, g.ints(0, 1))
-    if axis == rank - 1:
-        return g.op("MatMul", ct, flat)
+    """ct times the matrix along one axis: sum_o a[i, o] ct[.., o, ..]."""
     if axis == rank - 2:
-        return g.op("MatMul", g.op("Transpose", flat, perm=[1, 0]), ct)
+        return g.op("MatMul", a, ct)
+    turned = g.op("Transpose", a, perm=[1, 0])
+    if axis == rank - 1:
+        return g.op("MatMul", ct, turned)
     perm = [*(i for i in range(rank) if i != axis), axis]
-    last = g.op("MatMul", g.op("Transpose", ct, perm=perm), flat)
+    last = g.op("MatMul", g.op("Transpose", ct, perm=perm), turned)
     return g.op("Transpose", last, perm=[perm.index(i) for i in range(rank)])

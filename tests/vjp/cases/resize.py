@@ -13,6 +13,13 @@ def sized(sizes: list[int], *shape: int | str, opset: int = 17, **attrs: object)
     return case("Resize", normal(*shape), None, None, ints(*sizes), opset=opset, **attrs)
 
 
+def cropped(roi: list[float], scales: list[float], *shape: int | str, **attrs: object) -> Case:
+    return case(
+        "Resize", normal(*shape), held(values(roi)), held(values(scales)), mode="linear",
+        coordinate_transformation_mode="tf_crop_and_resize", **attrs,
+    )  # fmt: skip
+
+
 CASES = [
     scaled([1, 1, 2, 2], "N", 2, 3, 4),
     scaled([1, 1, 2, 2], "N", 2, "H", "W", coordinate_transformation_mode="asymmetric", nearest_mode="floor"),
@@ -35,6 +42,24 @@ CASES = [
     scaled(
         [1, 1, 1.7, 2.3], "N", 1, 4, 5, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", opset=19
     ),
+    # an axis that keeps its size is still resampled when another one changes
+    scaled([1, 1, 1.1, 1.6], "N", 1, 5, 4, mode="linear"),
+    scaled([1, 1, 1.1, 1.6], "N", 1, "H", "W", mode="cubic"),
+    scaled([1, 1, 1.15, 2], "N", 1, 6, 4, nearest_mode="floor", coordinate_transformation_mode="asymmetric"),
+    case("Resize", normal("N", 1, "H", "W"), None, fed(values([1, 1, 1.1, 1.5])), mode="linear"),
+    scaled([1, 1, 1.1, 1.1], 1, 1, 5, 4, mode="linear", truth=lambda x, *_: x),  # as ONNX Runtime: a copy
+    scaled([1, 1, 0.3, 2], "N", 1, 8, 1, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    sized([1, 1, 1, 1], 1, 1, 4, 3, mode="linear", coordinate_transformation_mode="align_corners"),
+    sized([1, 1, 1, 6], 1, 1, 4, 3, mode="linear", coordinate_transformation_mode="pytorch_half_pixel"),
+    scaled([2, 0.4], "N", 1, 4, 6, nearest_mode="ceil", axes=[3, 2], opset=18),
+    scaled([1, 1, 0.7, 0.45], "N", 1, 6, 7, nearest_mode="floor"),
+    scaled([1, 1, 0.7, 0.45], "N", 1, 6, 7, nearest_mode="round_prefer_ceil"),
+    scaled([1, 1, 0.7, 1.3], "N", 1, 6, 7, mode="cubic", cubic_coeff_a=-0.6),
+    scaled([1, 1, 0.7, 1.3], "N", 1, 6, 7, mode="linear", antialias=1, exclude_outside=1, opset=18),
+    sized([1, 1, 3, 9], 1, 1, 7, 5, mode="linear", antialias=1, opset=18),
+    sized([1, 1, 3, 9], 1, 1, 7, 5, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", opset=19),
+    cropped([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.4], [1, 1, 1.6, 2], "N", 1, 5, 4),
+    cropped([0, 0, 0.1, 0.4, 1, 1, 1.2, 0.6], [1, 1, 0.5, 1.5], "N", 1, 6, 4, extrapolation_value=3.0),
     scaled([1, 1, 2], "N", 2, "L", mode="linear"),
     scaled([1, 1, 2, 1, 1.5], "N", 1, 2, 3, 4, mode="linear"),
     scaled([1, 1, 2, 2, 2], "N", 1, "D", 3, 2),
