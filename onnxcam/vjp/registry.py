@@ -111,7 +111,8 @@ class Rule:
         function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input.
         versions: since_versions of the schema it covers.
         broadcasts: its inputs broadcast against each other, and it gives cotangents in the output's shape.
-        only: the inputs whose value reaches the output smoothly; None: all. Others (a type, a size) get nothing.
+        only: the inputs that it gives cotangents for; None: all. Others (an index, a size) get nothing, and a float
+            among them that lies on the path is refused.
     """
 
     function: RuleFunction

@@ -65,11 +65,14 @@ def path(graph: Graph, of: str, wrt: Iterable[str], rules: RuleSet) -> tuple[lis
 def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> Iterable[str]:
     """The outputs of a node that stand for real numbers: floats, and the integers of a quantizer and what moves them.
 
-    Of an operator without a rule all outputs do, sequences too: the gradient must not lose its way there unnoticed.
+    A quantizer's scale is held, also where it is computed on the way (straight-through). Of an operator without a rule
+    all outputs conduct, sequences too: the gradient must not lose its way there unnoticed.
     """
+    if node.op_type in QUANTIZERS:
+        return node.output[:1]
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
         return list(node.output)
-    quantized = node.op_type in QUANTIZERS or any(name in active and not graph.is_float(name) for name in node.input)
+    quantized = any(name in active and not graph.is_float(name) for name in node.input)
     return (
         name for name in node.output if graph.is_float(name) or (quantized and graph.type(name).elem_type in INTEGERS)
     )
@@ -88,10 +91,11 @@ def back(
     found = rules.find(node, opset)
     if found is None or any(name in active for name in captures(node)):
         raise unsupported(node, opset, ADVICE)
-    wanted = frozenset(
-        i for i, name in enumerate(node.input)
-        if name in active and (found.only is None or i in found.only)
-    )  # fmt: skip
+    reached = frozenset(i for i, name in enumerate(node.input) if name in active)
+    wanted = reached if found.only is None else reached & found.only
+    for i in sorted(reached - wanted):
+        if g.graph.is_float(node.input[i]):
+            raise unsupported(node, opset, f"none for its input {i}, which depends on the layer; {ADVICE}")
     try:
         results = found.function(g, Node(g, node, wanted), *cotangents)
     except RuleError as error:

@@ -15,7 +15,6 @@ from onnxcam.vjp.uniform import same_along
 
 @rule("Identity", versions=(16, 19, 21, 23, 24, 25))
 @rule("Cast", versions=(13, 19, 21, 23, 24, 25, 28))
-@rule("CastLike", versions=(15, 19, 21, 23, 24, 25), only=[0])
 @rule("Dropout", versions=(13, 22))
 def identity(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
     """y = x;  dx = ct."""
@@ -24,6 +23,12 @@ def identity(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
         if training is None or bool(training):
             raise RuleError("it drops out at random (training mode); export the model in eval mode")
     return [ct]
+
+
+@rule("CastLike", versions=(15, 19, 21, 23, 24, 25))
+def cast_like(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = x in the type of like;  dx = ct, d like = 0."""
+    return [ct, g.zeros_like(n.input[1], n.elem_type) if n.wants(1) else None]
 
 
 @rule("Relu", versions=(14,))

@@ -73,12 +73,22 @@ def modulo(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("Max", "Min", versions=(13,), broadcasts=True)
 def extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """y = the largest (smallest) input;  ct goes there, ties share it evenly."""
+    """y = the largest (smallest) input;  ct goes there, ties share it evenly.
+
+    Inputs are held against each other: y may have been rounded (float16, a quantizer) and equal none of them.
+    """
     if len(n.input) == 1:
         return [ct]
-    hits = [g.cast(g.op("Equal", n.x(i), n.y()), n.elem_type) for i in range(len(n.input))]
+    hits = [g.cast(wins(g, n, i), n.elem_type) for i in range(len(n.input))]
     share = g.op("Div", ct, g.add(hits))
     return [g.op("Mul", share, hit) if n.wants(i) else None for i, hit in enumerate(hits)]
+
+
+def wins(g: Emitter, n: Node, i: int) -> str:
+    """Where no other input of a Max (Min) beats input i."""
+    others = [n.x(j) for j in range(len(n.input)) if j != i]
+    best = others[0] if len(others) == 1 else g.op(n.proto.op_type, *others)
+    return g.op("GreaterOrEqual" if n.proto.op_type == "Max" else "LessOrEqual", n.x(i), best)
 
 
 @rule("Where", versions=(16,), broadcasts=True)

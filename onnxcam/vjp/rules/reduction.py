@@ -45,11 +45,11 @@ def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("ReduceMax", "ReduceMin", versions=(13, 18, 20))
 def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """ct goes to the extremum, ties share it evenly."""
+    """ct goes to the extremum, ties share it evenly. It is found again: y may have been rounded (float16, a quantizer)."""
     axes = reduced_axes(n)
     if not axes:
         return [ct]
-    hit = g.cast(g.op("Equal", n.x(), kept(g, n, n.y(), axes)), n.elem_type)
+    hit = g.cast(g.op("Equal", n.x(), g.reduce(n.proto.op_type, n.x(), axes)), n.elem_type)
     share = g.op("Div", kept(g, n, ct, axes), g.reduce("ReduceSum", hit, axes))
     return [g.op("Mul", hit, share)]
 
