@@ -167,6 +167,16 @@ class Emitter:
         zero = np.zeros((), np.float64 if elem_type == TensorProto.DOUBLE else np.float32)
         return self.op("Expand", self.const(zero), self.shape_of(value))
 
+    def eye(self, value: str, axis: int, elem_type: int) -> str:
+        """The identity matrix of the size of a primal value along one axis."""
+        kind = np.float64 if elem_type == TensorProto.DOUBLE else np.float32
+        size = (self.graph.shape(value) or ())[axis]
+        if isinstance(size, int):
+            return self.const(np.eye(size), kind)
+        now = self.dims(value, (axis, 1))
+        square = self.op("Expand", self.const(0, kind), self.op("Concat", now, now, axis=0))
+        return self.op("EyeLike", square, dtype=elem_type)
+
     def sum_to(self, ct: str, shape: Shape | None, to: str) -> str:
         """Sum a cotangent of the given shape over the axes along which the primal `to` was broadcast."""
         small = self.graph.shape(to)

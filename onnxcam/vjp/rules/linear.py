@@ -5,7 +5,6 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
-from onnxcam.graph import Shape
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -88,44 +87,73 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
 def einsum(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = einsum(A, B, ...);  dA = einsum(ct, B, ... -> A's letters), spread over letters that only A has."""
     terms, out = subscripts(n.attr("equation"), [n.rank(i) for i in range(len(n.input))])
-    return [_operand(g, n, ct, i, terms, out) if n.wants(i) else None for i in range(len(terms))]
+    values = [n.x(i) for i in range(len(terms))]
+    for i, axis in repeats(terms):  # a diagonal: a fresh letter, and an identity that ties it to the first
+        letter, fresh = terms[i][axis], unused("".join([*terms, out]))[0]
+        terms[i] = terms[i][:axis] + fresh + terms[i][axis + 1 :]
+        terms.append(letter + fresh)
+        values.append(g.eye(n.input[i], axis, n.elem_type))
+    return [_operand(g, n, ct, i, terms, values, out) if n.wants(i) else None for i in range(len(n.input))]
+
+
+def unused(letters: str) -> list[str]:
+    """Letters that are still free."""
+    return [letter for letter in string.ascii_letters if letter not in letters]
 
 
 def subscripts(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
-    """The letters of every operand and of the output, an ellipsis spelled out; RuleError for a repeated letter."""
+    """The letters of every operand and of the output, an ellipsis spelled out."""
     left, arrow, out = equation.replace(" ", "").partition("->")
     terms = left.split(",")
     if not arrow:
         once = (letter for letter in left if letter.isalpha() and left.count(letter) == 1)
         out = ("..." if "..." in left else "") + "".join(sorted(once))
-    unused = [letter for letter in string.ascii_letters if letter not in equation]
     hidden = max((rank - len(term) + 3 for term, rank in zip(terms, ranks, strict=True) if "..." in term), default=0)
-    *terms, out = (term.replace("...", "".join(unused[:hidden])) for term in (*terms, out))
-    if any(len(set(term)) < len(term) for term in terms):
-        raise RuleError(f"the equation '{equation}' repeats a letter within one operand")
+    spelled = "".join(unused(equation)[:hidden])
+    *terms, out = (term.replace("...", spelled) for term in (*terms, out))
+    if any(len(term) != rank for term, rank in zip(terms, ranks, strict=True)):
+        raise RuleError(f"the equation '{equation}' does not fit the ranks of its inputs")
     return terms, out
 
 
-def _operand(g: Emitter, n: Node, ct: str, i: int, terms: list[str], out: str) -> str:
+def repeats(terms: Sequence[str]) -> list[tuple[int, int]]:
+    """Where a letter comes again within one operand, as (operand, axis)."""
+    return [(i, axis) for i, term in enumerate(terms) for axis in range(len(term)) if term[axis] in term[:axis]]
+
+
+def _operand(g: Emitter, n: Node, ct: str, i: int, terms: list[str], values: list[str], out: str) -> str:
     others = [j for j in range(len(terms)) if j != i]
     there = set(out).union(*(terms[j] for j in others))
     kept = "".join(letter for letter in terms[i] if letter in there)
     equation = ",".join([out, *(terms[j] for j in others)]) + "->" + kept
-    dx = g.op("Einsum", ct, *(n.x(j) for j in others), equation=equation)
-    if kept != terms[i]:
-        alone = [axis for axis, letter in enumerate(terms[i]) if letter not in there]
-        dx = g.op("Expand", g.op("Unsqueeze", dx, g.ints(*alone)), g.shape_of(n.input[i]))
-    return g.sum_to(dx, _widest(n, i, terms), n.input[i])
+    dx = g.op("Einsum", ct, *(values[j] for j in others), equation=equation)
+    alone = [axis for axis, letter in enumerate(terms[i]) if letter not in there]
+    if alone:
+        dx = g.op("Unsqueeze", dx, g.ints(*alone))
+    sizes = _sizes(n, terms)
+    if not all(letter in out or _has_size_of(n, i, axis, terms) for axis, letter in enumerate(terms[i])):
+        dx = g.op("Expand", dx, g.shape_of(n.input[i]))
+    return g.sum_to(dx, tuple(_widest(sizes[letter]) for letter in terms[i]), n.input[i])
 
 
-def _widest(n: Node, i: int, terms: list[str]) -> Shape | None:
-    """The shape of operand i before it is broadcast against the others; None for a dimension that may have been 1."""
+def _sizes(n: Node, terms: Sequence[str]) -> dict[str, set[int | str | None]]:
+    """What sizes the operands have along each letter."""
     sizes: dict[str, set[int | str | None]] = {}
-    for j, term in enumerate(terms):
-        for letter, size in zip(term, n.shape(j) or (), strict=True):
+    for j in range(len(n.input)):
+        for letter, size in zip(terms[j], n.shape(j) or (), strict=True):
             sizes.setdefault(letter, set()).add(size)
-    own = n.shape(i) or ()
-    return tuple(
-        size if len(sizes[letter]) == 1 or (isinstance(size, int) and size != 1) else None
-        for letter, size in zip(terms[i], own, strict=True)
-    )
+    return sizes
+
+
+def _has_size_of(n: Node, i: int, axis: int, terms: Sequence[str]) -> bool:
+    """Whether another operand is known to be as long as operand i along one of its axes (and does not broadcast)."""
+    letter, own = terms[i][axis], (n.shape(i) or ())[axis]
+    lengths = [(n.shape(j) or ())[terms[j].index(letter)] for j in range(len(n.input)) if j != i and letter in terms[j]]
+    tied = any(letter in term for term in terms[len(n.input) :])
+    return tied or (own is not None and own in lengths)
+
+
+def _widest(sizes: set[int | str | None]) -> int | str | None:
+    """The size of a letter when operands of these sizes are broadcast; None where one may have been 1."""
+    whole = {size for size in sizes if isinstance(size, int) and size != 1}
+    return min(whole) if whole else next(iter(sizes)) if len(sizes) == 1 else None

@@ -56,13 +56,7 @@ def matrix(g: Emitter, n: Node, axis: int, said: list[str]) -> str:
     Runtime, and so must the unit vectors be, but only when the whole value keeps its size.
     """
     *region, amount = said
-    size = (n.shape() or ())[axis]
-    if isinstance(size, int):
-        units = n.array(np.eye(size)[:, None, :, None])
-    else:
-        now = g.dims(n.input[0], (axis, 1))
-        square = g.op("Expand", n.scalar(0), g.op("Concat", now, now, axis=0))
-        units = g.op("Unsqueeze", g.op("EyeLike", square, dtype=n.elem_type), g.ints(1, 3))
+    units = g.op("Unsqueeze", g.eye(n.input[0], axis, n.elem_type), g.ints(1, 3))
     roi = ""
     if region:
         start, end = region

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from tests.vjp.case import case, held, normal
 
 CASES = [
@@ -38,4 +40,19 @@ CASES = [
     case("Einsum", normal("N", 2, 3), normal("N", 2, 3), equation="...i,...i->..."),
     case("Einsum", normal("N", 2, 3, 4), normal("N", 1, 4, 2), equation="...ij,...jk->...ik"),
     case("Einsum", normal(2, 3), equation="...->..."),
+    # sizes of 1 that broadcast
+    case("Einsum", normal(1, 3), normal(2, 3), equation="ij,ij->j"),
+    case("Einsum", normal(1, 3), normal(2, 3), equation="ij,ij->"),
+    case("Einsum", normal(2, 1), normal(3, 4), equation="ij,jk->ik"),
+    case("Einsum", normal("M", 3), normal("K", 3), equation="ij,ij->ij"),
+    case("Einsum", normal("M", 3), normal("K", 3), equation="ij,ij->j"),
+    case("Einsum", normal(2, 1, 3), normal(1, 4, 3), equation="...j,...j->..."),
+    case("Einsum", normal(), normal(3), equation=",i->i"),
+    # diagonals
+    case("Einsum", normal(3, 3), equation="ii->i"),
+    case("Einsum", normal(3, 3), equation="ii->"),
+    case("Einsum", normal(3, 3), normal(3), equation="ii,i->i"),
+    case("Einsum", normal(2, 3, 3), equation="...ii->...i", truth=lambda x: np.einsum("...ii->...i", x)),
+    case("Einsum", normal("N", "L", "L"), normal("N", "L"), equation="bii,bi->b"),
+    case("Einsum", normal(3, 3, 3), equation="iii->i"),
 ]
