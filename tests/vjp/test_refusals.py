@@ -22,8 +22,6 @@ REFUSED = [
     ("its axes are computed", case("Pad", normal(3, 4), ints(1, 1), None, fed(ints(0)), mode="edge", opset=18)),
     ("its axes are computed", case("ReduceMean", normal(3, 4), fed(ints(0)), opset=18)),
     ("its padding value depends", case("Pad", normal(3), ints(1, 1), normal())),
-    ("reduction 'mul'", case("ScatterND", normal(3), index([[1]]), normal(1), reduction="mul")),
-    ("reduction 'max'", case("ScatterElements", normal(3), index([1]), normal(1), opset=18, reduction="max")),
     ("keep_aspect_ratio_policy", case("Resize", normal(1, 1, 4, 4), None, None, ints(1, 1, 8, 6), opset=18,
                                       keep_aspect_ratio_policy="not_larger")),
     ("its weight is computed", case("Conv", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), auto_pad="SAME_UPPER")),

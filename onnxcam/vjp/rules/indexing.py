@@ -7,6 +7,7 @@ from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.reduction import product_of_others
 
 
 def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int, size: str | None = None) -> str:
@@ -148,25 +149,80 @@ def gather_nd(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("ScatterND", g.zeros_like(n.input[0], n.elem_type), index, ct, reduction="add")]
 
 
-@rule("ScatterND", versions=(16, 18))
-def scatter_nd(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Overwrite: d data = ct with zeros there, d updates = ct there. Add: d data = ct."""
+@rule("ScatterND", "ScatterElements", versions=(16, 18))
+def scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Overwrite: d data = ct with zeros there, d updates = ct there. Add: d data = ct. Others: as Mul, Max, Min."""
     mode = n.attr("reduction", "none")
-    if mode not in ("none", "add"):
-        raise RuleError(f"reduction '{mode}'")
-    blank = g.op("ScatterND", ct, n.input[1], g.zeros_like(n.input[2], n.elem_type)) if mode == "none" else ct
-    return [blank, None, g.op("GatherND", ct, n.input[1]) if n.wants(2) else None]
-
-
-@rule("ScatterElements", versions=(16, 18))
-def scatter_elements(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Overwrite: d data = ct with zeros there, d updates = ct there. Add: d data = ct."""
-    mode, axis = n.attr("reduction", "none"), n.axis(0)
-    if mode not in ("none", "add"):
-        raise RuleError(f"reduction '{mode}'")
+    if mode in ("max", "min"):
+        return scattered_extremum(g, n, ct, mode)
+    if mode == "mul":
+        return scattered_product(g, n, ct)
     zeros = g.zeros_like(n.input[2], n.elem_type)
-    blank = g.op("ScatterElements", ct, n.input[1], zeros, axis=axis) if mode == "none" else ct
-    return [blank, None, g.op("GatherElements", ct, n.input[1], axis=axis) if n.wants(2) else None]
+    data = put(g, n, ct, zeros) if mode == "none" else ct
+    if not n.wants(2):
+        return [data, None, None]
+    there = take(g, n, ct)
+    lost = mode == "none" and may_collide(n)
+    return [data, None, g.op("Where", survivors(g, n), there, n.scalar(0)) if lost else there]
+
+
+def put(g: Emitter, n: Node, data: str, updates: str, reduction: str | None = None) -> str:
+    """The same scatter of other values."""
+    return g.op(n.proto.op_type, data, n.input[1], updates, axis=n.attr("axis"), reduction=reduction)
+
+
+def take(g: Emitter, n: Node, value: str) -> str:
+    """The elements of a value in the shape of data that a scatter touches, in the shape of its updates."""
+    nd = n.proto.op_type == "ScatterND"
+    return g.op("GatherND" if nd else "GatherElements", value, n.input[1], axis=n.attr("axis"))
+
+
+def may_collide(n: Node) -> bool:
+    """Whether two updates may go to one place; False only where constant indices rule it out."""
+    index, shape = n.const(1), n.shape()
+    if index is None:
+        return True
+    nd = n.proto.op_type == "ScatterND"
+    axes = range(index.shape[-1]) if nd and index.ndim else [n.axis(0)]
+    sizes = [shape[axis] if shape else None for axis in axes]
+    if np.any(index < 0) and not all(isinstance(size, int) for size in sizes):
+        return True
+    whole = index % np.array(sizes, np.int64) if np.any(index < 0) else index
+    if nd:
+        places = whole.reshape(-1, len(sizes))
+        return len(np.unique(places, axis=0)) < len(places)
+    ordered = np.sort(whole, axis=n.axis(0))
+    return bool(np.any(np.diff(ordered, axis=n.axis(0)) == 0))
+
+
+def survivors(g: Emitter, n: Node) -> str:
+    """Which updates are still there afterwards, told by scattering their numbers the same way."""
+    shape = g.op("Shape", n.input[2])
+    count = g.op("ReduceProd", shape, keepdims=0)
+    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    numbers = g.op("Reshape", steps, shape)
+    blank = g.op("Expand", g.const(-1, np.int64), g.shape_of(n.input[0]))
+    return g.op("Equal", take(g, n, put(g, n, blank, numbers)), numbers)
+
+
+def scattered_extremum(g: Emitter, n: Node, ct: str, mode: str) -> Cotangents:
+    """y = the largest (smallest) of data and updates at each place;  ct goes there, ties share it evenly."""
+    best = put(g, n, n.x(0), n.x(2), mode)
+    old = g.cast(g.op("Equal", n.x(0), best), n.elem_type)
+    new = g.cast(g.op("Equal", n.x(2), take(g, n, best)), n.elem_type)
+    share = g.op("Div", ct, put(g, n, old, new, "add"))
+    return [g.op("Mul", share, old), None, g.op("Mul", take(g, n, share), new)]
+
+
+def scattered_product(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = data times its updates;  each gets ct times the product of the others, right also where one is 0."""
+    zero, one = n.scalar(0), n.scalar(1)
+    data = g.op("Mul", ct, put(g, n, g.op("Expand", one, g.shape_of(n.input[0])), n.x(2), "mul"))
+    is_zero = g.op("Equal", n.x(2), zero)
+    filled = g.op("Where", is_zero, one, n.x(2))
+    rest = take(g, n, put(g, n, n.x(0), filled, "mul"))
+    count = put(g, n, g.zeros_like(n.input[0], n.elem_type), g.cast(is_zero, n.elem_type), "add")
+    return [data, None, g.op("Mul", take(g, n, ct), product_of_others(g, n, is_zero, take(g, n, count), rest, filled))]
 
 
 @rule("TopK", versions=(11, 24))

@@ -94,13 +94,19 @@ def reduce_log_sum_exp(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceProd", versions=BOTH)
 def reduce_prod(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct times the product of the others, right also where one of them, or x itself, is 0."""
-    axes, x, zero, one = reduced_axes(n), n.x(), n.scalar(0), n.scalar(1)
+    axes, x = reduced_axes(n), n.x()
     if not axes:
         return [ct]
-    is_zero = g.op("Equal", x, zero)
+    is_zero = g.op("Equal", x, n.scalar(0))
     zeros = g.reduce("ReduceSum", g.cast(is_zero, n.elem_type), axes)
-    filled = g.op("Where", is_zero, one, x)
+    filled = g.op("Where", is_zero, n.scalar(1), x)
     rest = g.reduce("ReduceProd", filled, axes)  # of all that are not 0
+    return [g.op("Mul", kept(g, n, ct, axes), product_of_others(g, n, is_zero, zeros, rest, filled))]
+
+
+def product_of_others(g: Emitter, n: Node, is_zero: str, zeros: str, rest: str, filled: str) -> str:
+    """The product without each factor, from the number of zeros, the product of the rest, and factors with 1 for 0."""
+    zero, one = n.scalar(0), n.scalar(1)
     alone = g.op("Where", g.op("Equal", zeros, one), rest, zero)
     among = g.op("Where", g.op("Equal", zeros, zero), g.op("Div", rest, filled), zero)
-    return [g.op("Mul", kept(g, n, ct, axes), g.op("Where", is_zero, alone, among))]
+    return g.op("Where", is_zero, alone, among)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.vjp.case import case, distinct, fed, held, index, ints, normal, values
+from tests.vjp.case import case, distinct, fed, held, index, ints, normal, off, values
 
 FAR = 2**63 - 1
 
@@ -71,6 +71,20 @@ CASES = [
     case("ScatterElements", normal(3, 4), index([[0, 2], [1, 3], [3, 2]]), normal(3, 2), axis=1),
     case("ScatterElements", normal(3, "H"), index([[0, 2], [1, 1]]), normal(2, 2), axis=-2),
     case("ScatterElements", normal(3, 4), fed(index([[0, 0]])), normal(1, 2), axis=1, reduction="add"),
+    # several updates for one place: ONNX Runtime keeps the last
+    case("ScatterElements", normal(4), ints(1, 2, 1, -2), normal(4)),
+    case("ScatterElements", normal(2, "H"), fed(index([[0, 1, 0]])), normal(1, 3), axis=1),
+    case("ScatterND", normal(4, 2), fed(index([[1], [0], [1]])), normal(3, 2)),
+    case("ScatterND", normal("H", 2), index([[1, 0], [-1, 1], [1, 0]]), normal(3)),
+    *(
+        case(op, normal(4, 3), index(i), factor, reduction=mode, opset=18, **attrs)
+        for mode, factor in (("mul", off([0], 2, 3)), ("max", distinct(2, 3)), ("min", distinct(2, 3)))
+        for op, i, attrs in (
+            ("ScatterND", [[2], [2]], {}),
+            ("ScatterElements", [[0, 2, 1], [0, -1, 2]], {"axis": 0}),
+        )
+    ),
+    case("ScatterElements", normal("H", 3), fed(index([[0, 1]])), normal(1, 2), reduction="mul", opset=16),
     case("TopK", distinct("N", 6), ints(3), outputs=2),
     case("TopK", distinct("N", 6, 2), ints(2), axis=1, largest=0, outputs=2),
     case("TopK", distinct("N", "H"), fed(ints(2)), axis=-1, sorted=1, outputs=2),
