@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 
+from onnxcam.graph import Shape
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
@@ -49,6 +50,8 @@ def leaky_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("PRelu", versions=(16,))
 def prelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x where x > 0, else s x;  dx = ct or s ct,  ds = 0 or ct x, summed over what s was broadcast along."""
+    if not spreads_to(n.shape(1), n.shape(0)):
+        raise RuleError("its slope is larger than its input")
     zero, x, slope = n.scalar(0), n.x(), n.x(1)
     right = g.op("Greater", x, zero)
     dx = g.op("Where", right, ct, g.op("Mul", ct, slope))
@@ -56,6 +59,14 @@ def prelu(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [dx]
     ds = g.op("Where", right, zero, g.op("Mul", ct, x))
     return [dx, g.sum_to(ds, n.shape(0), n.input[1])]
+
+
+def spreads_to(small: Shape | None, large: Shape | None) -> bool:
+    """Whether broadcasting one shape to another is not known to enlarge the other."""
+    if small is None or large is None:
+        return True
+    pairs = zip(small[::-1], large[::-1], strict=False)
+    return len(small) <= len(large) and not any(own == 1 and isinstance(size, int) and size > 1 for size, own in pairs)
 
 
 @rule("ThresholdedRelu", versions=(10, 22))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.emitter import Array, Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
@@ -89,13 +89,13 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     mode = n.attr("mode", "constant")
     if n.wants(2):
         raise RuleError("its padding value depends on the input")
-    if mode == "constant":
-        return [g.op("Pad", ct, g.op("Neg", n.input[1]), "", *n.input[3:4])]
     rank = n.rank()
     axes = n.const(3) if n.has(3) else np.arange(rank)
     if axes is None:
         raise RuleError("its axes are computed")
     known = n.const(1)
+    if mode == "constant":
+        return [g.op("Pad", ct, padding_taken_off(g, n, axes.ravel() % rank, known))]
     dx = ct
     for i, axis in enumerate(int(a) % rank for a in axes.ravel()):
         if known is not None and not known[i] and not known[i + axes.size]:
@@ -104,6 +104,19 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
         origin = g.op("Pad", positions(g, n, axis), amount, mode=mode)
         dx = scatter_along(g, n, dx, origin, axis)
     return [dx]
+
+
+def padding_taken_off(g: Emitter, n: Node, axes: Array, known: Array | None) -> str:
+    """The negated padding, for all axes: ONNX Runtime's transpose optimizer misreads a Pad that names some."""
+    rank = n.rank()
+    if known is not None:
+        pads = np.zeros((2, rank), np.int64)
+        pads[:, axes] = -known.reshape(2, -1)
+        return g.ints(*pads.ravel().tolist())
+    negated = g.op("Neg", n.input[1])
+    if np.array_equal(axes, np.arange(rank)):
+        return negated
+    return g.op("ScatterElements", g.ints(*[0] * 2 * rank), g.ints(*axes.tolist(), *(axes + rank).tolist()), negated)
 
 
 @rule("Gather", versions=(13,))

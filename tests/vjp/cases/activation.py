@@ -43,6 +43,7 @@ CASES = [
     case("PRelu", off([0], "N", 3, 4), normal(4)),
     case("PRelu", off([0], "N", 3, "H"), normal(3, 1)),
     case("PRelu", off([0], "N", 3), held(normal(1))),
+    case("PRelu", off([0]), normal()),
     case("ThresholdedRelu", off([1], "N", 7), truth=lambda x: np.where(x > 1, x, 0)),
     case("ThresholdedRelu", off([0.25], "N", 7), alpha=0.25),
     case("ThresholdedRelu", off([-0.5], "N", 7), alpha=-0.5),

@@ -32,6 +32,16 @@ CASES = [
     case("Pad", normal("N", 2, "H", 4), ints(0, 0, 1, 2, 0, 0, 2, 3), mode="edge"),
     case("Pad", normal("N", 4), fed(ints(0, 2, 0, 1)), mode="edge"),
     case("Pad", normal("N", 2, 4), ints(1, 2), None, ints(-1), opset=18),
+    case(
+        "Pad",
+        normal("N", 2, 4),
+        ints(1, 0, 2, -1),
+        None,
+        ints(-1, 1),
+        opset=18,
+        truth=lambda x, *_: np.pad(x, [(0, 0), (0, 0), (1, 2)])[:, :-1],
+    ),
+    case("Pad", normal("N", 2, 4), fed(ints(1, 3, 2, 0)), None, ints(2, 0), opset=18),
     case("Pad", normal("N", 2, 4), ints(1, 1, 2, 0), held(values(0)), ints(2, 1), opset=18, mode="reflect"),
     case(
         "Pad",
