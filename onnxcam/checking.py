@@ -13,7 +13,6 @@ import numpy.typing as npt
 
 from onnxcam.errors import UsageError, VerificationError
 from onnxcam.explainer import Ask, Explainer, Place, Seen
-from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.targets import Target, resolve
 
@@ -111,7 +110,7 @@ def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterato
 
 def gradient(subject: Rewritten, place: Place, seen: Seen, ask: Ask, target: Target) -> Iterator[CheckResult]:
     """The symbolic gradient at the layer, and against differences of the head."""
-    symbolic = to_grid(subject.layer_gradient(place, seen, ask), place.layout)
+    symbolic = subject.layer_gradient(place, seen, ask)
     where = f"d {target.name} / d {place.name}"
     yield finite("gradient finite", symbolic, where)
     yield CheckResult(
@@ -131,7 +130,7 @@ def against_differences(
     if node := subject.rounding(place):
         return CheckResult(name, True, "not measured", limit, f"{node} rounds: there are no differences over it")
     try:
-        numeric = subject.mean_gradient(place, seen, ask)[0].astype(np.float64)
+        numeric = subject.numeric_mean(place, seen, ask)[0].astype(np.float64)
     except VerificationError as error:
         half = seen.values[place.name].dtype == np.float16
         return CheckResult(name, half, "not measured" if half else "no numeric gradient", limit, str(error))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -201,6 +202,7 @@ class Explainer:
             raise UsageError(f"unknown gradient '{gradient}': choose {', '.join(GRADIENTS)}")
         subject = self.subject
         place = subject.place(layer, method.name) if uses_layer(method) else None
+        place = place and replace(place, mean_only=method.mean_only)
         if place is None and layer is not None:
             raise UsageError(f"{method.name} explains the input: it takes no layer")
         route = gradient if "gradients" in method.needs else ""
@@ -268,20 +270,20 @@ class Explainer:
         return Evidence(**arrays), how
 
     def _layer_gradient(self, seen: Seen, place: Place, ask: Ask, method: Method, gradient: str) -> tuple[Array, str]:
-        """d target / d layer as (targets, C, *grid), and how it was had."""
+        """d target / d layer as (targets, C, *grid), or its mean as (targets, C, 1, ...), and how it was had."""
         if gradient == "numeric" and not method.mean_only:
             raise UsageError(
                 f"{method.name} needs the gradient at every position: a numeric one gives only its mean (try gradcam)"
             )
         if gradient != "numeric":
             try:
-                return to_grid(self.subject.layer_gradient(place, seen, ask), place.layout), "symbolic"
+                return self.subject.layer_gradient(place, seen, ask), "symbolic"
             except ModelError as error:
                 if gradient != "auto" or not method.mean_only or not hasattr(error, "op"):
                     raise
-        shape = ask.of(to_grid(seen.values[place.name], place.layout)).shape
-        mean = self.subject.mean_gradient(place, seen, ask)
-        return np.broadcast_to(mean.reshape(*mean.shape, *[1] * (len(shape) - 2)), shape), "numeric"
+        mean = self.subject.numeric_mean(place, seen, ask)
+        grid = to_grid(seen.values[place.name], place.layout).shape[2:]
+        return mean.reshape(*mean.shape, *[1] * len(grid)), "numeric"
 
     def _class_weights(self, seen: Seen, place: Place, ask: Ask, gradient: str) -> tuple[Array, str]:
         """d target / d pooled feature, (targets, C), and how it was had. Such a feature is its channel's mean."""
@@ -289,7 +291,7 @@ class Explainer:
         if gradient != "numeric":
             return weights, "symbolic"
         positions = np.prod(to_grid(seen.values[place.name], place.layout).shape[2:], dtype=np.float32)
-        return self.subject.mean_gradient(place, seen, ask) * positions, "numeric"
+        return self.subject.numeric_mean(place, seen, ask) * positions, "numeric"
 
     def _channels_first(self, rows: Array) -> Array:
         layout = self.subject.image.layout

@@ -13,6 +13,12 @@ from onnxcam.runtime import Layout
 Array = npt.NDArray[Any]
 
 
+def grid_axes(layout: Layout) -> tuple[int, ...]:
+    """The axes of a value's positions; none where a plain mean over them would take in more than the grid."""
+    plain = not layout.prefix and set(layout.axes) <= set("NCDHW")
+    return tuple(i for i, label in enumerate(layout.axes) if label in "DHW") if plain else ()
+
+
 def to_grid(value: Array, layout: Layout) -> Array:
     """(rows, C, *grid) of a value whose axes mean `layout`; tokens before and behind the grid are left out."""
     axes = layout.axes

@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from onnxcam.errors import InputError, LayerError, ModelError, UsageError
+from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.runtime import Manifest, Rows, Session
 
@@ -65,18 +66,18 @@ class Prepared:
         return self._rows.run(feeds, outputs)
 
     def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """d target / d layer, a row a target."""
+        """d target / d layer, (targets, C, *grid)."""
         classes = ask.classes
         if classes is None:
             raise UsageError(
                 f"an exported file explains classes only: for other targets use the original model ({self.name})"
             )
         if np.array_equal(classes, ask.of(seen.scores.argmax(axis=1))):
-            return ask.of(seen.values[GRADIENTS])
+            return to_grid(ask.of(seen.values[GRADIENTS]), place.layout)
         gradients = self._manifest.gradients
-        return self._run(ask.of(seen.x), classes, [gradients])[gradients]
+        return to_grid(self._run(ask.of(seen.x), classes, [gradients])[gradients], place.layout)
 
-    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """Not to be had."""
         raise UsageError(f"no numeric gradient for {self.name}: its gradient was exported; use the original model")
 

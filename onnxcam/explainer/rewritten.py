@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError, VerificationError
-from onnxcam.explainer.grids import from_grid, to_grid
+from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
     Graph,
@@ -21,6 +21,7 @@ from onnxcam.graph import (
     class_axis,
     features,
     find_score,
+    global_mean,
     head,
     image_input,
     load,
@@ -146,7 +147,7 @@ class Rewritten:
 
     def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""
-        key = ("view", place and place.name, gradient)
+        key = ("view", place, gradient)
         if key not in self._heads:
             names = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
             taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
@@ -168,7 +169,20 @@ class Rewritten:
             return extra
 
     def _class_backward(self, place: Place, axis: int) -> tuple[Rows, Backward]:
-        return self._backward(("class", place.name), lambda: class_gradient(self.head(place), axis))
+        """The gradient of a class's score at the layer, or of its mean, where that is all that is wanted."""
+        if not place.mean_only:
+            return self._backward(("class", place.name), lambda: class_gradient(self.head(place), axis))
+        wrt, mean = self._pooled(place) or place.name, grid_axes(place.layout)
+        mean = () if wrt != place.name else mean
+        return self._backward(("mean", wrt), lambda: class_gradient(self.head(place), axis, wrt=wrt, mean=mean))
+
+    def _pooled(self, place: Place) -> str | None:
+        """The layer's mean over positions, when that is all that is read of it: its gradient is Z times the mean."""
+        key = ("pooled", place.name)
+        if key not in self._heads:
+            self._heads[key] = global_mean(self.graph, place.name, place.layout)
+        found: str | None = self._heads[key]
+        return found
 
     def _features(self, taps: tuple[str, ...]) -> Rows:
         if taps not in self._feature_sessions:
@@ -251,21 +265,27 @@ class Rewritten:
         return np.stack(rows).reshape(len(rows), *like.shape[1:]).astype(like.dtype)
 
     def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """d target / d layer, a row a target, in the layer's own layout."""
+        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
         part = self.head(place)
         axis, classes = self._axis, ask.classes
-        if axis is not None and classes is not None:
-            rows, backward = self._class_backward(place, axis)
-            return self._run(rows, backward, seen, ask, **{CLASS: classes})
-        taps = set(seen.values)
-        rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
-        return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
+        if axis is None or classes is None:
+            taps = set(seen.values)
+            rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
+            return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
+        rows, backward = self._class_backward(place, axis)
+        gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
+        pooled = place.mean_only and self._pooled(place)
+        if not pooled and not (place.mean_only and grid_axes(place.layout)):
+            return to_grid(gradient, place.layout)
+        positions = to_grid(seen.values[place.name], place.layout).shape[2:]
+        mean = gradient.reshape(len(gradient), -1, *[1] * len(positions))
+        return mean / np.float32(np.prod(positions)) if pooled else mean
 
     def rounding(self, place: Place) -> str:
         """The first node behind a layer that rounds; empty when none does."""
         return rounding(self.head(place))
 
-    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences."""
         classes = ask.classes
         if classes is None:

@@ -17,10 +17,11 @@ Array = npt.NDArray[Any]
 
 @dataclass(frozen=True)
 class Place:
-    """A target layer: the value's name and what its axes mean."""
+    """A target layer: the value's name, what its axes mean, and whether its gradient's mean over positions will do."""
 
     name: str
     layout: Layout
+    mean_only: bool = False
 
 
 @dataclass(frozen=True)
@@ -80,10 +81,10 @@ class Subject(Protocol):
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
 
     def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """d target / d layer, a row a target, in the layer's own layout."""
+        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
 
-    def mean_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """The same's mean over positions, (targets, C), worked out by differences."""
+    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
+        """The gradient's mean over positions, (targets, C), worked out by differences."""
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C), where the head is global pooling and linear."""

@@ -13,6 +13,7 @@ from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
     Graph,
     class_axis,
+    declared,
     default_to,
     expose,
     features,
@@ -95,6 +96,8 @@ def split(
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)
     backward = class_gradient(part, classes_along(subject), taps=())
+    if place.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
+        backward.proto.graph.input.insert(0, declared(part.graph, place.name))
     taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)

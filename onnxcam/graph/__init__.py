@@ -1,6 +1,6 @@
 """The model as a graph: load, normalize, index, inspect, cut, write."""
 
-from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, head, pooled_value, pruned
+from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, global_mean, head, pooled_value, pruned
 from onnxcam.graph.edit import (
     default_to,
     expose,
@@ -39,6 +39,7 @@ __all__ = [
     "find_score",
     "forget_authors",
     "free_taps",
+    "global_mean",
     "head",
     "image_input",
     "list_layers",

@@ -163,14 +163,9 @@ AFFINE = frozenset({"Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div"})  # li
 
 def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
     """The global mean of a layer when the head is nothing but that and linear steps; None otherwise."""
-    reader = only_reader(graph, layer)
-    if reader is not None and reader.op_type in VIEWS:
-        known = layouts(graph)
-        while reader is not None and reader.op_type in VIEWS and reader.output[0] in known:
-            layout, reader = known[reader.output[0]], only_reader(graph, reader.output[0])
-    if reader is None or not pools_globally(graph, reader, layout):
+    pooled = global_mean(graph, layer, layout)
+    if pooled is None:
         return None
-    pooled = reader.output[0]
     reached = {pooled}
     for i in sorted(graph.ancestors([score], stop=[pooled])):
         node = graph.nodes[i]
@@ -188,6 +183,16 @@ def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | 
             return None
         reached |= set(node.output)
     return pooled if score in reached else None
+
+
+def global_mean(graph: Graph, layer: str, layout: Layout) -> str | None:
+    """The mean of a layer over all its positions, when that is all that is read of it; None otherwise."""
+    reader = only_reader(graph, layer)
+    if reader is not None and reader.op_type in VIEWS:
+        known = layouts(graph)
+        while reader is not None and reader.op_type in VIEWS and reader.output[0] in known:
+            layout, reader = known[reader.output[0]], only_reader(graph, reader.output[0])
+    return str(reader.output[0]) if reader is not None and pools_globally(graph, reader, layout) else None
 
 
 def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:

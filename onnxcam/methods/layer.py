@@ -32,18 +32,19 @@ def cam(activations: Array, weights: Array) -> Array:
 def grad_cam(activations: Array, gradients: Array) -> Array:
     """Grad-CAM: sum_k w_k A_k, w_k the spatial mean of g_k.
 
-    activations, gradients (N, C, *S).  Returns (N, *S), signed.  Only the mean of the gradient matters: behind global
-    average pooling and a linear layer this is CAM / Z.
+    activations, gradients (N, C, *S); only the mean of the gradient matters, so (N, C, 1, ...) will do.  Returns
+    (N, *S), signed: behind global average pooling and a linear layer, CAM / Z.
     Selvaraju et al. 2020, eq. 1-2.
     """
-    require_same_shape(activations=activations, gradients=gradients)
+    if gradients.shape != (*activations.shape[:2], *[1] * (activations.ndim - 2)):
+        require_same_shape(activations=activations, gradients=gradients)
     return cam(activations, spatial_mean(gradients))
 
 
 def counterfactual(activations: Array, gradients: Array) -> Array:
     """Counterfactual Grad-CAM, the regions that speak against the class: w_k is the spatial mean of -g_k.
 
-    activations, gradients (N, C, *S).  Returns (N, *S), signed: Grad-CAM's map with the other sign.
+    activations, gradients as for Grad-CAM.  Returns (N, *S), signed: Grad-CAM's map with the other sign.
     Selvaraju et al. 2020, section on counterfactual explanations.
     """
     return grad_cam(activations, -gradients)

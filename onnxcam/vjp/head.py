@@ -60,22 +60,38 @@ def class_score(head: Head, axis: int) -> Backward:
 
 
 def class_gradient(
-    head: Head, axis: int, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
+    head: Head,
+    axis: int,
+    *,
+    wrt: str | None = None,
+    mean: Sequence[int] = (),
+    taps: Collection[str] | None = None,
+    rules: RuleSet = STANDARD,
 ) -> Backward:
     """d score[class] / d layer (or `wrt`), a row a target; the class is the int64 input CLASS [rows].
 
-    What the backward pass reads of the primal head is an input too where it is in `taps` (None: for the layer's
-    gradient, what a run of the model gives out for nothing); the rest is made again.
+    What the backward pass reads of the primal head is an input too where it is in `taps` (None: what a run of the model
+    gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
     graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
     g = Emitter(graph)
-    kind = np.float64 if cotangent_type(graph.type(one).elem_type) == TensorProto.DOUBLE else np.float32
-    start = g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", one))
-    free = free_taps(head.graph)
-    told = taps if taps is not None else free if wrt == head.layer else ()
-    given = [declared(head.graph, name) for name in free if name in told]
-    return Backward(pruned(appended(g, sweep(g, one, start, wrt, rules), wrt, []), [GRADIENT], given), GRADIENT)
+    ct = sweep(g, one, ones(g, one), wrt, rules)
+    if mean:
+        ct = g.reduce("ReduceMean", ct, mean)
+    free = free_taps(head.graph) - {wrt}
+    given = [declared(head.graph, name) for name in free if taps is None or name in taps]
+    return Backward(pruned(appended(g, ct, wrt, [], averaged=bool(mean)), [GRADIENT], given), GRADIENT)
+
+
+def ones(g: Emitter, one: str) -> str:
+    """The cotangent of one score a row, from the number of rows where that is all its shape takes."""
+    shape = g.graph.shape(one)
+    kind = np.float64 if cotangent_type(g.graph.type(one).elem_type) == TensorProto.DOUBLE else np.float32
+    if shape is None or any(size != 1 for size in shape[1:]):
+        return g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", one))
+    rows = g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", CLASS))
+    return g.op("Reshape", rows, g.ints(-1, *[1] * (len(shape) - 1)))
 
 
 def seeded_gradient(
@@ -127,7 +143,9 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     return ct or g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
 
 
-def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+def appended(
+    g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto], *, averaged: bool = False
+) -> onnx.ModelProto:
     """The primal graph, what was emitted, and GRADIENT as one more output."""
     graph = g.graph
     g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
@@ -137,5 +155,6 @@ def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto
     proto.graph.initializer.extend(g.initializers)
     proto.graph.input.extend(inputs)
     kind = cotangent_type(graph.type(wrt).elem_type)
-    proto.graph.output.append(typed(graph, wrt, rename=GRADIENT, elem_type=kind))
+    output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
+    proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
     return proto

@@ -69,7 +69,7 @@ def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: Rule
     all outputs conduct, sequences too: the gradient must not lose its way there unnoticed.
     """
     if node.op_type in QUANTIZERS:
-        return node.output[:1]
+        return list(node.output)[:1]
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
         return list(node.output)
     quantized = any(name in active and not graph.is_float(name) for name in node.input)

@@ -45,7 +45,7 @@ def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("ReduceMax", "ReduceMin", versions=(13, 18, 20))
 def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """ct goes to the extremum, ties share it evenly. It is found again: y may have been rounded (float16, a quantizer)."""
+    """ct goes to the extremum, ties share it evenly. It is found again: y may be rounded (float16, a quantizer)."""
     axes = reduced_axes(n)
     if not axes:
         return [ct]
