@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
 from onnxcam.errors import ImageError, ModelError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
@@ -64,6 +65,10 @@ class Explainer:
         Raises:
             OnnxCamError: one line on what is wrong.
         """
+        require("provider", provider, NAME)
+        require("threads", threads, whole(0))
+        require("max_pixels", max_pixels, whole(1).or_none())
+        require("labels", labels, NAMES_OF_CLASSES)
         self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score)
         self._preprocess_given, self._labels_given = preprocess, labels
         if preprocess is not None:
@@ -133,7 +138,7 @@ class Explainer:
         if isinstance(image, str | Path | bytes | Photo):
             return [self.item(image)], False
         if not isinstance(image, Sequence):
-            raise ImageError(f"an image is a path, bytes, a PIL image or an array, not {type(image).__name__}")
+            raise no_image(image)
         if not image:
             raise UsageError("no images to explain: the list is empty")
         pictures: Sequence[Any] = image
@@ -159,6 +164,8 @@ class Explainer:
             layout = self.subject.image.layout.replace("N", "")
             size = row.shape[layout.index("W")], row.shape[layout.index("H")]
             return Item(row, None, Geometry.identity(*size), "array")
+        if not isinstance(image, str | Path | bytes | Photo):
+            raise no_image(image)
         name = str(image) if isinstance(image, str | Path) else "image"
         photo = decode(image, **self._decode_options)
         prepared = prepare(photo, self.preprocess.recipe)
@@ -224,7 +231,9 @@ class Explainer:
         self, items: Sequence[Item], seen: Seen, place: Place | None, target: Targets, method: Method, gradient: str
     ) -> Iterator[list[Explanation]]:
         labels = self.labels(seen.scores.shape[1])
-        specs = list(target) if isinstance(target, Sequence) and not isinstance(target, str) else [target]
+        specs: list[Any] = (
+            list(target) if isinstance(target, Sequence) and not isinstance(target, str | bytes) else [target]
+        )
         if not specs:
             raise UsageError("no targets to explain: the list is empty")
         by_image = [[t for spec in specs for t in resolve(spec, row, labels)] for row in seen.scores]
@@ -310,6 +319,11 @@ class Explainer:
             channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.preprocess.recipe.name,
         )  # fmt: skip
+
+
+def no_image(given: object) -> ImageError:
+    """The error for something that is no image, for the caller to raise."""
+    return ImageError(f"an image is a path, bytes, a PIL image or an array, not {type(given).__name__}")
 
 
 def uses_layer(method: Method) -> bool:

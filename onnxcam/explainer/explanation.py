@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.arguments import PATH, is_whole, require
 from onnxcam.errors import TargetError, UsageError
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
 from onnxcam.methods import Method, normalize, status
@@ -99,7 +100,7 @@ class Explanation:
 
     def probability_of(self, index: int) -> float | None:
         """The probability of any class, 0..1; None where the model says none. TargetError: no such class."""
-        if not 0 <= index < len(self.scores):
+        if not is_whole(index) or not 0 <= index < len(self.scores):
             raise TargetError(f"class {index} is out of range: the model has classes 0 to {len(self.scores) - 1}")
         return probability_of(self.scored, self.scores, index)[1]
 
@@ -180,6 +181,7 @@ class Explanation:
             UsageError: another suffix.
             ImageError: the file cannot be written.
         """
+        require("path", path, PATH)
         path = Path(path)
         if path.suffix.lower() == ".npy":
             from onnxcam.explainer.files import save_array

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import InputError, LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
@@ -39,6 +40,7 @@ class Prepared:
 
     def place(self, layer: str | None, method: str) -> Place:
         """The layer it was exported for."""
+        require("layer", layer, NAME.or_none())
         if layer not in (None, self._manifest.layer):
             raise LayerError(f"{self.name} was exported for the layer '{self._manifest.layer}', not '{layer}': {ONLY}")
         return Place(self._manifest.layer, self._manifest.layout)

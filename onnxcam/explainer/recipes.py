@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from onnxcam.arguments import NAMES_OF_CLASSES, Kind, require
 from onnxcam.errors import PreprocessError
 from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
@@ -15,6 +16,9 @@ from onnxcam.targets import check_labels, imagenet_labels, parse_labels, read_la
 
 IMAGENET_CLASSES = 1000
 SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
+RECIPE = Kind(
+    "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
+).or_none()
 USUAL_SIDE = 224  # where the model takes any size
 
 
@@ -34,6 +38,7 @@ def choose_recipe(
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
     """
+    require("preprocess", given, RECIPE)
     layout = "NHWC" if image.layout.endswith("C") else "NCHW"
     if isinstance(given, Preprocess):
         recipe, guess = given, False
@@ -93,6 +98,7 @@ def choose_labels(
     Raises:
         TargetError: another number of labels than of classes, or a file that is no text.
     """
+    require("labels", given, NAMES_OF_CLASSES)
     if given is not None:
         labels = read_labels(given) if isinstance(given, str | Path) else list(given)
         check_labels(labels, classes)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError, VerificationError
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
@@ -61,6 +62,7 @@ class Rewritten:
         Raises:
             ModelError, LayerError: as `load`, `image_input`, `find_score`.
         """
+        require("score", score, NAME.or_none())
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = load(source)
         self.name = self.model.name
@@ -97,6 +99,7 @@ class Rewritten:
 
     def place(self, layer: str | None, method: str) -> Place:
         """The target layer: the named one, or the automatic choice for a method."""
+        require("layer", layer, NAME.or_none())
         key = ("place", layer, method == "cam")
         if key not in self._heads:
             self._heads[key] = self._place(layer, method)

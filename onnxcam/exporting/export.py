@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from onnxcam.arguments import PATH, require
 from onnxcam.errors import ModelError, UsageError
 from onnxcam.explainer import Place, choose_labels, choose_recipe
 from onnxcam.explainer.rewritten import Rewritten
@@ -50,6 +51,7 @@ def export(
     Raises:
         OnnxCamError: as `Explainer`, or UnsupportedOpError where the gradient has no rule.
     """
+    require("out", out, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place = subject.place(layer, "gradcam")
     graph = subject.graph
@@ -92,6 +94,7 @@ def split(
     Raises:
         OnnxCamError: as `export`.
     """
+    require("folder", folder, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import LayerError, did_you_mean
 from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.index import Graph, read_graph
@@ -51,6 +52,7 @@ class Layer:
 
 def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | None = None) -> list[Layer]:
     """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`."""
+    require("score", score, NAME.or_none())
     graph = read_graph(load(model))
     return candidates(graph, image_input(graph), find_score(graph, score))
 

@@ -20,10 +20,12 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
+from onnxcam.arguments import Kind, require
 from onnxcam.errors import ModelError
 from onnxcam.graph.external import file_of, inlined, is_external, place_of, read_span, relocate, span
 from onnxcam.runtime import wire
 
+MODEL = Kind("a path, bytes or a ModelProto", lambda value: isinstance(value, str | Path))
 LARGE = 16 * 1024  # bytes; smaller tensors stay inline: they are shapes, scales, biases that rules read
 GRAPH, INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
 DATA_TYPE, FLOAT_DATA, RAW_DATA = 2, 4, 9  # fields of TensorProto
@@ -130,6 +132,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     elif isinstance(source, bytes):
         model = from_bytes(source, None)
     else:
+        require("model", source, MODEL)
         model = from_file(Path(source))
     for tensor in all_tensors(model.proto):
         if is_external(tensor):

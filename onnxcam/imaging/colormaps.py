@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import UsageError, did_you_mean
 
 # position:rrggbb, linear between; within 2 of 255 of the maps known by these names.
@@ -29,6 +30,7 @@ def colormap(name: str) -> npt.NDArray[np.uint8]:
     Raises:
         UsageError: no such colour map.
     """
+    require("colormap", name, NAME)
     if name not in COLORMAPS:
         raise UsageError(f"no colour map {name!r}{did_you_mean(name, COLORMAPS)} (there are: {', '.join(COLORMAPS)})")
     anchors = [anchor.split(":") for anchor in COLORMAPS[name].split()]

@@ -11,6 +11,7 @@ from typing import Literal
 
 import numpy as np
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import UsageError, did_you_mean
 from onnxcam.methods.arrays import Array
 from onnxcam.methods.evidence import Evidence
@@ -169,6 +170,7 @@ def get_method(name: str) -> Method:
 
     Raises UsageError, with the nearest names, for one that nobody knows.
     """
+    require("method", name, NAME)
     if name in METHODS:
         return METHODS[name]
     plain = re.sub(r"[^a-z0-9+]", "", name.lower())

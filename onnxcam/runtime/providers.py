@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import ModuleType
 from typing import Any
 
+from onnxcam.arguments import NAME, require
 from onnxcam.errors import ProviderError
 
 SHORT = {
@@ -49,6 +50,7 @@ def provider_list(provider: str) -> list[Any]:
     Raises:
         ProviderError: unknown, or not in the installed build of ONNX Runtime.
     """
+    require("provider", provider, NAME)
     name = full_name(provider)
     available = load_onnxruntime().get_available_providers()
     if name not in available:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from onnxcam.arguments import is_whole
 from onnxcam.errors import TargetError
 
 Array = npt.NDArray[np.floating[Any]]
@@ -41,6 +42,8 @@ class Target(ABC):
 
 def check_class(which: int, scores: Array) -> None:
     """TargetError when there is no such class."""
+    if not is_whole(which):
+        raise TargetError(f"a class is an integer, not {which!r:.40}")
     if not 0 <= which < len(scores):
         raise TargetError(f"target {which} is out of range: the model has classes 0 to {len(scores) - 1}")
 
@@ -125,6 +128,9 @@ class WeightedTarget(Target):
         return self._fitting(scores)
 
     def _fitting(self, scores: Array) -> Array:
-        if len(self.weights) != len(scores):
-            raise TargetError(f"the target weighs {len(self.weights)} classes, the model has {len(scores)}")
-        return np.asarray(self.weights, scores.dtype)
+        weights = np.asarray(self.weights)
+        if weights.dtype.kind not in "biuf" or weights.shape != scores.shape:
+            raise TargetError(
+                f"the target weighs {weights.size} classes, the model has {len(scores)}: a number for each"
+            )
+        return weights.astype(scores.dtype)

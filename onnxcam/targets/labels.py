@@ -45,6 +45,4 @@ def parse_labels(text: str) -> list[str]:
 def check_labels(labels: Sequence[str], classes: int) -> None:
     """TargetError unless there is a label for every class, and no more: one too many may shift every name."""
     if len(labels) != classes:
-        raise TargetError(
-            f"{len(labels)} labels for a model of {classes} classes: give one line for every class, in order"
-        )
+        raise TargetError(f"{len(labels)} labels for a model of {classes} classes: give one for every class, in order")

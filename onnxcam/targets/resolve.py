@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.arguments import is_whole
 from onnxcam.errors import TargetError, did_you_mean
 from onnxcam.targets.kinds import Array, ClassTarget, Target, check_class
 
@@ -36,7 +37,7 @@ def resolve(spec: Spec | None, scores: Array, labels: Sequence[str] | None) -> l
         return [fitting(spec, scores)]
     if spec is None:
         return [at(int(np.argmax(scores)), scores, labels)]  # the first of equals
-    if isinstance(spec, int | np.integer) and not isinstance(spec, bool):
+    if is_whole(spec):
         return [at(int(spec), scores, labels)]
     if not isinstance(spec, str):
         raise TargetError(f"a target is an index, a label, 'top:k' or a Target, not {type(spec).__name__}")
@@ -52,8 +53,8 @@ def resolve(spec: Spec | None, scores: Array, labels: Sequence[str] | None) -> l
 
 def fitting(target: Target, scores: Array) -> Target:
     """The target itself; TargetError when it is no functional of these scores."""
-    cotangent = target.cotangent(scores)
-    if cotangent.shape != scores.shape or not np.isfinite(cotangent).all():
+    cotangent = np.asarray(target.cotangent(scores))
+    if cotangent.dtype.kind not in "biuf" or cotangent.shape != scores.shape or not np.isfinite(cotangent).all():
         raise TargetError(
             f"the target '{target.name}' has a cotangent of shape {cotangent.shape}: "
             f"it should hold a finite number for each of the model's {len(scores)} classes"

@@ -9,6 +9,7 @@ from pathlib import Path
 import onnx
 from onnx import helper
 
+from onnxcam.arguments import NAME, NAMES, Kind, require
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph import Graph, load, read_graph, restore_interface, save
 from onnxcam.vjp.emitter import Emitter, cotangent_type
@@ -57,6 +58,9 @@ def differentiate(
         LayerError: no such value, or one that is not floating point.
         UnsupportedOpError: an operator on a path has no rule.
     """
+    require("of", of, NAME)
+    require("wrt", wrt, NAMES)
+    require("rules", rules, Kind("a RuleSet", lambda value: isinstance(value, RuleSet)))
     graph = read_graph(load(model))
     names = [wrt] if isinstance(wrt, str) else list(dict.fromkeys(wrt))
     for name in (of, *names):

@@ -235,7 +235,7 @@ WRONG: dict[str, tuple[object, type[Exception], str]] = {
     "objects": (np.full((3, 32, 32), None), ImageError, "the array holds object"),
     "complex numbers": (np.full((3, 32, 32), 1j), ImageError, "the array holds complex128"),
     "an empty list": ([], UsageError, "no images to explain: the list is empty"),
-    "a list in a list": ([[1, 2]], ImageError, "cannot be read as an image"),
+    "a list in a list": ([[1, 2]], ImageError, "not list$"),
     "a number": (5, ImageError, "an image is a path, bytes, a PIL image or an array, not int"),
     "nothing": (None, ImageError, "not NoneType"),
     "a missing file": ("missing.png", ImageError, "missing.png is missing"),

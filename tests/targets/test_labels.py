@@ -59,5 +59,5 @@ def test_there_has_to_be_a_label_for_every_class_and_no_more() -> None:
     """One too many is a background class, or a heading, in front: every name would be the next class's."""
     check_labels(["a", "b"], 2)
     for given in (["a"], ["a", "b", "c"]):
-        with pytest.raises(TargetError, match=rf"^{len(given)} labels for a model of 2 classes: give one"):
+        with pytest.raises(TargetError, match=rf"^{len(given)} labels for a model of 2 classes: give one for every"):
             check_labels(given, 2)

@@ -1,0 +1,56 @@
+"""Arguments of the public functions: one of a wrong type is refused in one line, before anything is read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from operator import index
+from pathlib import Path
+
+from onnxcam.errors import UsageError
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What an argument may be: in words, and whether a value is it."""
+
+    words: str
+    fits: Callable[[object], bool]
+
+    def or_none(self) -> Kind:
+        """The same, or None."""
+        return Kind(f"{self.words}, or None", lambda value: value is None or self.fits(value))
+
+
+def require(name: str, value: object, kind: Kind) -> None:
+    """UsageError unless an argument is what it has to be."""
+    if not kind.fits(value):
+        plain = isinstance(value, bool | int | float) or value is None
+        raise UsageError(f"{name} should be {kind.words}, not {value if plain else type(value).__name__}")
+
+
+def is_whole(value: object) -> bool:
+    """Whether a value is an integer, NumPy's too; True and False are none."""
+    try:
+        index(value)  # type: ignore[arg-type]  # whether it is one is the question
+    except TypeError:
+        return False
+    return not isinstance(value, bool)
+
+
+def whole(least: int) -> Kind:
+    """An integer from some number on."""
+    return Kind(f"an integer from {least} on", lambda value: is_whole(value) and value >= least)  # type: ignore[operator]
+
+
+def words(value: object) -> bool:
+    """Whether a value is a sequence of texts, and not itself one."""
+    return isinstance(value, Sequence) and not isinstance(value, str) and all(isinstance(one, str) for one in value)
+
+
+NAME = Kind("a text", lambda value: isinstance(value, str))
+PATH = Kind("a path", lambda value: isinstance(value, str | Path))
+NAMES = Kind("a text or a list of texts", lambda value: isinstance(value, str) or (words(value) and bool(value)))
+NAMES_OF_CLASSES = Kind(
+    "a file, or a list of texts", lambda value: isinstance(value, str | Path) or words(value)
+).or_none()
