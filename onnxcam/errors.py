@@ -34,11 +34,12 @@ class UnsupportedOpError(ModelError):
         op: its type, with the domain when it is not ONNX's own.
         opset: the version of its domain.
         node: the node's name, or its first output.
+        advice: the reason, where there is more to say than that no rule exists, and what to do instead.
     """
 
     def __init__(self, op: str, opset: int, node: str, advice: str) -> None:
         super().__init__(f"no gradient for {op} (opset {opset}) at node '{node}': {advice}")
-        self.op, self.opset, self.node = op, opset, node
+        self.op, self.opset, self.node, self.advice = op, opset, node, advice
 
 
 class InputError(ModelError):

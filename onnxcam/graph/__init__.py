@@ -13,7 +13,7 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.index import Graph, attributes, read_graph
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
-from onnxcam.graph.normalize import captures, check_calls, described
+from onnxcam.graph.normalize import captures, check_calls, described, reads
 from onnxcam.graph.score import class_axis, find_score
 from onnxcam.graph.types import Shape, ValueType, shown
 from onnxcam.graph.write import save, write_whole
@@ -48,6 +48,7 @@ __all__ = [
     "pooled_value",
     "pruned",
     "read_graph",
+    "reads",
     "rename",
     "restore_interface",
     "save",

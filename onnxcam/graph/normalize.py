@@ -148,6 +148,11 @@ def captures(node: onnx.NodeProto) -> set[str]:
     return found
 
 
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Every name a node reads: its inputs ("" for one left out), then what its subgraphs read from outside."""
+    return [*node.input, *sorted(captures(node))]
+
+
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
     """A weight that is also listed as an input is a weight."""
     weights = {tensor.name for tensor in graph.initializer}

@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, Layer, candidates, captures, find_score, image_input, load, read_graph
+from onnxcam.graph import Graph, Layer, candidates, find_score, image_input, load, read_graph
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -58,27 +58,26 @@ def blocking_operators(
     """
     graph = read_graph(load(model))
     image, found = image_input(graph), find_score(graph, score)
-    between, active = path(graph, found.name, [image.name], rules)
+    between, _ = path(graph, [found.name], [image.name], rules)
     layers = candidates(graph, image, found)
-    return Coverage(used(graph, between, active, rules), covered(graph, found.name, layers, rules))
+    return Coverage(used(graph, between, rules), covered(graph, found.name, layers, rules))
 
 
-def used(graph: Graph, between: Iterable[int], active: set[str], rules: RuleSet) -> list[OperatorUse]:
+def used(graph: Graph, between: Iterable[int], rules: RuleSet) -> list[OperatorUse]:
     """The operators of some nodes, by name."""
     ruled: dict[tuple[str, str], list[bool]] = {}
     for i in between:
         node = graph.nodes[i]
-        ruled.setdefault((node.domain, node.op_type), []).append(has_rule(graph, node, active, rules))
+        ruled.setdefault((node.domain, node.op_type), []).append(has_rule(graph, node, rules))
     return [
         OperatorUse(f"{domain}.{op}" if domain else op, graph.opsets.get(domain, 1), len(nodes), all(nodes))
         for (domain, op), nodes in sorted(ruled.items())
     ]
 
 
-def has_rule(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> bool:
-    """Whether a rule covers the node's version, and the node hides no part of the path in a subgraph."""
-    opset = graph.opsets.get(node.domain, 1)
-    return rules.find(node, opset) is not None and not any(name in active for name in captures(node))
+def has_rule(graph: Graph, node: onnx.NodeProto, rules: RuleSet) -> bool:
+    """Whether a rule covers the node's version."""
+    return rules.find(node, graph.opsets.get(node.domain, 1)) is not None
 
 
 def covered(graph: Graph, score: str, layers: Sequence[Layer], rules: RuleSet) -> list[LayerCoverage]:
@@ -93,7 +92,7 @@ def covered(graph: Graph, score: str, layers: Sequence[Layer], rules: RuleSet) -
 def blocker(graph: Graph, score: str, layer: str, rules: RuleSet) -> str:
     """The node that stops the sweep from the score to a layer: by having no rule, or one that turns it down."""
     try:
-        reverse(Emitter(graph), of=score, seed="seed", wrt=[layer], rules=rules)
+        reverse(Emitter(graph), {score: "seed"}, [layer], rules)
     except UnsupportedOpError as error:
         return f"{error.op} (opset {error.opset}) at '{error.node}'"
     return ""

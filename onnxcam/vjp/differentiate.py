@@ -68,7 +68,7 @@ def differentiate(
     g = Emitter(graph)
     seed = g.fresh("seed")
     start = as_cotangent(g, seed, of)
-    found = reverse(g, of=of, seed=start, wrt=names, rules=rules)
+    found = reverse(g, {of: start}, names, rules)
     gradients = {}
     for name in names:
         gradients[name] = g.fresh(f"gradient/{name}")
@@ -100,8 +100,9 @@ def assembled(g: Emitter, seed: str, of: str, gradients: Mapping[str, str]) -> o
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     body = proto.graph
-    body.node.extend(g.nodes)
-    body.initializer.extend(g.initializers)
+    nodes, initializers = g.needed(gradients.values())
+    body.node.extend(nodes)
+    body.initializer.extend(initializers)
     restore_interface(graph, proto)
     body.input.append(typed(graph, of, rename=seed))
     for name, output in gradients.items():

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import ChainMap
+from collections.abc import Iterable, MutableMapping, Sequence
+from copy import copy
+from itertools import count
 from typing import Any, Literal, overload
 
 import numpy as np
@@ -10,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, Shape
+from onnxcam.graph import Graph, Shape, reads
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
@@ -24,16 +27,51 @@ class Emitter:
 
     Attributes:
         graph: the primal graph.
-        nodes, initializers: what was written.
+        nodes, initializers: what was written; much of it may be read by nobody (see `needed`).
     """
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
-        self._written: dict[Any, tuple[str, ...]] = {}
-        self._constants: dict[str, Array] = {}
-        self._count = 0
+        self._written: MutableMapping[Any, tuple[str, ...]] = {}
+        self._constants: MutableMapping[str, Array] = {}
+        self._taken, self._count = graph.names, count(1)
+
+    # -- other places to write, their names apart from all others ------------------------------------
+
+    def reading(self, graph: Graph) -> Emitter:
+        """Writes to the same place, for another primal graph."""
+        other = copy(self)
+        other.graph = graph
+        return other
+
+    def apart(self) -> Emitter:
+        """Writes to a place of its own, which knows nothing of what was written here."""
+        other = copy(self)
+        other.nodes, other.initializers, other._written, other._constants = [], [], {}, {}
+        return other
+
+    def inside(self) -> Emitter:
+        """Writes into a subgraph of a node to come, which sees everything written here so far."""
+        other = self.apart()
+        other._written, other._constants = ChainMap({}, self._written), ChainMap({}, self._constants)
+        return other
+
+    def adopt(self, other: Emitter) -> None:
+        """Know what was written apart, whose nodes are put here by themselves (see `body.pull_back`)."""
+        self.initializers += other.initializers
+        self._written.update(other._written)
+        self._constants.update(other._constants)
+
+    def needed(self, names: Iterable[str]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+        """The nodes and initializers that some values depend on, of those that were written."""
+        wanted, nodes = set(names), list[onnx.NodeProto]()
+        for node in reversed(self.nodes):
+            if not wanted.isdisjoint(node.output):
+                wanted.update(name for name in reads(node) if name)
+                nodes.append(node)
+        return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
 
     # -- nodes -----------------------------------------------------------------------------------
 
@@ -66,11 +104,7 @@ class Emitter:
 
     def fresh(self, hint: str) -> str:
         """A name that neither the graph nor this emitter uses."""
-        while True:
-            self._count += 1
-            name = f"{PREFIX}{hint}_{self._count}"
-            if name not in self.graph.names:
-                return name
+        return next(name for i in self._count if (name := f"{PREFIX}{hint}_{i}") not in self._taken)
 
     # -- constants -------------------------------------------------------------------------------
 

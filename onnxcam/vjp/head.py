@@ -139,7 +139,7 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
 
 def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     """The cotangent of one value; zeros where `of` does not depend on it."""
-    ct = reverse(g, of=of, seed=start, wrt=[wrt], rules=rules)[wrt]
+    ct = reverse(g, {of: start}, [wrt], rules)[wrt]
     return ct or g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
 
 
@@ -151,8 +151,9 @@ def appended(
     g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    proto.graph.node.extend(g.nodes)
-    proto.graph.initializer.extend(g.initializers)
+    nodes, initializers = g.needed([GRADIENT])
+    proto.graph.node.extend(nodes)
+    proto.graph.initializer.extend(initializers)
     proto.graph.input.extend(inputs)
     kind = cotangent_type(graph.type(wrt).elem_type)
     output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)

@@ -12,20 +12,26 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from onnxcam.graph import Graph, attributes
+from onnxcam.graph import Graph, attributes, reads
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type
 
 Cotangent = str | None
 Cotangents = Sequence[Cotangent]
 RuleFunction = Callable[..., Cotangents]
+ZERO = ""  # the cotangent of an input that does not move the output: nothing is written for it
 
 
 class Node:
-    """A primal node as a rule reads it."""
+    """A primal node as a rule reads it.
 
-    def __init__(self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int]) -> None:
-        self._g, self.proto, self._wanted = g, proto, wanted
-        self.input, self.output = list(proto.input), list(proto.output)
+    Attributes:
+        input: the names it reads; what its subgraphs read from outside comes behind its own inputs.
+        rules: those of the sweep, for a sweep inside.
+    """
+
+    def __init__(self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int], rules: RuleSet) -> None:
+        self._g, self.proto, self._wanted, self.rules = g, proto, wanted, rules
+        self.input, self.output = reads(proto), list(proto.output)
         self.attrs: dict[str, Any] = attributes(proto)
         self.elem_type = cotangent_type(g.graph.type(self.output[0]).elem_type)
 

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, captures
+from onnxcam.graph import Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
-from onnxcam.vjp.registry import NO_GRADIENT, Node, Rule, RuleError, RuleSet
+from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
 QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 INTEGERS = frozenset(
@@ -19,18 +19,19 @@ INTEGERS = frozenset(
         TensorProto.INT32,
     }
 )  # fmt: skip
+UNKNOWN = TensorProto.UNDEFINED
 ADVICE = "choose a later target layer, or --gradient numeric"
 
 
-def reverse(g: Emitter, *, of: str, seed: str, wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
-    """Write the cotangents of `wrt`, given that of `of`; None for a value that `of` does not depend on.
+def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
+    """Write the cotangents of `wrt`, given those of other values; None for a value that these do not depend on.
 
     Raises:
         UnsupportedOpError: an operator between them has no rule.
     """
     graph = g.graph
-    between, active = path(graph, of, wrt, rules)
-    pending: dict[str, list[str]] = {of: [seed]}
+    between, active = path(graph, seeds, wrt, rules)
+    pending = {name: [seed] for name, seed in seeds.items()}
     done: dict[str, str | None] = {}
     for i in reversed(between):
         node = graph.nodes[i]
@@ -49,14 +50,14 @@ def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None
     return done[name]
 
 
-def path(graph: Graph, of: str, wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:
+def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:
     """Nodes on differentiable paths from `wrt` to `of`, in order, and the values that depend on `wrt`."""
     active = set(wrt)
-    behind = graph.ancestors([of])
+    behind = graph.ancestors(of)
     between = []
     for i in sorted(behind):
         node = graph.nodes[i]
-        if passes(node) and any(name in active for name in (*node.input, *captures(node))):
+        if passes(node) and not active.isdisjoint(reads(node)):
             between.append(i)
             active |= {name for name in conducting(graph, node, active, rules) if name}
     return between, active
@@ -65,17 +66,20 @@ def path(graph: Graph, of: str, wrt: Iterable[str], rules: RuleSet) -> tuple[lis
 def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> Iterable[str]:
     """The outputs of a node that stand for real numbers: floats, and the integers of a quantizer and what moves them.
 
-    A quantizer's scale is held, also where it is computed on the way (straight-through). Of an operator without a rule
-    all outputs conduct, sequences too: the gradient must not lose its way there unnoticed.
+    A quantizer's scale is held, also where it is computed on the way (straight-through). What is no tensor conducts,
+    and so do all outputs of an operator without a rule: the gradient must not lose its way there unnoticed.
     """
     if node.op_type in QUANTIZERS:
         return list(node.output)[:1]
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
         return list(node.output)
-    quantized = any(name in active and not graph.is_float(name) for name in node.input)
-    return (
-        name for name in node.output if graph.is_float(name) or (quantized and graph.type(name).elem_type in INTEGERS)
-    )
+    quantized = any(name in active and not graph.is_float(name) for name in reads(node))
+    kinds = {name: graph.type(name).elem_type for name in node.output if name}
+    return [
+        name
+        for name, kind in kinds.items()
+        if kind == UNKNOWN or graph.is_float(name) or (quantized and kind in INTEGERS)
+    ]
 
 
 def passes(node: onnx.NodeProto) -> bool:
@@ -86,25 +90,27 @@ def passes(node: onnx.NodeProto) -> bool:
 def back(
     g: Emitter, node: onnx.NodeProto, cotangents: list[str | None], active: set[str], rules: RuleSet
 ) -> Iterable[tuple[str, str]]:
-    """(input, its cotangent) for every input of one node that depends on the sweep's end."""
+    """(value, its cotangent) for everything a node reads that depends on the sweep's end."""
     opset = g.graph.opsets.get(node.domain, 1)
     found = rules.find(node, opset)
-    if found is None or any(name in active for name in captures(node)):
+    if found is None:
         raise unsupported(node, opset, ADVICE)
-    reached = frozenset(i for i, name in enumerate(node.input) if name in active)
+    names = reads(node)
+    reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
     for i in sorted(reached - wanted):
-        if g.graph.is_float(node.input[i]):
+        if g.graph.is_float(names[i]):
             raise unsupported(node, opset, f"none for its input {i}, which depends on the layer; {ADVICE}")
     try:
-        results = found.function(g, Node(g, node, wanted), *cotangents)
+        results = found.function(g, Node(g, node, wanted, rules), *cotangents)
     except RuleError as error:
         raise unsupported(node, opset, f"{error}; {ADVICE}") from error
     for i in sorted(wanted):
         ct = results[i] if i < len(results) else None
         if ct is None:
             raise unsupported(node, opset, f"none for its input {i}; {ADVICE}")
-        yield node.input[i], fitted(g, node, i, ct, found)
+        if ct != ZERO:
+            yield names[i], fitted(g, node, names[i], ct, found)
 
 
 def unsupported(node: onnx.NodeProto, opset: int, advice: str) -> UnsupportedOpError:
@@ -113,9 +119,8 @@ def unsupported(node: onnx.NodeProto, opset: int, advice: str) -> UnsupportedOpE
     return UnsupportedOpError(called, opset, node.name or node.output[0], advice)
 
 
-def fitted(g: Emitter, node: onnx.NodeProto, i: int, ct: str, found: Rule) -> str:
-    """A cotangent in the shape and type of input i."""
-    name = node.input[i]
+def fitted(g: Emitter, node: onnx.NodeProto, name: str, ct: str, found: Rule) -> str:
+    """A cotangent in the shape and type of what the node reads under a name."""
     if found.broadcasts:
         ct = g.sum_to(ct, g.graph.shape(node.output[0]), name)
     kinds = [cotangent_type(g.graph.type(value).elem_type) for value in (node.output[0], name)]

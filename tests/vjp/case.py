@@ -53,6 +53,7 @@ class Case:
         opset, until: the opsets at which the row is a valid model.
         outputs: how many outputs the node has; `of` is the one that is differentiated.
         truth: the output in float64 NumPy, where onnx's reference evaluator is wrong, slow or missing.
+        domain: "" is ONNX's own.
     """
 
     op: str
@@ -63,11 +64,17 @@ class Case:
     outputs: int
     of: int
     truth: Callable[..., Array] | None
+    domain: str = ""
+
+    @property
+    def name(self) -> str:
+        """The operator, with its domain when that is not ONNX's own."""
+        return f"{self.domain}.{self.op}" if self.domain else self.op
 
     def __str__(self) -> str:
         shapes = " ".join("-" if arg is None else "x".join(map(str, arg.shape)) or "scalar" for arg in self.args)
         attrs = " ".join(f"{key}={value}".replace(" ", "") for key, value in self.attrs.items())
-        return " ".join(filter(None, [f"{self.op}-{self.opset}", shapes, attrs, f"of={self.of}" if self.of else ""]))
+        return " ".join(filter(None, [f"{self.name}-{self.opset}", shapes, attrs, f"of={self.of}" if self.of else ""]))
 
     @property
     def symbolic(self) -> bool:
@@ -89,10 +96,11 @@ def case(
     outputs: int = 1,
     of: int = 0,
     truth: Callable[..., Array] | None = None,
+    domain: str = "",
     **attrs: Any,
 ) -> Case:
     """A row."""
-    return Case(op, args, attrs, opset, until, outputs, of, truth)
+    return Case(op, args, attrs, opset, until, outputs, of, truth, domain)
 
 
 # -- inputs ---------------------------------------------------------------------------------------

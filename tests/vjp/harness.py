@@ -37,11 +37,11 @@ def build(case: Case, feeds: Feeds, kind: type = np.float32, *, symbolic: bool =
             inputs.append(helper.make_tensor_value_info(f"x{i}", elem_type, arg.shape if symbolic else array.shape))
     names = ["" if arg is None else f"x{i}" for i, arg in enumerate(case.args)]
     outputs = [f"y{i}" for i in range(case.outputs)]
-    node = helper.make_node(case.op, names, outputs, name="node", **case.attrs)
+    node = helper.make_node(case.op, names, outputs, name="node", domain=case.domain, **case.attrs)
     graph = helper.make_graph(
         [node], "case", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], initializers
     )
-    opsets = [helper.make_opsetid("", case.opset)]
+    opsets = [helper.make_opsetid("", case.opset), *([helper.make_opsetid(case.domain, 1)] if case.domain else [])]
     return declared(helper.make_model(graph, opset_imports=opsets, ir_version=ir_version(case.opset)))
 
 

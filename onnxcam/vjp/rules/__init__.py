@@ -3,6 +3,7 @@
 from onnxcam.vjp.rules import (
     activation,
     arithmetic,
+    contrib,
     convolution,
     guided,
     indexing,
@@ -17,6 +18,6 @@ from onnxcam.vjp.rules import (
 )
 
 __all__ = [
-    "activation", "arithmetic", "convolution", "guided", "indexing", "linear", "max_pooling", "normalization",
-    "pooling", "quantization", "reduction", "resize", "shape",
+    "activation", "arithmetic", "contrib", "convolution", "guided", "indexing", "linear", "max_pooling",
+    "normalization", "pooling", "quantization", "reduction", "resize", "shape",
 ]  # fmt: skip

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.vjp.cases import (
     activation,
     arithmetic,
+    contrib,
     convolution,
     indexing,
     linear,
@@ -16,6 +17,6 @@ from tests.vjp.cases import (
 )
 
 CASES = [
-    *activation.CASES, *arithmetic.CASES, *convolution.CASES, *indexing.CASES, *linear.CASES, *normalization.CASES,
-    *pooling.CASES, *reduction.CASES, *resize.CASES, *shape.CASES,
+    *activation.CASES, *arithmetic.CASES, *contrib.CASES, *convolution.CASES, *indexing.CASES, *linear.CASES,
+    *normalization.CASES, *pooling.CASES, *reduction.CASES, *resize.CASES, *shape.CASES,
 ]  # fmt: skip

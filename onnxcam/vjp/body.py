@@ -1,0 +1,121 @@
+"""Bodies: pieces of graph that are differentiated by a sweep of their own.
+
+A body is what an operator does, written as nodes: an equivalent in simpler operators (`lowering`), or the subgraph of a
+control-flow node (`rules/control.py`). It becomes a small Graph, the sweep goes through it as through the main graph,
+and of the body's own nodes only those remain that the backward pass reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import onnx
+from onnx import helper, numpy_helper
+
+from onnxcam.errors import UnsupportedOpError
+from onnxcam.graph import Graph, ValueType, reads
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleFunction, RuleSet, rule
+from onnxcam.vjp.sweep import reverse, unsupported
+
+Lowering = Callable[[Emitter, Node], Sequence[str | None]]
+
+
+def lowering(
+    *op_types: str, versions: Sequence[int] = (1,), domain: str = "", only: Sequence[int] | None = None
+) -> Callable[[Lowering], Lowering]:
+    """Register what an operator does in simpler ones; its rule follows from theirs.
+
+    The function writes nodes with an emitter and gives the names of the node's outputs (None, or fewer, for those that
+    let no gradient pass). It reads what may have a gradient as `n.x(i)`, so that all is computed in the cotangents'
+    type, quantized integers as real numbers. The deployed node stays as it is, and where the backward pass reads its
+    outputs they are not made again.
+    """
+
+    def register(function: Lowering) -> Lowering:
+        rule(*op_types, versions=versions, domain=domain, only=only)(lowered(function))
+        return function
+
+    return register
+
+
+def lowered(function: Lowering) -> RuleFunction:
+    """The rule that follows from a lowering."""
+
+    def through_body(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
+        w = g.apart()
+        made = [name or "" for name in function(w, n)]
+        seeds: dict[str, list[str]] = {}
+        for i, ct in enumerate(cotangents):
+            if ct is not None and not "".join(made[i : i + 1]):
+                raise RuleError(f"its output {i} is used, which lets no gradient pass")
+            if ct is not None:
+                seeds.setdefault(made[i], []).append(ct)
+        here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
+        g.adopt(w)
+        body = body_graph(g, w.nodes, {n.x(i): ValueType(n.elem_type, n.shape(i)) for i in here})
+        kept = {}
+        for i, name in enumerate(made[: len(n.output)]):
+            if name in body.producer and n.output[i]:
+                alike = body.type(name).elem_type == g.graph.type(n.output[i]).elem_type
+                kept[name] = n.output[i] if alike else n.y(i)
+        wrt = [n.x(i) for i in here if n.wants(i)]
+        try:
+            found = pull_back(g, body, kept, {name: g.add(cts) for name, cts in seeds.items()}, wrt, n.rules)
+        except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
+            raise unsupported(n.proto, g.graph.opsets.get(n.proto.domain, 1), error.advice) from error
+        return by_input(n, found)
+
+    through_body.__doc__ = function.__doc__
+    return through_body
+
+
+def by_input(n: Node, found: Mapping[str, str | None]) -> Cotangents:
+    """Cotangents of values in the order of a node's inputs; a value that is read twice has it once."""
+    left = dict(found)
+    return [(left.pop(n.x(i), None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
+
+
+def body_graph(g: Emitter, nodes: Iterable[onnx.NodeProto], types: Mapping[str, ValueType]) -> Graph:
+    """Nodes as a graph of their own. What they read from outside is an input, or a constant where its value is known.
+
+    `types`: of those inputs that the primal graph does not know.
+    """
+    outer = g.graph
+    proto = onnx.ModelProto(ir_version=outer.proto.ir_version, opset_import=outer.proto.opset_import)
+    proto.graph.node.extend(nodes)
+    made = {name for node in proto.graph.node for name in node.output}
+    read = dict.fromkeys(name for node in proto.graph.node for name in reads(node) if name and name not in made)
+    for name in dict.fromkeys([*types, *read]):
+        tensor = outer.initializers.get(name)
+        value = None if tensor is not None or name in types else g.constant(name)
+        if tensor is not None:
+            proto.graph.initializer.append(tensor)
+        elif value is not None:
+            proto.graph.initializer.append(numpy_helper.from_array(value, name))
+        else:
+            found = types.get(name) or outer.type(name)
+            proto.graph.input.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+    return Graph(outer.model, proto)
+
+
+def pull_back(
+    g: Emitter, body: Graph, kept: Mapping[str, str], seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet
+) -> dict[str, str | None]:
+    """Write the cotangents of a body's values `wrt`, given those of others; None where these do not depend on it.
+
+    The body's nodes are written in front, for what the sweep reads of them.
+
+    Args:
+        kept: values of the body that exist where `g` writes, with their names there.
+    """
+    for name, there in kept.items():
+        g.nodes.append(helper.make_node("Identity", [there], [name], name=g.fresh("Identity")))
+    for node in body.nodes:
+        outputs = [g.fresh("unread") if name in kept else name for name in node.output]
+        if any(name and name not in kept for name in node.output):
+            copy = onnx.NodeProto()
+            copy.CopyFrom(node)
+            copy.output[:] = outputs
+            g.nodes.append(copy)
+    return reverse(g.reading(body), seeds, wrt, rules)
