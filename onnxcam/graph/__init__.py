@@ -10,15 +10,26 @@ from onnxcam.graph.edit import (
     write_metadata,
 )
 from onnxcam.graph.image import image_input
-from onnxcam.graph.index import Graph, attributes, read_graph
+from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes, read_graph
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.normalize import captures, check_calls, described, reads
+from onnxcam.graph.quantized import (
+    dequantized,
+    keep_integer_kernels,
+    quantizer,
+    same_constant,
+    twins,
+    unquantized,
+)
 from onnxcam.graph.score import class_axis, find_score
 from onnxcam.graph.types import Shape, ValueType, shown
 from onnxcam.graph.write import save, write_whole
 
 __all__ = [
+    "INTEGERS",
+    "QUANTIZERS",
+    "RANGES",
     "ROWS",
     "Graph",
     "Head",
@@ -33,6 +44,7 @@ __all__ = [
     "class_axis",
     "declared",
     "default_to",
+    "dequantized",
     "described",
     "expose",
     "features",
@@ -42,18 +54,23 @@ __all__ = [
     "global_mean",
     "head",
     "image_input",
+    "keep_integer_kernels",
     "list_layers",
     "load",
     "named_layer",
     "pooled_value",
     "pruned",
+    "quantizer",
     "read_graph",
     "reads",
     "rename",
     "restore_interface",
+    "same_constant",
     "save",
     "serialize",
     "shown",
+    "twins",
+    "unquantized",
     "write_metadata",
     "write_whole",
 ]  # fmt: skip

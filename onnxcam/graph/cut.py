@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -12,6 +12,7 @@ from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.layout import VIEWS, layouts
 from onnxcam.graph.normalize import captures
+from onnxcam.graph.quantized import keep_integer_kernels, quantizer, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
 from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
@@ -52,19 +53,23 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
         if name not in outputs:
             found = graph.type(name)
             proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
-    return proto
+    return keep_integer_kernels(graph, proto)
 
 
 def head(graph: Graph, layer: str, score: str) -> Head:
     """The nodes that depend on `layer` on the way to `score`, with the constants they read.
 
+    What dequantizes the same integers is the layer too; a score that is a rounded one is taken before its rounding.
+
     Raises:
         ModelError: the score does not depend on the layer.
         LayerError: behind the layer something is read that is no row of an image, and cannot be told from the layer.
     """
+    same = dict.fromkeys(twins(graph, layer), layer)
+    score = unquantized(graph, score)
     reached, behind = {layer}, list[onnx.NodeProto]()
-    for i in sorted(graph.ancestors([score], stop=[layer])):
-        node = graph.nodes[i]
+    for i in sorted(graph.ancestors([score], stop=[layer, *same])):
+        node = renamed(graph.nodes[i], same)
         if reached.intersection([*node.input, *captures(node)]):
             behind.append(node)
             reached |= set(node.output)
@@ -80,6 +85,16 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
     nodes = [*constants, *sizes.nodes, *behind]
     return Head(Graph(graph.model, subgraph(graph, nodes, [layer, *extra], score, sizes)), layer, score, extra)
+
+
+def renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
+    """A node that reads other values; itself where it reads none of them."""
+    if names.keys().isdisjoint(node.input):
+        return node
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.input[:] = [names.get(name, name) for name in node.input]
+    return copy
 
 
 def check_rows(graph: Graph, layer: str, name: str) -> None:
@@ -122,13 +137,13 @@ def declared(graph: Graph, name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, found.elem_type, shape)
 
 
-FREE_TAPS = frozenset({"Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePool", "Concat"})
+FREE_TAPS = frozenset(["Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePool", "Concat", "DequantizeLinear"])
 
 
 def free_taps(graph: Graph) -> set[str]:
     """Values that a run of the model gives out without losing a fusion: the backward pass need not make them again."""
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
-    return {name for name in made if graph.is_float(name)}
+    return {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
 
 
 def pruned(
@@ -156,8 +171,11 @@ def pruned(
 
 
 LINEAR = frozenset(
-    ["Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose", "Cast", "BatchNormalization"]
-)
+    [
+        "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose", "Cast", "BatchNormalization",
+        "QuantizeLinear", "DequantizeLinear",
+    ]
+)  # fmt: skip
 AFFINE = frozenset({"Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div"})  # linear when all but one operand is fixed
 
 
@@ -166,6 +184,7 @@ def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | 
     pooled = global_mean(graph, layer, layout)
     if pooled is None:
         return None
+    score = unquantized(graph, score)
     reached = {pooled}
     for i in sorted(graph.ancestors([score], stop=[pooled])):
         node = graph.nodes[i]
@@ -177,7 +196,7 @@ def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | 
         linear = node.op_type in LINEAR or (node.op_type in AFFINE and fixed and len(moving) == 1)
         if node.op_type == "Shape":
             continue
-        if not linear or not graph.is_float(node.output[0]) or attributes(node).get("training_mode"):
+        if not linear or not graph.is_real(node.output[0]) or attributes(node).get("training_mode"):
             return None
         if node.op_type == "Div" and node.input[0] not in reached:
             return None

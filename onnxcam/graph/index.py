@@ -18,6 +18,12 @@ from onnxcam.graph.normalize import all_nodes, captures, described, normalize
 from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
+RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
+    TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
+}  # fmt: skip
+INTEGERS = frozenset({*RANGES, TensorProto.INT32})
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
 
 
@@ -124,6 +130,18 @@ class Graph:
     def is_float(self, name: str) -> bool:
         """Whether a value is floating point, and so may have a gradient."""
         return self.type(name).elem_type in FLOATS
+
+    def is_real(self, name: str) -> bool:
+        """Whether a value stands for real numbers: a float, or the integers of a quantizer and what becomes of them."""
+        return self.is_float(name) or name in self._quantized
+
+    @cached_property
+    def _quantized(self) -> set[str]:
+        found: set[str] = set()
+        for node in self.nodes:
+            if node.op_type in QUANTIZERS or not found.isdisjoint(node.input):
+                found |= {name for name in node.output if self.type(name).elem_type in INTEGERS}
+        return found
 
     # -- constants -------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ from onnxcam.graph.layout import VIEWS, layouts, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.normalize import captures
 from onnxcam.graph.paths import articulations, differentiable, weighted_behind
+from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.score import find_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
@@ -65,8 +66,9 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     arrives = arriving(graph, on_all_paths, score.name, known)
     merged: dict[str, Layer] = {}
     for name in reversed(on_all_paths):
-        layer = as_layer(graph, name, known)
-        shown_as = layer and as_layer(graph, original(graph, name, arrives.keys(), known), known)
+        value = readable(graph, name)
+        layer = as_layer(graph, value, known)
+        shown_as = layer and as_layer(graph, original(graph, value, arrives.keys(), known), known)
         if shown_as is not None and shown_as.name not in merged:
             merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, weights_behind, arrives))
     best = next((name for name, layer in merged.items() if not layer.reason), None)
@@ -100,14 +102,13 @@ def as_layer(graph: Graph, name: str, known: dict[str, Layout]) -> Layer | None:
     grid = spatial_sizes(layout, shape)
     if grid is not None and int(np.prod(grid)) <= 1:
         return None
-    node = graph.nodes[graph.producer[name]]
+    node = maker(graph, name)
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
 def objection(graph: Graph, name: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
     """Why a value is not taken by itself; empty when it is suitable."""
-    node = graph.nodes[graph.producer[name]]
-    if node.op_type in POOLS:
+    if maker(graph, name).op_type in POOLS:
         return "a pool: what it pools is finer"
     if not weights_behind.get(name, False):
         return "holds class maps: no weights between it and the score"
@@ -158,7 +159,7 @@ def grid_axes(layout: Layout) -> bool:
 
 
 def named_layer(graph: Graph, name: str) -> Layer:
-    """A layer that the user named: a value, or a node (its first output).
+    """A layer that the user named: a value, or a node (its first output); where it is quantized, read behind that.
 
     Raises:
         LayerError: no such value or node, or no grid of positions in it.
@@ -174,6 +175,7 @@ def named_layer(graph: Graph, name: str) -> Layer:
             known = [*graph.producer, *nodes]
             raise LayerError(f"the model has no layer '{name}'{did_you_mean(name, known)} (see `onnxcam layers`)")
         value = nodes[name].output[0]
+    value = readable(graph, value)
     known_layouts = layouts(graph)
     shape = graph.shape(value)
     if value not in known_layouts and shape is not None:

@@ -33,12 +33,12 @@ WEIGHTED = frozenset(
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a node makes a float value at all."""
-    return any(name and graph.is_float(name) for name in node.output)
+    """Whether a node makes a value that stands for real numbers at all."""
+    return any(name and graph.is_real(name) for name in node.output)
 
 
 def articulations(graph: Graph, start: str, end: str) -> list[str]:
-    """Computed values that lie on every float path from `start` to `end`, in order.
+    """Computed values that lie on every differentiable path from `start` to `end`, in order.
 
     Walking the nodes in order, a value is on all paths when it is the only one alive: made, and still to be read.
     """
@@ -49,7 +49,7 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
         if differentiable(graph, node) and reached.intersection([*node.input, *captures(node)]):
             inside.append(i)
             reached |= {
-                name for name in node.output if name and (graph.is_float(name) or not graph.type(name).elem_type)
+                name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)
             }
     last = {name: i for i in inside for name in (*graph.nodes[i].input, *captures(graph.nodes[i])) if name in reached}
     last[end] = len(graph.nodes)

@@ -1,8 +1,10 @@
-"""What graph/ may ask ONNX Runtime: types of values that onnx cannot infer, and constants worked out."""
+"""What graph/ may ask ONNX Runtime: types that onnx cannot infer, constants worked out, what it makes of a graph."""
 
 from __future__ import annotations
 
 import re
+import tempfile
+from pathlib import Path
 from typing import Any
 
 from onnxcam.runtime.session import Session
@@ -28,3 +30,11 @@ def evaluate(model: bytes) -> list[Any]:
     """The outputs of a model without inputs."""
     session = Session(model, optimize=False)
     return list(session.run({}).values())
+
+
+def optimized(model: bytes) -> bytes:
+    """The graph that ONNX Runtime runs for a model."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "optimized.onnx"
+        Session(model, keep=path)
+        return path.read_bytes()

@@ -40,6 +40,7 @@ class Session:
         provider: str = "cpu",
         threads: int = 0,
         optimize: bool = True,
+        keep: Path | None = None,
         name: str = "the model",
     ) -> None:
         """Open a model.
@@ -49,6 +50,7 @@ class Session:
             provider: as `provider_list` takes it.
             threads: for one operator; 0 leaves it to ONNX Runtime.
             optimize: False runs the graph exactly as written.
+            keep: where ONNX Runtime writes the graph that it made of it.
             name: what messages call the model.
 
         Raises:
@@ -65,6 +67,8 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         if not optimize:
             options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, NO_OPTIMIZATION)
+        if keep is not None:
+            options.optimized_model_filepath = str(keep)
         providers = provider_list(provider)
         try:
             self._session = ort.InferenceSession(

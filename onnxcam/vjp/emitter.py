@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, Shape, reads
+from onnxcam.graph import Graph, Shape, attributes, dequantized, quantizer, reads
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
@@ -35,6 +35,7 @@ class Emitter:
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
         self._written: MutableMapping[Any, tuple[str, ...]] = {}
+        self._made: MutableMapping[str, onnx.NodeProto] = {}
         self._constants: MutableMapping[str, Array] = {}
         self._taken, self._count = graph.names, count(1)
 
@@ -49,19 +50,22 @@ class Emitter:
     def apart(self) -> Emitter:
         """Writes to a place of its own, which knows nothing of what was written here."""
         other = copy(self)
-        other.nodes, other.initializers, other._written, other._constants = [], [], {}, {}
+        other.nodes, other.initializers = [], []
+        other._written, other._made, other._constants = {}, {}, {}
         return other
 
     def inside(self) -> Emitter:
         """Writes into a subgraph of a node to come, which sees everything written here so far."""
         other = self.apart()
-        other._written, other._constants = ChainMap({}, self._written), ChainMap({}, self._constants)
+        other._written, other._made = ChainMap({}, self._written), ChainMap({}, self._made)
+        other._constants = ChainMap({}, self._constants)
         return other
 
     def adopt(self, other: Emitter) -> None:
         """Know what was written apart, whose nodes are put here by themselves (see `body.pull_back`)."""
         self.initializers += other.initializers
         self._written.update(other._written)
+        self._made.update(other._made)
         self._constants.update(other._constants)
 
     def needed(self, names: Iterable[str]) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
@@ -91,6 +95,7 @@ class Emitter:
             names = tuple(self.fresh(op_type) for _ in range(outputs))
             self.nodes.append(helper.make_node(op_type, inputs, names, name=names[0], domain=domain, **attributes))
             self._written[key] = names
+            self._made.update(dict.fromkeys(names, self.nodes[-1]))
         names = self._written[key]
         return names[0] if outputs == 1 else names
 
@@ -101,6 +106,18 @@ class Emitter:
         or Shape of ours read off such a value would bring its rounding back and change the forward pass; Neg does not.
         """
         return self.graph.type(name).elem_type in NARROW and name not in self.graph.fixed
+
+    def dequantized(self, name: str) -> str:
+        """A primal value as it may be read: behind its quantizer, where it has one.
+
+        A reader in front of the quantizer would take the operator there off its integer kernel.
+        """
+        node = quantizer(self.graph, name)
+        if node is None:
+            return name
+        found = dequantized(self.graph, name)
+        attrs = {key: value for key, value in attributes(node).items() if key in ("axis", "block_size")}
+        return found or self.op("DequantizeLinear", node.output[0], *node.input[1:], domain=node.domain, **attrs)
 
     def fresh(self, hint: str) -> str:
         """A name that neither the graph nor this emitter uses."""
@@ -126,6 +143,10 @@ class Emitter:
     def constant(self, name: str) -> Array | None:
         """The value of a name when it is known before the graph runs."""
         return self._constants[name] if name in self._constants else self.graph.constant(name)
+
+    def made(self, name: str) -> onnx.NodeProto | None:
+        """The node that was written for a name."""
+        return self._made.get(name)
 
     # -- spellings that depend on the opset, and idioms ---------------------------------------------
 

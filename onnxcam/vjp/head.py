@@ -10,12 +10,24 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, Head, captures, declared, free_taps, pruned
+from onnxcam.graph import (
+    INTEGERS,
+    QUANTIZERS,
+    Graph,
+    Head,
+    captures,
+    declared,
+    free_taps,
+    keep_integer_kernels,
+    pruned,
+    twins,
+    unquantized,
+)
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
-from onnxcam.vjp.sweep import INTEGERS, QUANTIZERS, reverse
+from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
 GRADIENT = "onnxcam/gradient"
@@ -109,7 +121,7 @@ def seeded_gradient(
 def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
     """Forward and backward in one graph: d <SEED, score> / d wrt, behind the original outputs."""
     g = Emitter(graph)
-    ct = sweep(g, score, as_cotangent(g, SEED, score), wrt, rules)
+    ct = sweep(g, unquantized(graph, score), as_cotangent(g, SEED, score), wrt, rules)
     return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
@@ -120,7 +132,7 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
     lowest index).
     """
     g = Emitter(graph)
-    ct = sweep(g, score, chosen(g, score, axis), wrt, rules)
+    ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
     classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
     return Backward(appended(g, ct, wrt, [classes]), GRADIENT)
 
@@ -138,9 +150,10 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
 
 
 def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
-    """The cotangent of one value; zeros where `of` does not depend on it."""
-    ct = reverse(g, {of: start}, [wrt], rules)[wrt]
-    return ct or g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
+    """The cotangent of one value, under all its names; zeros where `of` does not depend on it."""
+    found = reverse(g, {of: start}, [wrt, *twins(g.graph, wrt)], rules)
+    parts = [ct for ct in found.values() if ct is not None]
+    return g.add(parts) if parts else g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
 
 
 def appended(
@@ -158,4 +171,4 @@ def appended(
     kind = cotangent_type(graph.type(wrt).elem_type)
     output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
     proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
-    return proto
+    return keep_integer_kernels(graph, proto)

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from onnxcam.graph import Graph, attributes, reads
+from onnxcam.graph import attributes, reads
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type
 
 Cotangent = str | None
@@ -56,7 +56,7 @@ class Node:
 
         Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
         """
-        return self._as_cotangent(dequantized(self._g.graph, self.output[i]))
+        return self._as_cotangent(self._g.dequantized(self.output[i]))
 
     def _as_cotangent(self, name: str) -> str:
         g, kind = self._g, self._g.graph.type(name).elem_type
@@ -97,16 +97,6 @@ class Node:
 
 class RuleError(Exception):
     """A rule meets a node it does not cover; the sweep makes an UnsupportedOpError of it. The text says what."""
-
-
-def dequantized(graph: Graph, name: str) -> str:
-    """The value that has passed a quantizer and come back, where there is one; otherwise the value itself."""
-    for quantizer in graph.consumers.get(name, []):
-        if graph.nodes[quantizer].op_type == "QuantizeLinear":
-            for i in graph.consumers.get(graph.nodes[quantizer].output[0], []):
-                if graph.nodes[i].op_type == "DequantizeLinear":
-                    return str(graph.nodes[i].output[0])
-    return name
 
 
 @dataclass(frozen=True)

@@ -8,17 +8,10 @@ import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, reads
+from onnxcam.graph import QUANTIZERS, Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
-QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
-INTEGERS = frozenset(
-    {
-        TensorProto.UINT4, TensorProto.INT4, TensorProto.UINT8, TensorProto.INT8, TensorProto.UINT16, TensorProto.INT16,
-        TensorProto.INT32,
-    }
-)  # fmt: skip
 UNKNOWN = TensorProto.UNDEFINED
 ADVICE = "choose a later target layer, or --gradient numeric"
 
@@ -59,12 +52,12 @@ def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) ->
         node = graph.nodes[i]
         if passes(node) and not active.isdisjoint(reads(node)):
             between.append(i)
-            active |= {name for name in conducting(graph, node, active, rules) if name}
+            active |= {name for name in conducting(graph, node, rules) if name}
     return between, active
 
 
-def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: RuleSet) -> Iterable[str]:
-    """The outputs of a node that stand for real numbers: floats, and the integers of a quantizer and what moves them.
+def conducting(graph: Graph, node: onnx.NodeProto, rules: RuleSet) -> Iterable[str]:
+    """The outputs of a node that stand for real numbers.
 
     A quantizer's scale is held, also where it is computed on the way (straight-through). What is no tensor conducts,
     and so do all outputs of an operator without a rule: the gradient must not lose its way there unnoticed.
@@ -73,13 +66,8 @@ def conducting(graph: Graph, node: onnx.NodeProto, active: set[str], rules: Rule
         return list(node.output)[:1]
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
         return list(node.output)
-    quantized = any(name in active and not graph.is_float(name) for name in reads(node))
     kinds = {name: graph.type(name).elem_type for name in node.output if name}
-    return [
-        name
-        for name, kind in kinds.items()
-        if kind == UNKNOWN or graph.is_float(name) or (quantized and kind in INTEGERS)
-    ]
+    return [name for name, kind in kinds.items() if kind == UNKNOWN or graph.is_real(name)]
 
 
 def passes(node: onnx.NodeProto) -> bool:

@@ -6,45 +6,72 @@ Concat, MaxPool) needs no rule of its own.
 
 from __future__ import annotations
 
-from onnx import TensorProto
+import numpy as np
 
+from onnxcam.graph import RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
-RANGES: dict[int, tuple[int, int]] = {
-    TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
-    TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
-}  # fmt: skip
+VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
-@rule("QuantizeLinear", versions=(13, 19, 21, 23, 24, 25, 28), only=[0])
+@rule("QuantizeLinear", versions=VERSIONS, only=[0])
 @rule("QuantizeLinear", versions=(1,), only=[0], domain="com.microsoft")
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """q = clamp(round(x / s) + z);  dx = ct / s where q lies strictly inside its range, else 0 (straight-through).
+    """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
 
-    The ends count as outside: what was cut off lies there too, and so does what a folded Relu cut.
+    Where x costs nothing to read, an input or a weight, it decides: inside are all x that round into the range, its
+    ends too, as in torch's fake_quantize. Elsewhere q decides, and the ends count as outside: what was cut off lies
+    there too, and so does what a folded Relu cut.
     """
-    ends = RANGES.get(g.graph.type(n.output[0]).elem_type)
-    if ends is None:
-        raise RuleError("it quantizes to a type that is no integer")
-    low, high = (n.scalar(end) for end in ends)
-    inside = g.op("And", g.op("Greater", n.y(), low), g.op("Less", n.y(), high))
-    return [g.op("Where", inside, g.op("Div", ct, scale(g, n)), n.scalar(0))]
+    free = n.input[0] in g.graph.inputs or n.input[0] in g.graph.fixed
+    value, steps = (n.x(), -0.5) if free else (n.y(), 0.5)
+    low, high = ends(g, n)
+    inside = g.op("And", g.op("Greater", value, at(g, n, low + steps)), g.op("Less", value, at(g, n, high - steps)))
+    return [g.op("Where", inside, unscaled(g, n, ct), n.scalar(0))]
 
 
-@rule("DequantizeLinear", versions=(13, 19, 21, 23, 24, 25, 28), only=[0])
+@rule("DequantizeLinear", versions=VERSIONS, only=[0])
 @rule("DequantizeLinear", versions=(1,), only=[0], domain="com.microsoft")
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s."""
     return [g.op("Mul", ct, scale(g, n))]
 
 
+def ends(g: Emitter, n: Node) -> tuple[int, int]:
+    """The range of the integers that a node makes."""
+    found = RANGES.get(g.graph.type(n.output[0]).elem_type)
+    if found is None:
+        raise RuleError("it quantizes to a type that is no integer")
+    return found
+
+
+def at(g: Emitter, n: Node, q: float) -> str:
+    """What a (half) integer stands for: (q - z) s."""
+    point, step = n.const(2) if n.has(2) else np.zeros(()), n.const(1)
+    if point is not None and step is not None:
+        real = (q - point.astype(np.float64)) * step.astype(np.float64)
+        return along_axis(g, n, n.array(real), real.shape)
+    return g.op("Mul", g.op("Sub", n.scalar(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
+
+
+def unscaled(g: Emitter, n: Node, ct: str) -> str:
+    """ct / s; the very cotangent that a DequantizeLinear of the same scale multiplied with it."""
+    made = g.made(ct)
+    if made is not None and made.op_type == "Mul" and same_constant(g.graph, made.input[1], n.input[1]):
+        return str(made.input[0])
+    return g.op("Div", ct, scale(g, n))
+
+
 def scale(g: Emitter, n: Node) -> str:
-    """The scale, ready to broadcast: one for all or one for each slice along `axis`."""
-    shape, rank = n.shape(1), n.rank()
+    """The scale, ready to broadcast."""
+    return along_axis(g, n, n.x(1), n.shape(1))
+
+
+def along_axis(g: Emitter, n: Node, value: str, shape: tuple[int | str | None, ...] | None) -> str:
+    """A scale or zero point, ready to broadcast: one for all or one for each slice along `axis`."""
     if shape is None or len(shape) > 1:
         raise RuleError("its scale is neither one number nor one for each slice")
     if shape in ((), (1,)):
-        return n.x(1)
-    axis = n.axis(default=1)
-    return g.op("Reshape", n.x(1), g.ints(-1, *[1] * (rank - axis - 1)))
+        return value
+    return g.op("Reshape", value, g.ints(-1, *[1] * (n.rank() - n.axis(default=1) - 1)))

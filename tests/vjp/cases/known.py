@@ -50,6 +50,7 @@ class Known:
 QUANTIZER = "float s = {0.5}, uint8 zu = {10}, int8 zi = {0}"
 RANGE = [-9, -5.1, -4.5, 0, 0.1, 122, 122.4, 999]  # in steps of 0.5 from -5 to 122.5
 INSIDE = [0, 0, 1, 1, 1, 1, 0, 0]
+WITHIN = [0, 1, 1, 1, 1, 1, 1, 0]  # what is not cut off: -5.1 and 122.4 round to the ends
 
 KNOWN = [
     # kinks
@@ -175,14 +176,21 @@ KNOWN = [
     # quantizers
     Known(
         "uint8: straight-through inside",
-        "q = QuantizeLinear(x, s, zu) y = DequantizeLinear(q, s, zu)",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zu) y = DequantizeLinear(q, s, zu)",
         RANGE,
         INSIDE,
         weights=QUANTIZER,
     ),
     Known(
+        "uint8: an input itself says what is cut off",
+        "q = QuantizeLinear(x, s, zu) y = DequantizeLinear(q, s, zu)",
+        RANGE,
+        WITHIN,
+        weights=QUANTIZER,
+    ),
+    Known(
         "int8: both ends are outside",
-        "q = QuantizeLinear(x, s, zi) y = DequantizeLinear(q, s, zi)",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zi) y = DequantizeLinear(q, s, zi)",
         [-64, -63.5, 63, 63.5],
         [0, 1, 1, 0],
         weights=QUANTIZER,
@@ -196,7 +204,7 @@ KNOWN = [
     ),
     Known(
         "integers that are moved",
-        "q = QuantizeLinear(x, s, zu) t = Concat<axis = 0>(q, q) y = DequantizeLinear(t, s, zu)",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zu) t = Concat<axis = 0>(q, q) y = DequantizeLinear(t, s, zu)",
         RANGE,
         [3 * i for i in INSIDE],
         weights=QUANTIZER,
@@ -224,6 +232,42 @@ KNOWN = [
         weights="float s = {0.5}, uint16 z = {0}",
     ),
     # other rules for rectifiers
+    Known(
+        "a guided Relu inside a quantizer",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, z) y = DequantizeLinear(q, s, z)",
+        [-1, -1, 2, 2],
+        [0, 0, 0, 3],
+        seed=[-3, 3, -3, 3],
+        weights="float s = {0.5}, int8 z = {-128}",
+        rules=GUIDED,
+    ),
+    Known(
+        "a guided quantizer of what is never negative",
+        "a = Abs(x) t = Reshape(a, one) q = QuantizeLinear(t, s, z) y = DequantizeLinear(q, s, z)",
+        [-2, 2],
+        [3, -3],
+        seed=[-3, -3],
+        weights="float s = {0.5}, uint8 z = {0}, int64[1] one = {-1}",
+        rules=GUIDED,
+    ),
+    Known(
+        "a guided quantizer that lets negative values through",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, z) y = DequantizeLinear(q, s, z)",
+        [-2, 2],
+        [-3, -3],
+        seed=[-3, -3],
+        weights="float s = {0.5}, uint8 z = {9}",
+        rules=GUIDED,
+    ),
+    Known(
+        "a deconvnet Relu inside a quantizer",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, z) y = DequantizeLinear(q, s, z)",
+        [-1, -1, 2, 2],
+        [0, 3, 0, 3],
+        seed=[-3, 3, -3, 3],
+        weights="float s = {0.5}, uint8 z = {0}",
+        rules=DECONVNET,
+    ),
     Known("guided Relu", "y = Relu(x)", [-1, -1, 2, 2, 0], [0, 0, 0, 3, 0], seed=[-3, 3, -3, 3, 3], rules=GUIDED),
     Known(
         "guided Relu6",

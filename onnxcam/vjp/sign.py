@@ -1,0 +1,57 @@
+"""Values that a graph proves not to be negative."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+
+from onnxcam.graph import RANGES, Graph
+
+NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Softplus", "Sqrt"})
+KEEPING = frozenset(
+    [
+        "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile",
+        "Slice", "Gather", "Split", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool",
+        "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Add", "Mul", "Div", "Sum", "Mean", "Max", "Min",
+        "SpaceToDepth", "DepthToSpace",
+    ]
+)  # fmt: skip
+DATA = frozenset({"Concat", "Add", "Mul", "Div", "Sum", "Mean", "Max", "Min"})  # all their inputs are data
+
+
+def never_negative(graph: Graph, name: str) -> bool:
+    """Whether a value is at least 0 whatever the input: computed by operators that make or keep that."""
+    waiting, seen = [name], {name}
+    while waiting:
+        value = waiting.pop()
+        constant = graph.constant(value) if value in graph.fixed else None
+        if constant is not None and bool(np.all(constant >= 0)):
+            continue
+        i = graph.producer.get(value)
+        if i is None or graph.nodes[i].domain:
+            return False
+        node = graph.nodes[i]
+        if node.op_type in NEVER_NEGATIVE or cuts_at_zero(graph, node):
+            continue
+        if node.op_type not in KEEPING:
+            return False
+        reads = [read for read in (node.input if node.op_type in DATA else node.input[:1]) if read not in seen]
+        seen.update(reads)
+        waiting += reads
+    return True
+
+
+def cuts_at_zero(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node lets nothing below 0 through: a Clip there, or a quantizer whose zero point is its least integer.
+
+    Of QuantizeLinear it is what its integers stand for that is never negative.
+    """
+    if node.op_type == "Clip":
+        low = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
+        return low is not None and bool(np.all(low >= 0))
+    if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
+        return False
+    integers = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
+    least = RANGES.get(graph.type(integers).elem_type, (None,))[0]
+    point = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(())
+    return point is not None and least is not None and bool(np.all(point == least))

@@ -1,0 +1,106 @@
+"""Quantized models against their float siblings: the same weights, the truth for what no difference can tell."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam import Explainer, differentiate, export
+from onnxcam.graph import features, load, read_graph
+from tests.nets import run, tapped
+from tests.quantizing import CLASSES, FORMS, cosine, float_net, image, integer_kernels, quantized
+
+X = image(99)
+forms = pytest.mark.parametrize("form", FORMS)
+
+
+@forms
+@pytest.mark.parametrize("method", ["gradcam", "cam", "gradcam++", "layercam", "hirescam", "counterfactual"])
+def test_cam_of_a_quantized_model_is_its_siblings(form: str, method: str) -> None:
+    for target in (2, 5):
+        ours, theirs = (Explainer(model)(X, target=target, method=method) for model in (quantized(form), float_net()))
+        assert ours.layer == "last_DequantizeLinear_Output"
+        assert cosine(ours.map, theirs.map) > 0.99
+
+
+@forms
+@pytest.mark.parametrize("layer", ["a1", "a2", "c3", "a3", "a4"])
+def test_grad_cam_at_every_layer(form: str, layer: str) -> None:
+    """Also where several readers each have a quantizer or DequantizeLinear of their own."""
+    ours, theirs = (Explainer(model)(X, target=2, layer=layer) for model in (quantized(form), float_net()))
+    assert ours.layer.startswith(f"{layer}_DequantizeLinear_Output")
+    assert cosine(ours.map, theirs.map) > 0.98
+
+
+@forms
+def test_input_gradient(form: str) -> None:
+    for method in ("saliency", "inputxgradient"):
+        ours, theirs = (Explainer(model)(X, target=2, method=method) for model in (quantized(form), float_net()))
+        assert cosine(ours.map, theirs.map) > 0.95
+
+
+@forms
+def test_the_integer_kernels_stay(form: str) -> None:
+    model = quantized(form)
+    deployed = integer_kernels(model)
+    subject = Explainer(model).subject
+    layers = [subject.place(layer, "gradcam").name for layer in (None, "a1", "a2")]
+    assert deployed.get("QLinearConv", 0) >= (0 if form == "int16 activations" else 3)
+    assert integer_kernels(features(read_graph(load(model)), [*layers, subject.score.name])) == deployed
+    gradient = differentiate(model, of="probabilities", wrt="x")
+    assert integer_kernels(gradient.model) == deployed
+    seed = {gradient.seed: np.ones((1, CLASSES), np.float32)}
+    given = run(gradient.model, {"x": X, **seed})["probabilities"]
+    np.testing.assert_array_equal(given, run(model, {"x": X})["probabilities"])
+
+
+def test_an_exported_file_says_the_same(tmp_path: Path) -> None:
+    path = export(quantized("a pair for each reader"), tmp_path / "out.onnx", layer="a1")
+    assert integer_kernels(onnx.load(path)) == integer_kernels(quantized("a pair for each reader"))
+    ours, theirs = (Explainer(model)(X, target=2, layer=layer) for model, layer in
+                    ((path, None), (quantized("a pair for each reader"), "a1")))  # fmt: skip
+    np.testing.assert_allclose(ours.map, theirs.map, rtol=1e-5, atol=1e-7)
+
+
+def test_a_saturated_score_has_a_gradient() -> None:
+    """The score is quantized too: where its code is the largest, the gradient in front of that code is taken."""
+    text = """<ir_version: 8, opset_import: ["" : 17]>
+    net (float[N, 1, 4, 4] x) => (float[N, 2] scores) <
+      float[2, 1, 3, 3] w = {1,1,1,1,1,1,1,1,1, 1,0,0,0,0,0,0,0,0}, float s = {0.1}, uint8 z = {0},
+      float[2, 2] v = {1, 2, 3, 4}, float coarse = {0.01}>
+    {
+      qx = QuantizeLinear(x, s, z)
+      dx = DequantizeLinear(qx, s, z)
+      c = Conv<pads = [1, 1, 1, 1]>(dx, w)
+      a = Relu(c)
+      qa = QuantizeLinear(a, s, z)
+      da = DequantizeLinear(qa, s, z)
+      p = GlobalAveragePool(da)
+      f = Flatten(p)
+      l = Gemm(f, v)
+      ql = QuantizeLinear(l, coarse, z)
+      scores = DequantizeLinear(ql, coarse, z)
+    }"""
+    model = onnx.parser.parse_model(text)
+    x = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4) / 16
+    e = Explainer(model)(x, target=1)
+    assert (e.score, e.status, e.layer) == (np.float32(2.55), "ok", "da")  # 255 codes of 0.01: cut off
+    activations = run(tapped(model, "da"), {"x": x})["da"]
+    np.testing.assert_allclose(e.map, (2 * activations[0, 0] + 4 * activations[0, 1]) / 16, rtol=1e-5)
+    assert np.abs(Explainer(model)(x, target=1, method="saliency").map).max() > 0
+
+
+@forms
+def test_a_relu_inside_a_quantizer_is_rectified(form: str) -> None:
+    """onnxruntime's quantizer drops a Relu where its range begins at 0; the rule sets find it there."""
+    model = quantized(form)
+    assert not any(node.op_type == "Relu" for node in model.graph.node)
+    guided, sibling, plain = (
+        Explainer(source)(X, target=2, method=method).map
+        for source, method in ((model, "guidedbackprop"), (float_net(), "guidedbackprop"), (model, "saliency"))
+    )
+    assert cosine(guided, sibling) > 0.97
+    assert cosine(np.abs(guided), plain) < 0.97
