@@ -73,9 +73,23 @@ def differentiate(
     for name in names:
         gradients[name] = g.fresh(f"gradient/{name}")
         kind = cotangent_type(graph.type(name).elem_type)
-        g.nodes.append(helper.make_node("Identity", [found[name] or g.zeros_like(name, kind)], [gradients[name]]))
+        ct = held_to_shape(g, found[name] or g.zeros_like(name, kind), name)
+        g.nodes.append(helper.make_node("Identity", [ct], [gradients[name]]))
     proto = assembled(g, seed, of, gradients)
     return Differentiated(graph.model.embed(proto), seed, gradients)
+
+
+def held_to_shape(g: Emitter, ct: str, name: str) -> str:
+    """A cotangent; a run fails where it has not the value's number of elements.
+
+    Dimensions of one name are taken to be equal, which ONNX Runtime does not check across inputs: where it broadcasts
+    what was declared alike, the cotangent is larger than the value.
+    """
+    graph = g.graph
+    symbols = [dim for value in graph.inputs for dim in set(graph.shape(value) or ()) if isinstance(dim, str)]
+    if any(symbols.count(dim) > 1 for dim in graph.shape(name) or () if isinstance(dim, str)):
+        return g.op("Reshape", ct, g.op("Shape", name))
+    return ct
 
 
 def check_value(graph: Graph, name: str) -> None:

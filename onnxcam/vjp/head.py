@@ -138,7 +138,7 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
 
 
 def chosen(g: Emitter, score: str, axis: int) -> str:
-    """One-hot cotangents of the score for the classes in CLASS."""
+    """One-hot cotangents of the score for the classes in CLASS. A class that there is none of fails in Gather."""
     rank = g.graph.rank(score) or 2
     zero = g.const(0, np.int64)
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
@@ -146,6 +146,7 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
     steps = g.op("Range", zero, classes, g.const(1, np.int64))
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
+    index = g.op("Gather", steps, index)
     return g.cast(g.op("Equal", along, index), cotangent_type(g.graph.type(score).elem_type))
 
 

@@ -10,6 +10,7 @@ import onnx.parser
 import onnxruntime
 import pytest
 from onnx import TensorProto
+from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from onnxcam.errors import LayerError
 from onnxcam.vjp import Differentiated, differentiate
@@ -153,3 +154,42 @@ def test_errors(model: onnx.ModelProto, of: str, wrt: str | list[str], message: 
         differentiate(model, of=of, wrt=wrt)
     assert str(caught.value).startswith(message)
     assert "\n" not in str(caught.value)
+
+
+TWO = """<ir_version: 8, opset_import: ["" : 17]> g (float[N, 3] x, float[N, 3] z) => (float[N, 3] y) {
+    h = Neg(z) y = Add(x, h) }"""
+
+
+@pytest.mark.parametrize("wrt", ["z", "h"])
+def test_sizes_declared_equal_that_are_not_fail(wrt: str) -> None:
+    """Of a batch of 3 and one of 1 the forward pass broadcasts: the cotangent of the one would be three."""
+    result = differentiate(onnx.parser.parse_model(TWO), of="y", wrt=wrt)
+    session = onnxruntime.InferenceSession(result.model.SerializeToString())
+    output, three, one = [result.gradients[wrt]], np.ones((3, 3), np.float32), np.ones((1, 3), np.float32)
+    (found,) = session.run(output, {"x": three, "z": three, result.seed: three})
+    np.testing.assert_array_equal(found, three if wrt == "h" else -three)
+    with pytest.raises(Fail, match="cannot be reshaped"):
+        session.run(output, {"x": three, "z": one, result.seed: three})
+
+
+EMPTY = [
+    "a = Conv<kernel_shape = [3, 3]>(x, w) b = Relu(a) c = MaxPool<kernel_shape = [2, 2]>(b) y = GlobalAveragePool(c)",
+    "a = Reshape(x, to) b = Softmax(a) c = Gather<axis = 1>(b, grid) y = ReduceMax<axes = [1]>(c)",
+    "a = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) y = Mul(a, a)",
+    "a = Flatten(x) y = MatMul(a, m)",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("body", EMPTY)
+def test_no_rows_have_no_gradients(body: str) -> None:
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N, 1, 4, 4] x) => (float[] y)
+    <int64[3] to = {{0, 4, 4}}, int64[1, 2] grid = {{1, 3}}> {{ {body} }}"""
+    model = onnx.parser.parse_model(text)
+    weights = {"w": np.ones((2, 1, 3, 3), np.float32), "m": np.ones((16, 2), np.float32)}
+    model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
+    x = np.zeros((0, 1, 4, 4), np.float32)
+    (y,) = onnxruntime.InferenceSession(model.SerializeToString()).run(["y"], {"x": x})
+    result = differentiate(model, of="y", wrt="x")
+    session = onnxruntime.InferenceSession(result.model.SerializeToString())
+    (found,) = session.run([result.gradients["x"]], {"x": x, result.seed: y})
+    assert found.shape == x.shape

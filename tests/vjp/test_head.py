@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 import pytest
+from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 
 from onnxcam.graph import Graph, Head, head, load, read_graph
 from onnxcam.vjp import (
@@ -101,6 +102,13 @@ def test_minus_one_is_the_highest_score_and_one_class_serves_all_rows() -> None:
     for asked, rows in (([-1], best), ([2], [2, 2, 2]), ([-1, 0, -1], [best[0], 0, best[2]])):
         found = run(proto, {"x": x, CLASS: np.array(asked)})[GRADIENT]
         np.testing.assert_allclose(found[:, :, 0, 0], W[rows] / 36, rtol=1e-6)
+
+
+def test_a_class_that_there_is_none_of_fails() -> None:
+    """A gradient of zeros would look like a blank map."""
+    proto = whole_class_gradient(graph_of("gap"), "y", 1, "a").proto
+    with pytest.raises(InvalidArgument, match="out of data bounds"):
+        run(proto, {"x": X, CLASS: np.array([5])})
 
 
 def test_of_equal_scores_the_first_is_the_highest() -> None:

@@ -131,11 +131,13 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
         pads[:, axis] = at, size - at - 1
         return [g.op("Pad", one, g.ints(*pads.ravel().tolist()))]
     flat = g.op("Reshape", n.input[1], g.ints(-1))
-    rows = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, -1)))
-    return [scatter_along(g, n, rows, as_int64(g, flat), axis)]
+    if g.graph.rank(n.input[1]) != 1:
+        count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
+        ct = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, count)))
+    return [scatter_along(g, n, ct, as_int64(g, flat), axis)]
 
 
-def _with(rank: int, axis: int, size: int) -> list[int | tuple[int, int] | str]:
+def _with(rank: int, axis: int, size: int | str) -> list[int | tuple[int, int] | str]:
     """The dimensions of a value with another size along one axis."""
     return [size if i == axis else (i, 1) for i in range(rank)]
 
