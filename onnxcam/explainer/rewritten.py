@@ -29,6 +29,7 @@ from onnxcam.graph import (
     named_layer,
     pooled_value,
     read_graph,
+    without_idle_weights,
 )
 from onnxcam.runtime import Rows, Session, mean_gradient
 from onnxcam.vjp import (
@@ -93,7 +94,8 @@ class Rewritten:
     def open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
         """A session of a graph made from this model; errors as `Session`."""
         options = {**self._options, "optimize": optimize}
-        return Session(self.model.portable(proto), folder=self.model.folder, name=self.name, **options)
+        lean = without_idle_weights(proto)
+        return Session(self.model.portable(lean), folder=self.model.folder, name=self.name, **options)
 
     # -- layer -----------------------------------------------------------------------------------
 

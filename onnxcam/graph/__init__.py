@@ -7,6 +7,7 @@ from onnxcam.graph.edit import (
     forget_authors,
     rename,
     restore_interface,
+    without_idle_weights,
     write_metadata,
 )
 from onnxcam.graph.image import image_input
@@ -71,6 +72,7 @@ __all__ = [
     "shown",
     "twins",
     "unquantized",
+    "without_idle_weights",
     "write_metadata",
     "write_whole",
 ]  # fmt: skip

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import default_to, expose, forget_authors, rename, restore_interface, write_metadata
+from onnxcam.graph import default_to, expose, forget_authors, rename, restore_interface, without_idle_weights, write_metadata
 from tests.graph.building import graph_of, nodes_model, residual
 from tests.nets import net, normal, run
 
@@ -84,3 +84,21 @@ def test_metadata_is_set_and_kept() -> None:
     assert [(entry.key, entry.value) for entry in model.metadata_props] == [
         ("stride", "32"), ("", ""), ("onnxcam.labels", "cat\ndog"), ("onnxcam.manifest", "{}")
     ]  # fmt: skip
+
+
+def test_weights_that_nothing_reads_are_left_out_of_a_copy() -> None:
+    """Read: by a node, inside a branch, as an output, or by whoever feeds the model, whose input it is."""
+    text = """(float[2] x, bool t, float[2] fed) => (float[2] y, float[2] given) {
+  s = Add(x, used)
+  y = If(t)<then_branch = a () => (float[2] p) { p = Add(s, inside) }, else_branch = b () => (float[2] q) { q = Neg(s) }>
+}"""
+    proto = net(text)
+    names = ["used", "inside", "given", "fed", "idle", "idle2"]
+    proto.graph.initializer.extend(numpy_helper.from_array(normal(2), name) for name in names)
+    before = proto.SerializeToString()
+    lean = without_idle_weights(proto)
+    assert [tensor.name for tensor in lean.graph.initializer] == names[:4]
+    assert proto.SerializeToString() == before
+    assert without_idle_weights(lean) is lean
+    feeds = {"x": normal(2), "t": np.array(True)}
+    np.testing.assert_array_equal(run(lean, feeds)["y"], run(proto, feeds)["y"])
