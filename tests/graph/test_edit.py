@@ -6,7 +6,15 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import default_to, expose, forget_authors, rename, restore_interface, without_idle_weights, write_metadata
+from onnxcam.graph import (
+    default_to,
+    expose,
+    forget_authors,
+    rename,
+    restore_interface,
+    without_idle_weights,
+    write_metadata,
+)
 from tests.graph.building import graph_of, nodes_model, residual
 from tests.nets import net, normal, run
 
@@ -90,7 +98,9 @@ def test_weights_that_nothing_reads_are_left_out_of_a_copy() -> None:
     """Read: by a node, inside a branch, as an output, or by whoever feeds the model, whose input it is."""
     text = """(float[2] x, bool t, float[2] fed) => (float[2] y, float[2] given) {
   s = Add(x, used)
-  y = If(t)<then_branch = a () => (float[2] p) { p = Add(s, inside) }, else_branch = b () => (float[2] q) { q = Neg(s) }>
+  y = If(t)<
+   then_branch = a () => (float[2] p) { p = Add(s, inside) }, else_branch = b () => (float[2] q) { q = Neg(s) }
+ >
 }"""
     proto = net(text)
     names = ["used", "inside", "given", "fed", "idle", "idle2"]
