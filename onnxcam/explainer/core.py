@@ -212,6 +212,11 @@ class Explainer:
         place = place and replace(place, mean_only=method.mean_only)
         if place is None and layer is not None:
             raise UsageError(f"{method.name} explains the input: it takes no layer")
+        if place is not None and place.layout.window is not None and method.level == "input":
+            raise UsageError(
+                f"{method.name} lays a layer's map over the whole input, but '{place.name}' shows only a part of it "
+                "(the model crops or pads inside): use gradcam, or an input-level method (saliency)"
+            )
         route = gradient if "gradients" in method.needs else ""
         groups: dict[tuple[int, ...], list[int]] = {}
         for i, item in enumerate(items):
@@ -318,6 +323,7 @@ class Explainer:
             provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
             channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.preprocess.recipe.name,
+            window=place.layout.window if place and method.level == "layer" else None,
         )  # fmt: skip
 
 

@@ -57,6 +57,7 @@ class Explanation:
         item: the model's input and the photo; `channels_last` says where the input's channels are.
         preprocess: what was done to the photo, in words.
         model: what the user called it.
+        window: the stretch of the model's input that the map shows, (0 to 1) along height and width; None: all of it.
     """
 
     map: npt.NDArray[np.float32]
@@ -73,6 +74,7 @@ class Explanation:
     channels_last: bool = field(repr=False)
     preprocess: str
     model: str
+    window: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
 
     @property
     def image(self) -> str:
@@ -135,7 +137,7 @@ class Explanation:
         """float32 (H, W) on the photo: 0..1, or -1..1 for a signed method; 0 where the model did not look."""
         finite = np.where(np.isfinite(self.map), self.map, np.float32(0))
         shown = normalize(finite[None], signed=self.method.signed)[0]
-        return place(shown.astype(np.float32), self.geometry)
+        return place(shown.astype(np.float32), self.geometry.part(self.window))
 
     def boxes(self) -> list[Box]:
         """Weakly supervised localization (the paper, 4.1): around the largest region above 15 % of the maximum."""

@@ -20,31 +20,45 @@ def grid_axes(layout: Layout) -> tuple[int, ...]:
 
 
 def to_grid(value: Array, layout: Layout) -> Array:
-    """(rows, C, *grid) of a value whose axes mean `layout`; tokens before and behind the grid are left out."""
-    axes = layout.axes
-    order = [axes.index("N"), axes.index("C"), *(i for i, label in enumerate(axes) if label in "DHWP")]
-    rest = [i for i in range(len(axes)) if i not in order]
-    moved = value.transpose(*order, *rest)
-    if rest:
-        moved = moved.reshape(moved.shape[: len(order)])
-    if "P" not in axes:
-        return moved
-    grid = layout.grid or ()
-    count = int(np.prod(grid))
-    if layout.prefix + count > moved.shape[2]:
-        raise LayerError(f"the layer holds {moved.shape[2]} tokens, its grid {grid} needs {layout.prefix + count}")
-    return moved[:, :, layout.prefix : layout.prefix + count].reshape(*moved.shape[:2], *grid)
+    """(rows, C, *grid) of a value whose axes mean `layout`, the grid as it lies on the image: depth, height, width.
+
+    Tokens before and behind the grid are left out.
+    """
+    moved = channels_first(value, layout)
+    if layout.grid is not None:
+        count = int(np.prod(layout.grid))
+        if layout.prefix + count > moved.shape[2]:
+            raise LayerError(
+                f"the layer holds {moved.shape[2]} tokens, its grid {layout.grid} needs {layout.prefix + count}"
+            )
+        moved = moved[:, :, layout.prefix : layout.prefix + count].reshape(*moved.shape[:2], *layout.grid)
+    return turned(moved, layout)
 
 
 def from_grid(grid: Array, value: Array, layout: Layout) -> Array:
     """Rows of a layer's value with their grid replaced: the inverse of `to_grid`; `value` is one row, (1, ...)."""
     rows = np.repeat(value, len(grid), axis=0)
-    axes = layout.axes
-    order = [axes.index("N"), axes.index("C"), *(i for i, label in enumerate(axes) if label in "DHWP")]
-    moved = rows.transpose(*order, *(i for i in range(len(axes)) if i not in order))
-    if "P" in axes:
-        count = int(np.prod(layout.grid or ()))
+    moved, grid = channels_first(rows, layout), turned(grid, layout)
+    if layout.grid is not None:
+        count = int(np.prod(layout.grid))
         moved[:, :, layout.prefix : layout.prefix + count] = grid.reshape(*grid.shape[:2], count)
     else:
-        moved[...] = grid.reshape(moved.shape)
+        moved[...] = grid
     return rows
+
+
+def channels_first(value: Array, layout: Layout) -> Array:
+    """A view (rows, C, positions) or (rows, C, depth, height, width), as far as the layout has them."""
+    labels = [label for label in "NCDHWP" if label in layout.axes]
+    order = [layout.axes.index(label) for label in labels]
+    rest = [axis for axis, label in enumerate(layout.axes) if label == "?"]
+    moved = value.transpose(*order, *rest)
+    for _ in rest:
+        moved = moved[..., 0]
+    return moved
+
+
+def turned(grid: Array, layout: Layout) -> Array:
+    """A view in which axes that run backwards over the image are turned round; its own inverse."""
+    backwards = tuple(axis for axis, (start, end) in enumerate(layout.window or (), start=2) if start > end)
+    return np.flip(grid, backwards) if backwards else grid

@@ -13,17 +13,16 @@ from onnxcam.arguments import NAME, require
 from onnxcam.errors import LayerError, did_you_mean
 from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.index import Graph, read_graph
-from onnxcam.graph.layout import VIEWS, layouts, spatial_sizes
+from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.normalize import captures
-from onnxcam.graph.paths import articulations, differentiable, weighted_behind
+from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.score import find_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
-PICKING = frozenset({"Gather", "Slice", "Split", "GatherND", "GatherElements"})
 
 
 @dataclass(frozen=True)
@@ -65,12 +64,16 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     weights_behind = weighted_behind(graph, score.name)
     arrives = arriving(graph, on_all_paths, score.name, known)
     merged: dict[str, Layer] = {}
+    computed = weighted_before(graph, image.name)
     for name in reversed(on_all_paths):
+        if name not in computed:  # the image itself, scaled or turned
+            break
         value = readable(graph, name)
-        layer = as_layer(graph, value, known)
-        shown_as = layer and as_layer(graph, original(graph, value, arrives.keys(), known), known)
+        source = original(graph, value, arrives.keys(), known)
+        layer = as_layer(graph, value, known.get(value))
+        shown_as = layer and as_layer(graph, source, known.get(source))
         if shown_as is not None and shown_as.name not in merged:
-            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, weights_behind, arrives))
+            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, source, weights_behind, arrives))
     best = next((name for name, layer in merged.items() if not layer.reason), None)
     ranked = [
         replace(
@@ -83,7 +86,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     return sorted(ranked, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
 
 
-def original(graph: Graph, name: str, on_all_paths: Collection[str], known: dict[str, Layout]) -> str:
+def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:
     """The value that a transpose, reshape or the like merely shows again."""
     while True:
         node = graph.nodes[graph.producer[name]] if name in graph.producer else None
@@ -94,10 +97,10 @@ def original(graph: Graph, name: str, on_all_paths: Collection[str], known: dict
         name = node.input[0]
 
 
-def as_layer(graph: Graph, name: str, known: dict[str, Layout]) -> Layer | None:
-    """A value as a layer; None when it has no grid of more than one position."""
-    layout, shape = known.get(name), graph.shape(name)
-    if layout is None or shape is None or "C" not in layout.axes or not graph.is_float(name):
+def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
+    """A value as a layer; None when it has no grid of more than one position, or a first axis that is not the rows."""
+    shape = graph.shape(name)
+    if layout is None or shape is None or layout.axes[0] != "N" or not graph.is_float(name):
         return None
     grid = spatial_sizes(layout, shape)
     if grid is not None and int(np.prod(grid)) <= 1:
@@ -106,9 +109,9 @@ def as_layer(graph: Graph, name: str, known: dict[str, Layout]) -> Layer | None:
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
-def objection(graph: Graph, name: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
-    """Why a value is not taken by itself; empty when it is suitable."""
-    if maker(graph, name).op_type in POOLS:
+def objection(graph: Graph, name: str, source: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
+    """Why a value, which shows `source` again, is not taken by itself; empty when it is suitable."""
+    if maker(graph, source).op_type in POOLS:
         return "a pool: what it pools is finer"
     if not weights_behind.get(name, False):
         return "holds class maps: no weights between it and the score"
@@ -117,7 +120,7 @@ def objection(graph: Graph, name: str, weights_behind: dict[str, bool], arrives:
     return ""
 
 
-def arriving(graph: Graph, on_all_paths: list[str], score: str, known: dict[str, Layout]) -> dict[str, bool]:
+def arriving(graph: Graph, on_all_paths: list[str], score: str, known: Layouts) -> dict[str, bool]:
     """For each value on all paths whether every grid position of it can move the score.
 
     It is false behind the picking of a class token. Told from one value to the next: positions that mix on the way all
@@ -132,8 +135,8 @@ def arriving(graph: Graph, on_all_paths: list[str], score: str, known: dict[str,
     return found
 
 
-def fate_of_positions(graph: Graph, name: str, end: str, known: dict[str, Layout]) -> str:
-    """What the grid positions of `name` are in `end`: "apart" still, "mixed", or some of them "lost" before that."""
+def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
+    """What the grid positions of `name` are in `end`: "apart" still, "mixed", or all of them "lost" before that."""
     apart, mixed, lost = {name}, set[str](), set[str]()
     for i in sorted(graph.ancestors([end], stop=[name])):
         node = graph.nodes[i]
@@ -142,20 +145,16 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: dict[str, Layout
             mixed |= set(node.output)
         elif reads & apart:
             for output in node.output:
-                if output in known and grid_axes(known[output]) and node.op_type not in ("Conv", "ConvTranspose"):
-                    apart.add(output)
-                elif node.op_type in PICKING:
+                here = {} if known.mixes(node) else known.positions.get(output)
+                if here and all(along.placeless for along in here.values()):
                     lost.add(output)
+                elif here:
+                    apart.add(output)
                 elif differentiable(graph, node):
                     mixed.add(output)
         elif reads & lost:
             lost |= set(node.output)
     return "mixed" if end in mixed else "apart" if end in apart else "lost"
-
-
-def grid_axes(layout: Layout) -> bool:
-    """Whether positions have axes of their own."""
-    return any(label in "DHWP" for label in layout.axes)
 
 
 def named_layer(graph: Graph, name: str) -> Layer:
@@ -178,9 +177,10 @@ def named_layer(graph: Graph, name: str) -> Layer:
     value = readable(graph, value)
     known_layouts = layouts(graph)
     shape = graph.shape(value)
-    if value not in known_layouts and shape is not None:
-        known_layouts |= guessed(value, shape, known_grids(graph, known_layouts))
-    layer = as_layer(graph, value, known_layouts)
+    layout = known_layouts.get(value)
+    if layout is None and shape is not None and value not in known_layouts.positions:
+        layout = guessed(shape, known_grids(graph, known_layouts)) if has_rows(graph, shape) else None
+    layer = as_layer(graph, value, layout)
     if layer is None:
         raise LayerError(
             f"the layer '{name}' {shown(shape)} has no grid of positions to map: choose one that `onnxcam layers` lists"
@@ -188,7 +188,13 @@ def named_layer(graph: Graph, name: str) -> Layer:
     return replace(layer, reason="named")
 
 
-def known_grids(graph: Graph, known: dict[str, Layout]) -> set[tuple[int, ...]]:
+def has_rows(graph: Graph, shape: Shape) -> bool:
+    """Whether the first axis is as long as the batch of an input, or one."""
+    batches = {sizes[0] for name in graph.inputs if (sizes := graph.shape(name))}
+    return bool(shape) and (shape[0] == 1 or shape[0] in batches)
+
+
+def known_grids(graph: Graph, known: Layouts) -> set[tuple[int, ...]]:
     """The grids of all values whose layout is known, and the image's."""
     found = [spatial_sizes(layout, graph.shape(name) or ()) for name, layout in known.items()]
     for name in graph.inputs:
@@ -198,7 +204,7 @@ def known_grids(graph: Graph, known: dict[str, Layout]) -> set[tuple[int, ...]]:
     return {grid for grid in found if grid}
 
 
-def guessed(name: str, shape: Shape, grids: set[tuple[int, ...]]) -> dict[str, Layout]:
+def guessed(shape: Shape, grids: set[tuple[int, ...]]) -> Layout | None:
     """A layout by shape alone: axes that are a grid of the model, or a whole fraction of one; else tokens in a square.
 
     Four axes that are neither (an attention map, say) have no layout.
@@ -207,13 +213,13 @@ def guessed(name: str, shape: Shape, grids: set[tuple[int, ...]]) -> dict[str, L
         fitting = [
             axes for axes, at in (("NCHW", 2), ("NHWC", 1)) if any(divides(shape[at : at + 2], g) for g in grids)
         ]
-        return {name: Layout(fitting[0])} if len(fitting) == 1 else {}
+        return Layout(fitting[0]) if len(fitting) == 1 else None
     if len(shape) == 3 and isinstance(shape[1], int):
         for prefix in (0, 1, 2, 5):
             side = int(np.sqrt(max(shape[1] - prefix, 0)))
             if side > 1 and side * side == shape[1] - prefix:
-                return {name: Layout("NPC", (side, side), prefix)}
-    return {}
+                return Layout("NPC", (side, side), prefix)
+    return None
 
 
 def divides(sizes: Shape, grid: tuple[int, ...]) -> bool:

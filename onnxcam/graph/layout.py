@@ -1,252 +1,203 @@
-"""What the axes of a value mean, followed from the convolutions through the graph.
+"""What the axes of a value mean, told from where its elements lie on the image (`positions`).
 
-Labels: N batch, C channels, D H W space, P positions of a grid in one axis (tokens), ? anything else.
-Convolutions and pools fix them; transposes permute them; reshapes join H and W into P and part them again;
-concatenation along P adds tokens before or behind the grid; what keeps a shape keeps its labels.
+Labels: N batch, C channels, D H W space, P positions of a grid in one axis (tokens), ? anything else, of size 1.
 """
 
 from __future__ import annotations
 
-from dataclasses import replace
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 import onnx
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.errors import ModelError
+from onnxcam.graph.image import as_image
+from onnxcam.graph.index import Graph
+from onnxcam.graph.mixing import ATTENTION, MIXES, PRODUCTS
+from onnxcam.graph.moving import MOVES
+from onnxcam.graph.positions import Along, Positions, Sizes, positions
+from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape
 from onnxcam.runtime.manifest import Layout
 
-VIEWS = frozenset({"Identity", "Dropout", "Transpose", "Reshape", "Cast"})  # the same activation, seen otherwise
-SPATIAL = {1: "W", 2: "HW", 3: "DHW"}
-CONVOLVING = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "MaxPool",
-        "AveragePool",
-        "LpPool",
-        "GlobalAveragePool",
-        "GlobalMaxPool",
-        "GlobalLpPool",
-        "ConvInteger",
-        "QLinearConv",
-        "InstanceNormalization",
-        "GroupNormalization",
-        "DepthToSpace",
-        "SpaceToDepth",
-        "RoiAlign",
-        "MaxRoiPool",
-        "DeformConv",
-        "FusedConv",
-        "QLinearAveragePool",
-        "QLinearGlobalAveragePool",
-    ]
-)
-MOVING = frozenset(
-    [
-        "Reshape",
-        "Transpose",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Gather",
-        "GatherElements",
-        "GatherND",
-        "Slice",
-        "Split",
-        "Concat",
-        "MatMul",
-        "Gemm",
-        "Einsum",
-        "Expand",
-        "Tile",
-        "ScatterND",
-        "ScatterElements",
-        "Shape",
-        "TopK",
-        "Compress",
-        "Loop",
-        "If",
-        "Scan",
-        "Attention",
-    ]
-)
+VIEWS = frozenset(
+    {"Identity", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
+)  # the same activation, seen otherwise
+NOMINAL = {"N": 1, "C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
+SPATIAL = "DHW"
 
 
-def layouts(graph: Graph) -> dict[str, Layout]:
+class Layouts(Mapping[str, Layout]):
+    """The layout of every value whose axes can be told, by name.
+
+    Attributes:
+        positions: where the elements of each value lie, at nominal sizes.
+    """
+
+    def __init__(self, graph: Graph) -> None:
+        self._images = {
+            image.name: image.layout
+            for value in graph.proto.graph.input
+            if (image := as_image(graph, value)) is not None
+        }
+        self._graph, self._settled = graph, settled(graph, self._images)
+        self.positions = positions(self._settled, self._images, {**MOVES, **SLIDING, **MIXES})
+        self._told: dict[str, Layout | None] = {}
+
+    def __getitem__(self, name: str) -> Layout:
+        if name not in self._told:
+            self._told[name] = self._tell(name)
+        found = self._told[name]
+        if found is None:
+            raise KeyError(name)
+        return found
+
+    def __contains__(self, name: object) -> bool:
+        return isinstance(name, str) and self.get(name) is not None
+
+    def __iter__(self) -> Iterator[str]:
+        return (name for name in self.positions if name in self)
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+    def mixes(self, node: onnx.NodeProto) -> bool:
+        """Whether a node lets every position see others: attention, a product of positions with positions."""
+        several = sum(name in self.positions for name in node.input) > 1
+        return node.op_type in ATTENTION or (several and (node.op_type in PRODUCTS or node.op_type == "Einsum"))
+
+    def _tell(self, name: str) -> Layout | None:
+        here, sizes, shape = self.positions.get(name), self._settled.shape(name), self._graph.shape(name)
+        if not here or sizes is None or shape is None or name in self._graph.inputs:
+            return None
+        image = next(iter(self._images))
+        axes, free = self._images[image], self._graph.shape(image) or ()
+        whole = {
+            label: size
+            for label, size in zip(axes, self._settled.shape(image) or (), strict=True)
+            if isinstance(size, int)
+        }
+        rows = next((i for i, dim in enumerate(shape) if "N" in axes and dim == free[axes.index("N")]), None)
+        told = layout_of(here, tuple(int(size or 1) for size in sizes), whole, rows)
+        changing = any(not isinstance(free[axes.index(label)], int) for label in axes if label in SPATIAL)
+        return None if told is not None and changing and (told.grid or told.window) else told
+
+
+def layouts(graph: Graph) -> Layouts:
     """The layout of every value whose axes can be told."""
-    found: dict[str, Layout] = {}
-    for node in graph.nodes:
-        for name in node.output:
-            if name and (layout := layout_of(graph, node, name, found)) is not None:
-                found[name] = layout
-    return found
+    return Layouts(graph)
 
 
-def layout_of(graph: Graph, node: onnx.NodeProto, name: str, found: dict[str, Layout]) -> Layout | None:
-    """The layout of one output, from those of the node's inputs."""
-    shape = graph.shape(name)
-    if shape is None:
+def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
+    """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where these do not fit."""
+    if all(isinstance(dim, int) for name in graph.inputs for dim in graph.shape(name) or ()):
+        return graph
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    for value in proto.graph.input:
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value"):
+                dim.dim_value = NOMINAL[images[value.name][axis]] if value.name in images else 1
+    fixed = Graph(graph.model, proto)
+    try:
+        _ = fixed.types
+    except ModelError:
+        return graph
+    return fixed
+
+
+def layout_of(here: Positions, sizes: Sizes, whole: Mapping[str, int], rows: int | None) -> Layout | None:
+    """The layout of a value of these sizes; None where its axes are none of ours.
+
+    Args:
+        here: where its elements lie.
+        whole: the image's sizes by label.
+        rows: the axis of the batch where that is known; else it is the first, or the first of size 1.
+    """
+    spatial = [label for label in SPATIAL if label in whole]
+    lines = {label: here[label].axes for label in spatial if label in here and here[label].axes}
+    if not lines or any(len(axes) > 1 for axes in lines.values()):
         return None
-    if node.op_type in CONVOLVING and len(shape) - 2 in SPATIAL:
-        return Layout("NC" + SPATIAL[len(shape) - 2])
-    step = STEPS.get(node.op_type) if node.domain == "" else None
-    if step is not None:
-        return step(graph, node, shape, found)
-    if node.op_type in MOVING:
+    used = {axes[0] for axes in lines.values()}
+    if rows is None:
+        rows = next((i for i in (0, *range(len(sizes))) if i not in used and sizes[i] in (1, whole.get("N", 1))), None)
+    if rows is None or rows in used:
         return None
-    known = [found[value] for value in node.input if value in found and graph.shape(value) == shape]
-    return next(iter(known), None) or broadcast(graph, node, shape, found)
-
-
-def broadcast(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """An element-wise result that is larger than its labelled input along unlabelled sizes only."""
-    for value in node.input:
-        own = graph.shape(value)
-        if value in found and own is not None and len(own) == len(shape):
-            spatial = [i for i, label in enumerate(found[value].axes) if label in "DHWP"]
-            if all(own[i] == shape[i] or not (isinstance(own[i], int) and isinstance(shape[i], int)) for i in spatial):
-                return found[value]
-    return None
-
-
-def transposed(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """The labels in their new order."""
-    before = found.get(node.input[0])
-    if before is None:
+    labels = ["?"] * len(sizes)
+    labels[rows] = "N"
+    wide = [i for i in range(len(sizes)) if i != rows and i not in used and sizes[i] > 1]
+    spare = [i for i in range(len(sizes)) if i != rows and i not in used and sizes[i] == 1]
+    if len(wide) > 1 or not (wide or spare):
         return None
-    perm = attributes(node).get("perm") or range(len(shape))[::-1]
-    return replace(before, axes="".join(before.axes[axis] for axis in perm))
+    channels = wide[0] if wide else spare.pop(0 if spare[0] < min(used) else -1)
+    labels[channels] = "C"
+    apart = len(used) == len(lines)
+    missing = [label for label in spatial if label not in lines]
+    if apart and len(spare) >= len(missing):
+        for label, axes in lines.items():
+            labels[axes[0]] = label
+        for label, axis in zip(missing, spare, strict=False):
+            labels[axis] = label
+        return evenly_spread(Layout("".join(labels)), [cells(here, lines, label) for label in spatial], spatial, whole)
+    return tokens(here, labels, used, spatial, whole) if len(used) == 1 else None
 
 
-def reshaped(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """H and W joined to P, or P parted into H and W; every other axis as it was."""
-    before, old = found.get(node.input[0]), graph.shape(node.input[0])
-    if before is None or old is None:
+def cells(here: Positions, lines: Mapping[str, list[int]], label: str) -> Along | None:
+    """A coordinate that changes; None for one that a single cell holds."""
+    return here[label] if label in lines else None
+
+
+def tokens(
+    here: Positions, labels: list[str], used: set[int], spatial: list[str], whole: Mapping[str, int]
+) -> Layout | None:
+    """The layout of a grid in one axis, row by row, with other tokens before or behind."""
+    (axis,) = used
+    held = [here[label] if label in here and here[label].axes else None for label in spatial]
+    lines = [None if along is None else along.at.ravel() for along in held]
+    there = np.all([~np.isnan(line) for line in lines if line is not None], axis=0)
+    (at,) = np.nonzero(there)
+    grid = tuple(1 if line is None else len(np.unique(line[there])) for line in lines)
+    if not len(at) or at[-1] - at[0] + 1 != len(at) or int(np.prod(grid)) != len(at):
         return None
-    if len(shape) == len(old) and same_sizes(old[1:], shape[1:]):
-        return before
-    axes, grid = before.axes, spatial_sizes(before, old)
-    if grid is None or before.prefix:
-        return None
-    labels = SPATIAL.get(len(grid), "?")
-    if labels in axes:
-        joined = axes.replace(labels, "P")
-        sizes = replaced(old, axes, labels, (int(np.prod(grid)),))
-        if same_sizes(sizes[1:], shape[1:]):
-            return Layout(joined, grid)
-    elif "P" in axes:
-        parted = axes.replace("P", labels)
-        sizes = replaced(old, axes, "P", grid)
-        if same_sizes(sizes[1:], shape[1:]):
-            return Layout(parted)
-    return None
+    sides: list[Along | None] = []
+    for i, (along, line) in enumerate(zip(held, lines, strict=True)):
+        if along is None or line is None:
+            sides.append(None)
+            continue
+        block = np.moveaxis(line[there].reshape(grid), i, 0).reshape(grid[i], -1)
+        if np.ptp(block, axis=1).any():
+            return None
+        sides.append(Along(block[:, 0], along.start, along.end, along.step))
+    labels[axis] = "P"
+    return evenly_spread(Layout("".join(labels), grid, int(at[0])), sides, spatial, whole)
 
 
-def replaced(sizes: Shape, axes: str, labels: str, by: tuple[int, ...]) -> Shape:
-    """The sizes with those of some adjacent axes exchanged."""
-    at = axes.index(labels)
-    return (*sizes[:at], *by, *sizes[at + len(labels) :])
-
-
-def same_sizes(one: Shape, other: Shape) -> bool:
-    """Equal sizes, unknown ones taken for equal when only one is unknown."""
-    if len(one) != len(other):
-        return False
-    unknown = sum(not (isinstance(a, int) and isinstance(b, int)) and a != b for a, b in zip(one, other, strict=True))
-    return unknown <= 1 and all(
-        a == b for a, b in zip(one, other, strict=True) if isinstance(a, int) and isinstance(b, int)
-    )
+def evenly_spread(
+    layout: Layout, sides: list[Along | None], spatial: list[str], whole: Mapping[str, int]
+) -> Layout | None:
+    """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there."""
+    window = []
+    for along, label in zip(sides, spatial, strict=True):
+        size = float(whole[label])
+        if along is None:
+            window.append((0.0, 1.0))
+            continue
+        at = along.at.ravel()
+        cell = (along.end - along.start) / len(at)
+        even = along.start + (np.arange(len(at)) + 0.5) * cell
+        if np.isnan(at).any() or np.abs(at - even).max() > abs(cell) * 0.76:
+            return None
+        near = abs(along.start) + abs(along.end - size) < abs(cell) / 4
+        window.append((0.0, 1.0) if near else (along.start / size, along.end / size))
+    if all(side == (0.0, 1.0) for side in window):
+        return layout
+    return Layout(layout.axes, layout.grid, layout.prefix, tuple(window))
 
 
 def spatial_sizes(layout: Layout, shape: Shape) -> tuple[int, ...] | None:
-    """The grid of a value; None when a size is not known."""
+    """The grid of a value, depth, height and width in this order; None when a size is not known."""
     if layout.grid is not None:
         return layout.grid
-    sizes = [shape[i] for i, label in enumerate(layout.axes) if label in "DHW"]
-    return (
-        tuple(int(size) for size in sizes if isinstance(size, int)) if all(isinstance(s, int) for s in sizes) else None
-    )
-
-
-def concatenated(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """Along P: tokens join the grid. Along any other axis the labels stay."""
-    axis = attributes(node).get("axis", 0) % len(shape)
-    known = [(i, found[value]) for i, value in enumerate(node.input) if value in found]
-    if not known:
-        return None
-    at, first = known[0]
-    if len(first.axes) != len(shape):
-        return None
-    if first.axes[axis] in "DHW":
-        return None
-    if first.axes[axis] != "P":
-        return first
-    before = [(graph.shape(value) or ())[axis] for value in node.input[:at]]
-    if len(known) > 1 or not all(isinstance(size, int) for size in before):
-        return None
-    return replace(first, prefix=first.prefix + sum(int(size or 0) for size in before))
-
-
-def matrix_product(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """A fixed matrix on the right maps the last axis: the channels of each position."""
-    before = found.get(node.input[0])
-    fixed = node.input[1] in graph.fixed and graph.rank(node.input[1]) == 2
-    return (
-        before
-        if before is not None and fixed and before.axes.endswith("C") and len(before.axes) == len(shape)
-        else None
-    )
-
-
-def sliced(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """Cutting tokens off before or behind the grid keeps it; any other cut loses the labels."""
-    before, old = found.get(node.input[0]), graph.shape(node.input[0])
-    if before is None or old is None or len(old) != len(shape):
-        return None
-    changed = [i for i in range(len(shape)) if old[i] != shape[i]]
-    if changed and all(before.axes[i] == "C" for i in changed):
-        return before
-    if "P" not in before.axes or changed not in ([before.axes.index("P")], []):
-        return before if not changed else None
-    positions = int(np.prod(before.grid or (0,)))
-    starts = graph.constant(node.input[1])
-    start = int(starts.ravel()[0]) if starts is not None and starts.size == 1 else -1
-    rest = shape[before.axes.index("P")]
-    if isinstance(rest, int) and 0 <= start <= before.prefix and rest >= positions + before.prefix - start:
-        return replace(before, prefix=before.prefix - start)
-    return None
-
-
-def split_apart(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """Channels parted: every part keeps its positions."""
-    before = found.get(node.input[0])
-    if before is None:
-        return None
-    axis = attributes(node).get("axis", 0) % len(shape)
-    return before if before.axes[axis] == "C" else None
-
-
-def squeezed(graph: Graph, node: onnx.NodeProto, shape: Shape, found: dict[str, Layout]) -> Layout | None:
-    """A size-1 axis that is not space comes or goes."""
-    before, old, axes = (
-        found.get(node.input[0]),
-        graph.shape(node.input[0]),
-        graph.constant(node.input[1]) if len(node.input) > 1 else None,
-    )
-    if before is None or old is None or axes is None:
-        return None
-    if node.op_type == "Squeeze":
-        gone = {int(a) % len(old) for a in axes.ravel()}
-        kept = "".join(label for i, label in enumerate(before.axes) if i not in gone)
-        return replace(before, axes=kept) if len(kept) == len(shape) and {"N", "C"} <= set(kept) else None
-    labels = list(before.axes)
-    for a in sorted(int(a) % len(shape) for a in axes.ravel()):
-        labels.insert(a, "?")
-    return replace(before, axes="".join(labels))
-
-
-STEPS = {
-    "Transpose": transposed, "Reshape": reshaped, "Flatten": reshaped, "Concat": concatenated, "MatMul": matrix_product,
-    "Slice": sliced, "Split": split_apart, "Squeeze": squeezed, "Unsqueeze": squeezed,
-}  # fmt: skip
+    sizes = [shape[layout.axes.index(label)] for label in SPATIAL if label in layout.axes]
+    known = tuple(size for size in sizes if isinstance(size, int))
+    return known if len(known) == len(sizes) else None

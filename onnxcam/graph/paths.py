@@ -71,3 +71,15 @@ def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
         for name in node.input:
             behind[name] = behind.get(name, False) or here
     return behind
+
+
+def weighted_before(graph: Graph, image: str) -> set[str]:
+    """Every value that a weighted node makes of the image, or that is made of such a value."""
+    moving, weighted = {image}, set[str]()
+    for node in graph.nodes:
+        reads = {*node.input, *captures(node)}
+        if reads & moving:
+            moving |= set(node.output)
+            if reads & weighted or node.op_type in WEIGHTED or captures(node):
+                weighted |= set(node.output)
+    return weighted

@@ -22,7 +22,7 @@ class Geometry:
     """
 
     photo_size: tuple[int, int]
-    input_size: tuple[int, int]
+    input_size: tuple[float, float]
     scale: tuple[float, float] = (1.0, 1.0)
     offset: tuple[float, float] = (0.0, 0.0)
 
@@ -32,14 +32,22 @@ class Geometry:
         return cls((width, height), (width, height))
 
     @classmethod
-    def resized(cls, photo_size: tuple[int, int], input_size: tuple[int, int]) -> Geometry:
+    def resized(cls, photo_size: tuple[int, int], input_size: tuple[float, float]) -> Geometry:
         """The whole photo fills the whole input."""
         scale = (input_size[0] / photo_size[0], input_size[1] / photo_size[1])
         return cls(photo_size, input_size, scale)
 
-    def framed(self, left: float, top: float, size: tuple[int, int]) -> Geometry:
+    def framed(self, left: float, top: float, size: tuple[float, float]) -> Geometry:
         """The input seen through a frame of `size` whose corner lies at (left, top) of it: a crop, or padding."""
         return replace(self, input_size=size, offset=(self.offset[0] - left, self.offset[1] - top))
+
+    def part(self, window: tuple[tuple[float, float], ...] | None) -> Geometry:
+        """Of a map that shows only a stretch of the input's height and width, (0 to 1) each, either way round."""
+        if window is None:
+            return self
+        (top, bottom), (left, right) = (sorted(side) for side in window)
+        width, height = self.input_size
+        return self.framed(left * width, top * height, ((right - left) * width, (bottom - top) * height))
 
     @property
     def box(self) -> tuple[float, float, float, float]:

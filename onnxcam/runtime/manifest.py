@@ -26,11 +26,14 @@ class Layout:
         axes: as in "NCHW" or "NPC".
         grid: for P, the (height, width) of the grid.
         prefix: tokens before the grid along P.
+        window: where the grid starts and ends on the image, (0 to 1) for each of D, H, W; None: it spans the whole.
+            What starts behind its end runs backwards.
     """
 
     axes: str
     grid: tuple[int, ...] | None = None
     prefix: int = 0
+    window: tuple[tuple[float, float], ...] | None = None
 
     @property
     def channel(self) -> int:
@@ -135,5 +138,7 @@ def check(manifest: Manifest) -> None:
     if image.layout not in LAYOUTS or any(number is not None and number < 1 for number in numbers):
         raise ValueError("no image")
     labelled = set("NCDHWP?").issuperset(layout.axes) and "C" in layout.axes
-    if not labelled or ("P" in layout.axes and not layout.grid):
+    sides = layout.window or ()
+    shown = all(np.isfinite(side).all() and side[0] != side[1] for side in sides)
+    if not labelled or ("P" in layout.axes and not layout.grid) or not shown or len(sides) not in (0, 2):
         raise ValueError("no layout")

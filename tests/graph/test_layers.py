@@ -171,18 +171,22 @@ def test_a_value_without_a_grid(name: str, says: str) -> None:
 
 def test_a_value_whose_layout_is_not_known_is_guessed_from_its_shape() -> None:
     text = """(float[N,3,8,8] x) => (float[N,M] y) {
-  four = Relu(x)
-  t = Reshape(x, tokens)
+  four = GridSample(x, where)
+  t = Reshape(four, tokens)
   square = Relu(t)
-  skewed = Reshape(x, oblong)
+  skewed = Reshape(four, oblong)
+  rows = Reshape(four, sequence)
+  torn = Reshape(x, tokens)
   y = Flatten(x)
 }"""
-    constants = {"tokens": np.array([0, 64, 3]), "oblong": np.array([0, 8, 24])}
+    constants = {"tokens": np.array([0, 64, 3]), "oblong": np.array([0, 8, 24]), "sequence": np.array([64, -1, 3]),
+                 "where": normal(1, 8, 8, 2)}  # fmt: skip
     graph = graph_of(net(text, constants))
     assert named_layer(graph, "four").layout == Layout("NCHW")
     assert named_layer(graph, "square").layout == Layout("NPC", (8, 8))
-    with pytest.raises(LayerError, match="no grid"):
-        named_layer(graph, "skewed")
+    for name in ("skewed", "rows", "torn"):  # torn: a row of tokens there is a row of colours of neighbours
+        with pytest.raises(LayerError, match="no grid"):
+            named_layer(graph, name)
 
 
 # -- oddities -----------------------------------------------------------------------------------------------------

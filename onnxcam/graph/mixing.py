@@ -1,0 +1,117 @@
+"""Positions behind what mixes elements: reductions, products, and operators behind which nothing has a place."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import onnx
+
+from onnxcam.graph.index import attributes
+from onnxcam.graph.positions import Array, Known, Positions, Rule, averaged, kept, together
+
+
+def nowhere(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """All positions mixed, or moved in a way that the input decides."""
+    return {}
+
+
+def reduced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """A mean, sum, maximum over axes: what they hold of positions is gone, unless it is less than a cell."""
+    old = known.sizes(node.input[0])
+    if old is None:
+        return {}
+    attrs = attributes(node)
+    axes: Any = attrs.get("axes")
+    if node.op_type in ("ArgMax", "ArgMin"):
+        axes = [attrs.get("axis", 0)]
+    elif len(node.input) > 1 and node.input[1]:
+        constant = known.graph.constant(node.input[1])
+        if constant is None:
+            return {}
+        axes = constant.ravel()
+    elif axes is None:
+        axes = [] if attrs.get("noop_with_empty_axes") else range(len(old))
+    which = sorted({int(axis) % len(old) for axis in axes})
+    here = known.of(node.input[0])
+    for axis in which:
+        here = kept(here, lambda along, axis=axis: averaged(along, axis))  # type: ignore[misc]
+    if attrs.get("keepdims", 1):
+        return here
+    return kept(here, lambda along: replace(along, at=along.at.squeeze(tuple(which))))
+
+
+def multiplied(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """A matrix product: rows keep their places, columns theirs; where both have some (q k'), rows name the result."""
+    operands = [node.input[at] for at in OPERANDS.get(node.op_type, (0, 1))]
+    shapes = [known.sizes(name) for name in operands]
+    if any(shape is None or len(shape) < 2 for shape in shapes):
+        return {}
+    attrs = attributes(node)
+    parts = []
+    for name, flag, axis in zip(operands, ("transA", "transB"), (-1, -2), strict=True):
+        here = known.of(name)
+        if attrs.get(flag, 0):
+            here = kept(here, lambda along: replace(along, at=along.at.swapaxes(-1, -2)))
+        parts.append(kept(here, lambda along, axis=axis: None if along.at.shape[axis] > 1 else along))  # type: ignore[misc]
+    if operands[1] in known.graph.fixed:
+        parts[0] = kept(known.of(operands[0]), lambda along: averaged(along, along.at.ndim - 1))
+    rank = len(known.sizes(node.output[0]) or ())
+    firm = any(name in known.graph.fixed for name in operands)
+    named = together([parts[0] or parts[1]], rank)
+    return kept(named, lambda along: replace(along, firm=along.firm and firm))
+
+
+def attended(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """Attention in one node: every query gathers from all keys, and names the result."""
+    query, new = known.sizes(node.input[0]), known.sizes(node.output[i])
+    if query is None or new is None or query[:-1] != new[:-1]:
+        return {}
+    return kept(known.of(node.input[0]), lambda a: None if a.at.shape[-1] > 1 else replace(a, firm=False))
+
+
+def summed(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """Einsum: an operand's axes go where the equation puts them; a sum over positions mixes them."""
+    terms, arrow, result = str(attributes(node).get("equation", "")).replace(" ", "").partition("->")
+    if not arrow or "." in terms or "." in result:
+        return {}
+    parts = []
+    for name, term in zip(node.input, terms.split(","), strict=True):
+        here = known.of(name)
+        gone = [axis for axis, letter in enumerate(term) if letter not in result]
+        if any(set(along.axes) & set(gone) for along in here.values()) or len(set(term)) < len(term):
+            return {}
+        parts.append(kept(here, lambda along, term=term: replace(along, at=arranged(along.at, term, result))))  # type: ignore[misc]
+    return together(parts, len(result))
+
+
+def arranged(at: Array, term: str, result: str) -> Array:
+    """A coordinate whose axes bear the letters of `term`, with those of `result`."""
+    order = [term.index(letter) for letter in result if letter in term]
+    rest = [axis for axis in range(len(term)) if axis not in order]
+    return at.transpose(*order, *rest).reshape([at.shape[term.index(c)] if c in term else 1 for c in result])
+
+
+OPERANDS = {"QLinearMatMul": (0, 3), "QGemm": (0, 3)}  # where scales and zero points stand between
+PRODUCTS = frozenset(
+    ["MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+     "MatMulNBits", "QLinearMatMul", "QGemm"]
+)  # fmt: skip
+ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
+REDUCING = [
+    "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
+    "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
+]  # fmt: skip
+ENDING = [
+    "Col2Im", "CenterCropPad", "Compress", "DFT", "DecoderMaskedMultiHeadAttention", "Det", "EmbedLayerNormalization",
+    "GRU", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GridSample", "If",
+    "LSTM", "LinearAttention", "Loop", "MaxRoiPool", "MaxUnpool", "NonZero", "OneHot", "QLinearGlobalAveragePool", "RNN",
+    "ReverseSequence", "RoiAlign", "STFT", "Scan", "ScatterElements", "ScatterND", "Shape", "Size", "TopK", "Upsample",
+]  # fmt: skip
+MIXES: dict[str, Rule] = {
+    **dict.fromkeys(ENDING, nowhere),
+    **dict.fromkeys(REDUCING, reduced),
+    **dict.fromkeys(PRODUCTS, multiplied),
+    **dict.fromkeys(ATTENTION, attended),
+    "Einsum": summed,
+}

@@ -1,0 +1,128 @@
+"""Positions behind sliding windows and behind resizing.
+
+Convolutions and pools with the usual padding cover what they read evenly, to half a cell: there a map is stretched over
+the image, as everybody's Grad-CAM does. Where windows leave part of the image out, or pads lie far outside, each cell
+gets the centre of its window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxcam.graph.index import attributes
+from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed
+
+
+@dataclass(frozen=True)
+class Windows:
+    """Windows along one axis: how many cells they reach over, how far apart they start, where the first starts."""
+
+    reach: int
+    stride: int
+    first: int
+
+    def centres(self, count: int) -> npt.NDArray[np.float64]:
+        """The centres of so many windows, in cells of the input: 0 is the centre of its first cell."""
+        return np.arange(count, dtype=np.float64) * self.stride + ((self.reach - 1) / 2 + self.first)
+
+
+def slid(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """A convolution or pool over the axes behind the second."""
+    old, new = known.sizes(node.input[0]), known.sizes(node.output[i])
+    windows = windows_of(known, node)
+    if old is None or new is None or windows is None or len(old) != len(new):
+        return {}
+
+    def moved(along: Along) -> Along | None:
+        stepped = averaged(along, 1) if "Conv" in node.op_type else along
+        for axis, one in enumerate(windows, start=2):
+            stepped = over(stepped, axis, one, new[axis]) if stepped is not None else None
+        return stepped
+
+    return kept(known.of(node.input[0]), moved)
+
+
+def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
+    """The windows of a node along its spatial axes; None when they are not known."""
+    sizes, new, attrs = known.sizes(node.input[0]), known.sizes(node.output[0]), attributes(node)
+    weight = known.sizes(node.input[3 if node.op_type == "QLinearConv" else 1]) if "Conv" in node.op_type else None
+    kernel = attrs.get("kernel_shape") or (weight[2:] if weight else None)
+    if sizes is None or new is None or kernel is None:
+        return None
+    space = len(sizes) - 2
+    strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
+    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    pads = attrs.get("pads") or [0] * (2 * space)
+    auto = attrs.get("auto_pad", "NOTSET")
+    if auto.startswith("SAME"):
+        total = [max((m - 1) * s + r - n, 0) for m, s, r, n in zip(new[2:], strides, reach, sizes[2:], strict=True)]
+        pads = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+    return [Windows(r, s, -p) for r, s, p in zip(reach, strides, pads, strict=False)]
+
+
+def over(along: Along, axis: int, windows: Windows, count: int) -> Along | None:
+    """A coordinate behind windows along an axis; None when one window takes in all of it."""
+    size = along.at.shape[axis]
+    centres = windows.centres(count)
+    if size == 1 or (count == size and np.array_equal(centres, np.arange(size))):
+        return along
+    if count == 1:
+        return None
+    at = sampled(along.at, axis, centres)
+    if along.axes == [axis]:
+        even = evenly(along, count)
+        slack = abs(along.step) * ((windows.reach + windows.stride) / 2 - 0.5)
+        if np.abs(at.ravel() - even).max() <= slack:
+            return replace(along, at=even.reshape(at.shape), step=float((along.end - along.start) / count))
+    return renewed(replace(along, step=along.step * windows.stride), at)
+
+
+def evenly(along: Along, count: int) -> Array:
+    """So many cells spread evenly over the stretch of image that a value shows."""
+    spread = along.start + (np.arange(count) + 0.5) / count * (along.end - along.start)
+    return spread.astype(np.float32)
+
+
+def sampled(at: Array, axis: int, where: npt.NDArray[np.float64]) -> Array:
+    """A coordinate read between its cells, and beyond its ends as it goes on there."""
+    size = at.shape[axis]
+    before = np.clip(np.floor(where), 0, size - 2).astype(np.intp)
+    shape = [-1 if i == axis else 1 for i in range(at.ndim)]
+    part = (where - before).reshape(shape).astype(np.float32)
+    low = at.take(before, axis)
+    return np.asarray(low + (at.take(before + 1, axis) - low) * part, np.float32)
+
+
+def resized(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """Every axis stretched to its new size."""
+    old, new = known.sizes(node.input[0]), known.sizes(node.output[0])
+    crops = attributes(node).get("coordinate_transformation_mode") == "tf_crop_and_resize"
+    if old is None or new is None or len(old) != len(new) or crops:
+        return {}
+    return kept(known.of(node.input[0]), lambda along: stretched(along, new))
+
+
+def stretched(along: Along, new: Sequence[int]) -> Along | None:
+    """A coordinate whose cells are as many as `new` says, spread over the same line."""
+    for axis in along.axes:
+        size = along.at.shape[axis]
+        if new[axis] == size:
+            continue
+        if new[axis] == 1:
+            return None
+        where = (np.arange(new[axis]) + 0.5) * size / new[axis] - 0.5
+        along = replace(along, at=sampled(along.at, axis, where), step=along.step * size / new[axis])
+    return along
+
+
+SLIDING: dict[str, Rule] = {
+    **dict.fromkeys(
+        ["Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv", "DeformConv", "FusedConv",
+         "QLinearAveragePool"], slid),
+    **dict.fromkeys(["ConvTranspose", "Resize"], resized),
+}  # fmt: skip

@@ -1,0 +1,140 @@
+"""A blob on the image, and where the map says that it is, for models that turn, flip, crop or pad inside."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+import onnxcam
+from onnxcam.errors import UsageError
+from onnxcam.explainer import Explainer
+from onnxcam.graph import list_layers
+from tests.nets import net
+
+HEIGHT, WIDTH = 24, 40
+WEIGHTS = {
+    "w": np.ones((2, 3, 3, 3), np.float32), "one": np.ones((2, 2, 1, 1), np.float32), "fc": np.ones((2, 4), np.float32),
+}  # fmt: skip
+INTEGERS = {
+    "zeros": [0, 0], "far": [999, 999], "minus": [-1, -1], "low": [-999, -999], "twos": [2, 2], "spatial": [2, 3],
+    "left": [4, 8], "right": [20, 40], "corner": [8, 20], "end": [24, 40], "letter": [0, 0, 8, 0, 0, 0, 8, 0],
+    "cut": [0, 0, -4, -8, 0, 0, 0, 0], "large": [1, 3, 48, 80], "small": [1, 3, 12, 20], "rows": [2],
+    "nothing": [0], "five": [5], "nineteen": [19], "all": [999], "same": [0, 0, 0, 0, 0, 0, 1, 1],
+}  # fmt: skip
+
+
+def model(body: str, shape: str = "1,3,24,40") -> onnx.ModelProto:
+    """`body` makes `last` of x; the map of a class is the sum of the channels of `last`."""
+    constants = {name: np.array(value, np.int64) for name, value in INTEGERS.items()}
+    text = f"""(float[{shape}] x) => (float[1,4] y) {{
+{body}
+  pool = GlobalAveragePool(last)
+  f = Flatten(pool)
+  y = MatMul(f, fc)
+}}"""
+    return net(text, {**WEIGHTS, **constants})
+
+
+def blob(y: int, x: int, layout: str = "NCHW") -> npt.NDArray[np.float32]:
+    image = np.zeros((3, HEIGHT, WIDTH), np.float32)
+    image[:, y - 2 : y + 2, x - 2 : x + 2] = 1
+    return image if layout == "NCHW" else image.transpose(1, 2, 0)
+
+
+def centre(heat: npt.NDArray[Any]) -> tuple[float, float]:
+    """The centre of mass of a heat map, in pixels."""
+    ys, xs = np.mgrid[: heat.shape[0], : heat.shape[1]] + 0.5
+    return float((ys * heat).sum() / heat.sum()), float((xs * heat).sum() / heat.sum())
+
+
+CONV = "c = Conv<pads=[1,1,1,1]>(t, w)\n last = Relu(c)"
+STRIDED = "c = Conv<pads=[1,1,1,1],strides=[2,2]>(t, w)\n last = Relu(c)"
+BEHIND = "c = Conv(t, one)\n last = Relu(c)"
+WAYS = {
+    "as it is": f"t = Identity(x)\n{CONV}",
+    "height and width swapped": f"t = Transpose<perm=[0,1,3,2]>(x)\n{CONV}",
+    "swapped and strided": f"t = Transpose<perm=[0,1,3,2]>(x)\n{STRIDED}",
+    "swapped behind": f"a = Conv<pads=[1,1,1,1]>(x, w)\n t = Transpose<perm=[0,1,3,2]>(a)\n{BEHIND}",
+    "flipped": f"t = Slice(x, minus, low, spatial, minus)\n{CONV}",
+    "flipped and swapped": f"s = Slice(x, minus, low, spatial, minus)\n t = Transpose<perm=[0,1,3,2]>(s)\n{STRIDED}",
+    "cropped": f"t = Slice(x, left, right, spatial)\n{CONV}",
+    "cropped off the centre": f"t = Slice(x, corner, end, spatial)\n{STRIDED}",
+    "cropped behind": f"a = Conv<pads=[1,1,1,1]>(x, w)\n t = Slice(a, corner, end, spatial)\n{BEHIND}",
+    "cropped by a negative pad": f"t = Pad(x, cut)\n{CONV}",
+    "letterboxed": f"t = Pad(x, letter)\n{STRIDED}",
+    "windows far off the centre": "c = Conv<pads=[1,8,1,0]>(x, w)\n last = Relu(c)",
+    "enlarged": f"t = Resize(x, , , large)\n{STRIDED}",
+    "shrunk": f"t = Resize(x, , , small)\n{CONV}",
+    "padded as TensorFlow does": "t = Pad(x, same)\n c = Conv<strides=[2,2]>(t, w)\n last = Relu(c)",
+    "every second pixel": f"t = Slice(x, zeros, far, spatial, twos)\n{CONV}",
+    "rolled and rolled back": """a = Conv<pads=[1,1,1,1]>(x, w)
+  p = Slice(a, five, all, rows)
+  q = Slice(a, nothing, five, rows)
+  r = Concat<axis=2>(p, q)
+  s = Relu(r)
+  u = Slice(s, nineteen, all, rows)
+  v = Slice(s, nothing, nineteen, rows)
+  b = Concat<axis=2>(u, v)
+  last = Add(b, a)""",
+}
+
+
+@pytest.mark.parametrize("way", list(WAYS))
+@pytest.mark.parametrize("place", [(12, 24), (14, 30)])
+def test_the_map_lies_where_the_blob_is(way: str, place: tuple[int, int]) -> None:
+    found = onnxcam.explain(model(WAYS[way]), blob(*place), target=1, layer="last")
+    assert found.status == "ok"
+    assert found.heatmap.shape == (HEIGHT, WIDTH)
+    assert centre(found.heatmap) == pytest.approx(place, abs=1.01)
+    assert automatic(model(WAYS[way])) == "last"
+
+
+def automatic(made: onnx.ModelProto) -> str:
+    return next(layer.name for layer in list_layers(made) if layer.automatic)
+
+
+def test_channels_last_with_height_and_width_swapped() -> None:
+    made = model(f"t = Transpose<perm=[0,3,2,1]>(x)\n{CONV}", "1,24,40,3")
+    found = onnxcam.explain(made, blob(6, 30, "NHWC"), target=1)
+    assert found.layer == "last"
+    assert found.map.shape == (24, 40)
+    assert centre(found.heatmap) == pytest.approx((6, 30), abs=0.51)
+
+
+def test_what_a_crop_inside_cuts_away_stays_dark() -> None:
+    found = onnxcam.explain(model(WAYS["cropped"]), np.ones((3, HEIGHT, WIDTH), np.float32), target=1)
+    assert found.map.shape == (16, 32)
+    assert found.window == ((4 / 24, 20 / 24), (8 / 40, 1.0))
+    assert not found.heatmap[:4].any()
+    assert not found.heatmap[20:].any()
+    assert not found.heatmap[:, :8].any()
+    assert (found.heatmap[5:19, 9:39] > 0.5).all()
+
+
+def test_the_part_that_padding_shows_is_left_out() -> None:
+    found = onnxcam.explain(model(WAYS["letterboxed"]), blob(12, 24), target=1)
+    assert found.map.shape == (20, 20)
+    assert found.window == (pytest.approx((-8 / 24, 32 / 24), abs=0.03), (0.0, 1.0))
+
+
+def test_the_numeric_gradient_turns_the_grid_too() -> None:
+    explainer = Explainer(model(WAYS["flipped and swapped"]))
+    symbolic, numeric = (explainer(blob(14, 30), target=1, gradient=how) for how in ("symbolic", "numeric"))
+    assert numeric.gradient == "numeric"
+    np.testing.assert_allclose(numeric.map, symbolic.map, rtol=1e-3)
+
+
+def test_an_exported_file_remembers_the_window(tmp_path: Path) -> None:
+    path = onnxcam.export(model(WAYS["flipped and swapped"]), tmp_path / "out.onnx")
+    found = onnxcam.explain(path, blob(14, 30), target=1)
+    assert centre(found.heatmap) == pytest.approx((14, 30), abs=1.01)
+
+
+def test_guided_grad_cam_needs_a_layer_that_shows_the_whole_image() -> None:
+    with pytest.raises(UsageError, match="'last' shows only a part"):
+        onnxcam.explain(model(WAYS["cropped"]), blob(12, 24), target=1, method="guidedgradcam")
