@@ -149,16 +149,14 @@ def rule(
     broadcasts: bool = False,
     only: Sequence[int] | None = None,
     domain: str = "",
-    into: dict[Key, Rule] | None = None,
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function for operators, in STANDARD or into another table."""
-    table = _RULES if into is None else into
+    """Register a function for operators, in STANDARD."""
 
     def register(function: RuleFunction) -> RuleFunction:
         for op_type in op_types:
-            if (domain, op_type) in table:
+            if (domain, op_type) in _RULES:
                 raise ValueError(f"two rules for {op_type}")
-            table[domain, op_type] = Rule(
+            _RULES[domain, op_type] = Rule(
                 function, frozenset(versions), broadcasts, None if only is None else frozenset(only)
             )
         return function

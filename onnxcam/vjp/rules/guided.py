@@ -2,77 +2,126 @@
 
 Guided backpropagation (Springenberg et al. 2015, arXiv 1412.6806) lets a cotangent through a Relu only where it is
 positive and the unit fired; the deconvolution of Zeiler and Fergus (2014, arXiv 1311.2901) only where it is positive.
-Relu also hides in Clip with a lower bound of 0 (Relu6), and in a quantizer whose integers stand for nothing below 0.
+A rectifier is whatever computes max(x, 0), or cuts that off above (Relu6), however it is spelled; and a quantizer whose
+integers stand for nothing below 0.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+
 import numpy as np
+import onnx
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import STANDARD, Cotangents, Key, Node, Rule, rule
-from onnxcam.vjp.rules.activation import clip, relu
-from onnxcam.vjp.rules.quantization import VERSIONS, quantize_linear, unscaled
+from onnxcam.vjp.registry import STANDARD, Cotangents, Key, Node, Rule
+from onnxcam.vjp.rules.quantization import unscaled
 from onnxcam.vjp.sign import cuts_at_zero, never_negative
 
-_GUIDED: dict[Key, Rule] = {}
-_DECONVNET: dict[Key, Rule] = {}
+Rectified = Callable[[Emitter, Node], int | None]  # the input that a node rectifies, None: it does something else
 
 
-def positive(g: Emitter, n: Node, ct: str) -> str:
-    """The positive part of a cotangent."""
-    return g.op("Relu", ct)
+def is_zero(g: Emitter, name: str) -> bool:
+    """Whether a value is zero throughout, whatever the input."""
+    value = g.constant(name)
+    return value is not None and value.size > 0 and not np.any(value)
 
 
-def rectifies(n: Node) -> bool:
-    """Whether a Clip cuts at zero from below, as Relu6 does."""
-    low = n.const(1)
-    return low is not None and bool(np.all(low == 0))
+def where_it_holds(value: float | bool) -> int | None:
+    """Input 0 under a condition."""
+    return 0 if value else None
 
 
-def absorbed(g: Emitter, n: Node) -> bool:
-    """Whether a quantizer took in a Relu: it cuts at zero what may be negative. An input is no unit, and never was."""
+def rectified_by_max(g: Emitter, n: Node) -> int | None:
+    """Max(x, 0) in either order."""
+    if len(n.input) != 2 or is_zero(g, n.input[0]) == is_zero(g, n.input[1]):
+        return None
+    return int(is_zero(g, n.input[0]))
+
+
+def rectified_by_where(g: Emitter, n: Node) -> int | None:
+    """Where(x > 0, x, 0), or Where(x < 0, 0, x)."""
+    for i, fires in ((1, True), (2, False)):
+        if is_zero(g, n.input[3 - i]) and is_positive(g, n.input[0], n.input[i], fires=fires):
+            return i
+    return None
+
+
+def rectified_by_mask(g: Emitter, n: Node) -> int | None:
+    """x times Cast(x > 0), in either order."""
+    for i in (0, 1):
+        cast = producer(g, n.input[1 - i])
+        if cast is not None and cast.op_type == "Cast" and is_positive(g, cast.input[0], n.input[i], fires=True):
+            return i
+    return None
+
+
+def is_positive(g: Emitter, mask: str, x: str, *, fires: bool) -> bool:
+    """Whether a mask says where x is positive (not `fires`: negative), zero on either side."""
+    test = producer(g, mask)
+    if test is None or test.op_type not in ("Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
+        return False
+    if test.op_type == "Not":
+        return is_positive(g, test.input[0], x, fires=not fires)
+    larger = test.op_type.startswith("Greater")
+    left, right = test.input if larger == fires else reversed(test.input)
+    return bool(left == x and is_zero(g, right))
+
+
+def producer(g: Emitter, name: str) -> onnx.NodeProto | None:
+    """The node that makes a value."""
+    i = g.graph.producer.get(name)
+    return None if i is None else g.graph.nodes[i]
+
+
+def absorbed(g: Emitter, n: Node) -> int | None:
+    """A quantizer that took in a Relu: it cuts at zero what may be negative. An input is no unit, and never was."""
     x = n.input[0]
-    return x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g.graph, x)
+    return where_it_holds(x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g.graph, x))
 
 
-@rule("Relu", versions=(14,), into=_GUIDED)
-def guided_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """dx = ct where ct > 0 and y > 0, else 0."""
-    return relu(g, n, positive(g, n, ct))
+RECTIFIERS: dict[Key, Rectified] = {
+    ("", "Relu"): lambda g, n: 0,
+    ("", "Clip"): lambda g, n: where_it_holds(n.has(1) and is_zero(g, n.input[1])),
+    ("", "LeakyRelu"): lambda g, n: where_it_holds(n.attr("alpha", 0.01) == 0),
+    ("", "ThresholdedRelu"): lambda g, n: where_it_holds(n.attr("alpha", 1.0) == 0),
+    ("", "PRelu"): lambda g, n: where_it_holds(is_zero(g, n.input[1])),
+    ("", "Max"): rectified_by_max,
+    ("", "Where"): rectified_by_where,
+    ("", "Mul"): rectified_by_mask,
+    ("", "QuantizeLinear"): absorbed,
+    ("com.microsoft", "QuantizeLinear"): absorbed,
+}
 
 
-@rule("Clip", versions=(13,), into=_GUIDED)
-def guided_clip(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """As Relu where the lower bound is 0."""
-    return clip(g, n, positive(g, n, ct) if rectifies(n) else ct)
+def guided(rule: Rule, rectified: Rectified) -> Rule:
+    """A rule that, of a rectifier, passes the positive part of the cotangent alone: dx = ct where ct > 0 and y > 0."""
+
+    def function(g: Emitter, n: Node, ct: str) -> Cotangents:
+        return rule.function(g, n, ct if rectified(g, n) is None else g.op("Relu", ct))
+
+    return replace(rule, function=function)
 
 
-@rule("QuantizeLinear", versions=VERSIONS, only=[0], into=_GUIDED)
-@rule("QuantizeLinear", versions=(1,), only=[0], domain="com.microsoft", into=_GUIDED)
-def guided_quantize(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """As Relu where the quantizer absorbed one."""
-    return quantize_linear(g, n, positive(g, n, ct) if absorbed(g, n) else ct)
+def deconvolved(rule: Rule, rectified: Rectified) -> Rule:
+    """A rule that passes the positive part of the cotangent through a rectifier, fired or not: dx = ct where ct > 0."""
+
+    def function(g: Emitter, n: Node, ct: str) -> Cotangents:
+        i = rectified(g, n)
+        if i is None:
+            return rule.function(g, n, ct)
+        found: list[str | None] = [None] * len(n.input)
+        found[i] = g.op("Relu", unscaled(g, n, ct) if n.proto.op_type == "QuantizeLinear" else ct)
+        return found
+
+    return replace(rule, function=function)
 
 
-@rule("Relu", versions=(14,), into=_DECONVNET)
-def deconvnet_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """dx = ct where ct > 0, else 0."""
-    return [positive(g, n, ct)]
+def adjusted(change: Callable[[Rule, Rectified], Rule]) -> dict[Key, Rule]:
+    """The standard rules of all that may rectify, changed."""
+    return {key: change(STANDARD.rules[key], rectified) for key, rectified in RECTIFIERS.items()}
 
 
-@rule("Clip", versions=(13,), into=_DECONVNET)
-def deconvnet_clip(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """As Relu where the lower bound is 0."""
-    return [positive(g, n, ct)] if rectifies(n) else clip(g, n, ct)
-
-
-@rule("QuantizeLinear", versions=VERSIONS, only=[0], into=_DECONVNET)
-@rule("QuantizeLinear", versions=(1,), only=[0], domain="com.microsoft", into=_DECONVNET)
-def deconvnet_quantize(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """As Relu where the quantizer absorbed one."""
-    return [positive(g, n, unscaled(g, n, ct))] if absorbed(g, n) else quantize_linear(g, n, ct)
-
-
-GUIDED = STANDARD.replace("guided", _GUIDED)
-DECONVNET = STANDARD.replace("deconvnet", _DECONVNET)
+GUIDED = STANDARD.replace("guided", adjusted(guided))
+DECONVNET = STANDARD.replace("deconvnet", adjusted(deconvolved))

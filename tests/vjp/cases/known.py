@@ -52,6 +52,34 @@ RANGE = [-9, -5.1, -4.5, 0, 0.1, 122, 122.4, 999]  # in steps of 0.5 from -5 to 
 INSIDE = [0, 0, 1, 1, 1, 1, 0, 0]
 WITHIN = [0, 1, 1, 1, 1, 1, 1, 0]  # what is not cut off: -5.1 and 122.4 round to the ends
 
+ZERO = "float zero = {0}, float one = {1}, float[4] zeros = {0, 0, 0, 0}"
+SPELLINGS = {  # of max(x, 0)
+    "Clip": "y = Clip(x, zero)",
+    "Max": "y = Max(x, zero)",
+    "Max of zeros": "y = Max(zeros, x)",
+    "LeakyRelu": "y = LeakyRelu<alpha = 0.0>(x)",
+    "ThresholdedRelu": "y = ThresholdedRelu<alpha = 0.0>(x)",
+    "PRelu": "y = PRelu(x, zeros)",
+    "Where": "m = Greater(x, zero) y = Where(m, x, zero)",
+    "Where turned around": "m = GreaterOrEqual(zero, x) y = Where(m, zeros, x)",
+    "Where not": "m = LessOrEqual(x, zero) k = Not(m) y = Where(k, x, zeros)",
+    "Mul": "m = Less(zero, x) c = Cast<to = 1>(m) y = Mul(c, x)",
+    "Mul turned around": "m = GreaterOrEqual(x, zero) c = Cast<to = 1>(m) y = Mul(x, c)",
+}
+OTHERS = {
+    "y = Max(x, one)": [0, -3],
+    "y = LeakyRelu<alpha = 0.5>(x)": [-1.5, -3],
+    "y = PRelu(x, one)": [-3, -3],
+    "y = Elu(x)": [-3 * np.exp(-1), -3],
+    "y = Celu(x)": [-3 * np.exp(-1), -3],
+    "m = Less(x, zero) y = Where(m, x, zero)": [-3, 0],
+    "m = Greater(x, one) y = Where(m, x, zero)": [0, -3],
+    "m = Less(x, zero) c = Cast<to = 1>(m) y = Mul(x, c)": [-3, 0],
+    "y = ThresholdedRelu(x)": [0, -3],
+    "y = Mul(x, one)": [-3, -3],
+    "low = Neg(one) y = Clip(x, low, one)": [0, 0],
+}
+
 KNOWN = [
     # kinks
     Known("Relu is 0 at 0", "y = Relu(x)", [-1, -0.0, 0, 2], [0, 0, 0, 1]),
@@ -296,6 +324,16 @@ KNOWN = [
         seed=[3, -3, 3, 3],
         weights="float low = {0}, float high = {6}",
         rules=DECONVNET,
+    ),
+    *(
+        Known(f"{rules.name}: {name}", body, [-1, -1, 2, 2], dx, seed=[-3, 3, -3, 3], weights=ZERO, rules=rules)
+        for rules, dx in ((GUIDED, [0, 0, 0, 3]), (DECONVNET, [0, 3, 0, 3]))
+        for name, body in SPELLINGS.items()
+    ),
+    *(
+        Known(f"no rectifier: {body}", body, [-1, 2], dx, seed=[-3, -3], weights=ZERO, rules=rules)
+        for rules in (GUIDED, DECONVNET)
+        for body, dx in OTHERS.items()
     ),
     Known(
         "guided, two layers",
