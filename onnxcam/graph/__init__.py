@@ -14,7 +14,7 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes, read_graph
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
-from onnxcam.graph.normalize import captures, check_calls, described, reads
+from onnxcam.graph.normalize import check_calls, lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
     dequantized,
     keep_integer_kernels,
@@ -24,7 +24,8 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.score import class_axis, find_score
-from onnxcam.graph.types import Shape, ValueType, shown
+from onnxcam.graph.subgraphs import captures, described, reads, renamed
+from onnxcam.graph.types import Shape, ValueType, made_up, shown
 from onnxcam.graph.write import save, write_whole
 
 __all__ = [
@@ -56,8 +57,10 @@ __all__ = [
     "head",
     "image_input",
     "keep_integer_kernels",
+    "lift_constants",
     "list_layers",
     "load",
+    "made_up",
     "named_layer",
     "pooled_value",
     "pruned",
@@ -65,11 +68,13 @@ __all__ = [
     "read_graph",
     "reads",
     "rename",
+    "renamed",
     "restore_interface",
     "same_constant",
     "save",
     "serialize",
     "shown",
+    "sort_nodes",
     "twins",
     "unquantized",
     "without_idle_weights",

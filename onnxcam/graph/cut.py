@@ -11,9 +11,9 @@ from onnx import helper, numpy_helper
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.layout import VIEWS, layouts
-from onnxcam.graph.normalize import captures
 from onnxcam.graph.quantized import keep_integer_kernels, quantizer, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
+from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
 

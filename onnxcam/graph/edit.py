@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.normalize import all_nodes, captures
+from onnxcam.graph.subgraphs import all_nodes, captures
 
 
 def rename(proto: onnx.ModelProto, names: Mapping[str, str]) -> None:

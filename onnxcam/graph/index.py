@@ -13,8 +13,10 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.load import Model, serialize
-from onnxcam.graph.normalize import all_nodes, captures, described, normalize
+from onnxcam.graph.normalize import normalize
+from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
@@ -52,7 +54,7 @@ class Graph:
                     if name in self.producer or name in given:
                         raise ModelError(f"{model.name} is broken: the value '{name}' is made twice")
                     self.producer[name] = i
-            for name in dict.fromkeys([*node.input, *sorted(captures(node))]):
+            for name in dict.fromkeys(reads(node)):
                 self.consumers.setdefault(name, []).append(i)
 
     @property
@@ -67,9 +69,7 @@ class Graph:
         found = {*self.inputs, *self.outputs, *self.initializers}
         for node in all_nodes(graph):
             found |= {node.name, *node.input, *node.output}
-            for attribute in node.attribute:
-                for body in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-                    found |= {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
+            found = found.union(*map(local_names, subgraphs(node)))
         return found
 
     def __contains__(self, name: str) -> bool:
@@ -271,8 +271,14 @@ def attributes(node: onnx.NodeProto) -> dict[str, Any]:
 
 
 def read_graph(model: Model) -> Graph:
-    """The normalized graph of a loaded model."""
-    return Graph(model, normalize(model))
+    """The normalized graph of a loaded model; an If whose condition is known is the branch that it takes."""
+    graph = Graph(model, normalize(model))
+    while any(node.op_type == "If" for node in graph.nodes):
+        proto = without_known_branches(graph.proto, graph.constant, model.name)
+        if proto is None:
+            break
+        graph = Graph(model, proto)
+    return graph
 
 
 def value_names(graph: Graph) -> Iterator[str]:

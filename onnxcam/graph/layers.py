@@ -15,10 +15,10 @@ from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.index import Graph, read_graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
 from onnxcam.graph.load import load
-from onnxcam.graph.normalize import captures
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.score import find_score
+from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 

@@ -8,7 +8,7 @@ believes it). Value names, inputs and outputs stay as they are.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable
 from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
@@ -18,6 +18,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model
+from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described
 from onnxcam.graph.upgrade import upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
@@ -123,36 +124,6 @@ def first_line(error: BaseException) -> str:
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
-def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
-    """Every node, those of subgraphs after the node that holds them."""
-    for node in graph.node:
-        yield node
-        for attribute in node.attribute:
-            if attribute.HasField("g"):
-                yield from all_nodes(attribute.g)
-            for body in attribute.graphs:
-                yield from all_nodes(body)
-
-
-def captures(node: onnx.NodeProto) -> set[str]:
-    """Names that a node's subgraphs read from outside."""
-    found: set[str] = set()
-    for attribute in node.attribute:
-        for body in [attribute.g] if attribute.HasField("g") else list(attribute.graphs):
-            local = {value.name for value in body.input} | {tensor.name for tensor in body.initializer}
-            local |= {name for inner in body.node for name in inner.output}
-            read = {value.name for value in body.output}
-            for inner in body.node:
-                read |= {*inner.input, *captures(inner)}
-            found |= read - local - {""}
-    return found
-
-
-def reads(node: onnx.NodeProto) -> list[str]:
-    """Every name a node reads: its inputs ("" for one left out), then what its subgraphs read from outside."""
-    return [*node.input, *sorted(captures(node))]
-
-
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
     """A weight that is also listed as an input is a weight."""
     weights = {tensor.name for tensor in graph.initializer}
@@ -171,6 +142,7 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
     context.ir_version = proto.ir_version
     context.opset_imports = opsets = {entry.domain: entry.version for entry in proto.opset_import}
     for node in all_nodes(proto.graph):
+        check_subgraphs(node, name)
         unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
         if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
             continue
@@ -238,9 +210,12 @@ def constant_of(node: onnx.NodeProto, name: str) -> onnx.TensorProto | None:
     return None
 
 
-def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
-    """Topological order, kept as it is where it already holds; ModelError on a cycle or a value nobody makes."""
-    known = {"", *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -> None:
+    """Topological order, kept as it is where it already holds; ModelError on a cycle or a value nobody makes.
+
+    `outside`: what a subgraph may read besides its own values.
+    """
+    known = {"", *outside, *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     made_by = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
     reads = [set(node.input) | captures(node) for node in graph.node]
     order: list[int] = []
@@ -271,11 +246,6 @@ def sort_nodes(graph: onnx.GraphProto, name: str) -> None:
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]
         graph.node.extend(copies)
-
-
-def described(node: onnx.NodeProto) -> str:
-    """A node as messages call it: its type and its name, or its first output."""
-    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
 
 
 def forget_shapes(graph: onnx.GraphProto) -> None:

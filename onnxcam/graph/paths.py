@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.normalize import captures
+from onnxcam.graph.subgraphs import captures
 
 WEIGHTED = frozenset(
     [

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import IMPURE, Graph, attributes
-from onnxcam.graph.normalize import captures
+from onnxcam.graph.subgraphs import captures
 
 
 @dataclass

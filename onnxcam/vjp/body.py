@@ -76,15 +76,21 @@ def by_input(n: Node, found: Mapping[str, str | None]) -> Cotangents:
     return [(left.pop(n.x(i), None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
 
 
-def body_graph(g: Emitter, nodes: Iterable[onnx.NodeProto], types: Mapping[str, ValueType]) -> Graph:
+def body_graph(
+    g: Emitter,
+    nodes: Iterable[onnx.NodeProto],
+    types: Mapping[str, ValueType],
+    initializers: Iterable[onnx.TensorProto] = (),
+) -> Graph:
     """Nodes as a graph of their own. What they read from outside is an input, or a constant where its value is known.
 
-    `types`: of those inputs that the primal graph does not know.
+    `types`: of those inputs that the primal graph does not know; these come first.
     """
     outer = g.graph
     proto = onnx.ModelProto(ir_version=outer.proto.ir_version, opset_import=outer.proto.opset_import)
     proto.graph.node.extend(nodes)
-    made = {name for node in proto.graph.node for name in node.output}
+    proto.graph.initializer.extend(initializers)
+    made = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
     read = dict.fromkeys(name for node in proto.graph.node for name in reads(node) if name and name not in made)
     for name in dict.fromkeys([*types, *read]):
         tensor = outer.initializers.get(name)
@@ -94,9 +100,15 @@ def body_graph(g: Emitter, nodes: Iterable[onnx.NodeProto], types: Mapping[str, 
         elif value is not None:
             proto.graph.initializer.append(numpy_helper.from_array(value, name))
         else:
-            found = types.get(name) or outer.type(name)
-            proto.graph.input.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+            proto.graph.input.append(port(name, types.get(name) or outer.type(name)))
     return Graph(outer.model, proto)
+
+
+def port(name: str, found: ValueType) -> onnx.ValueInfoProto:
+    """The declaration of an input; without a type where it is not known, or no tensor."""
+    if not found.elem_type:
+        return onnx.ValueInfoProto(name=name)
+    return helper.make_tensor_value_info(name, found.elem_type, found.shape)
 
 
 def pull_back(

@@ -16,7 +16,6 @@ _INTEGERS = "computes in integers: quantize the model in QDQ format"
 _CONTAINER = "sequences and optional values are not differentiated"
 _TEXT = "works on text"
 _TRAINING = "a training loss: differentiate the value in front of it"
-_CONTROL = "control flow: export the model without it"
 _RECURRENT = "recurrent networks are not differentiated"
 _SIGNAL = "signal processing is not differentiated"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
@@ -37,11 +36,9 @@ OUT_OF_SCOPE: dict[str, str] = {
     "DynamicQuantizeLinear": "its scale depends on the input: quantize the model statically, in QDQ format",
     "GRU": _RECURRENT,
     "GridSample": _SAMPLING,
-    "If": _CONTROL,
     "ImageDecoder": "decodes files",
     "LSTM": _RECURRENT,
     "LinearAttention": _TOO_NEW,
-    "Loop": _CONTROL,
     "MatMulInteger": _INTEGERS,
     "MaxRoiPool": _SAMPLING,
     "NegativeLogLikelihoodLoss": _TRAINING,
@@ -56,7 +53,6 @@ OUT_OF_SCOPE: dict[str, str] = {
     "RegexFullMatch": _TEXT,
     "RoiAlign": _SAMPLING,
     "STFT": _SIGNAL,
-    "Scan": _CONTROL,
     "Scatter": "deprecated: use ScatterElements",
     "SequenceAt": _CONTAINER,
     "SequenceConstruct": _CONTAINER,

@@ -33,15 +33,15 @@ HEADS = {
     "Relu": POOL + "h = Gemm<transB = 1>(f, w1, b1) r = Relu(h) y = Gemm<transB = 1>(r, w2, b)",
     "Gelu by Erf": POOL + "e = Erf(f) g = Mul(e, f) " + LINEAR.format("g"),
     "convolution": "k = Conv(a, stem4) r = Sigmoid(k) p = GlobalAveragePool(r) f = Flatten(p) " + LINEAR.format("f"),
-}
-WEIGHTS["stem4"] = normal(4, 4, 3, 3)
-NO_RULE = {
-    "GridSample": "s = GridSample<align_corners = 1>(a, grid) " + POOL.replace("(a)", "(s)") + LINEAR.format("f"),
     "If": (
         POOL + "m = ReduceMax<keepdims = 0>(f) t = Greater(m, zero) z = If(t)<"
         "then_branch = then () => (float[N, 5] yt) { yt = Gemm<transB = 1>(f, w, b) }, "
         "else_branch = other () => (float[N, 5] yo) { yo = Gemm<transB = 1>(f, w) }> y = Identity(z)"
     ),
+}
+WEIGHTS["stem4"] = normal(4, 4, 3, 3)
+NO_RULE = {
+    "GridSample": "s = GridSample<align_corners = 1>(a, grid) " + POOL.replace("(a)", "(s)") + LINEAR.format("f"),
 }
 ROUNDS = {
     "Round": POOL + "r = Round(f) " + LINEAR.format("r"),

@@ -11,8 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph import attributes, load, read_graph
+from onnxcam.graph import Graph, attributes, load, read_graph
 from onnxcam.graph.index import sliced_shape, value_names
+from onnxcam.graph.normalize import normalize
 from tests.graph.building import graph_of, nodes_model, plain, residual
 from tests.nets import net, normal
 
@@ -49,7 +50,8 @@ def test_names_to_avoid_are_those_of_subgraphs_too() -> None:
         [numpy_helper.from_array(np.ones(4, np.float32), "inner_weight")],
     )  # fmt: skip
     nodes = [node("If", ["always"], ["y"], then_branch=body, else_branch=body, name="outer")]
-    graph = graph_of(nodes_model(nodes, {"always": np.array(True)}))
+    model = load(nodes_model(nodes, {"always": np.array(True)}))
+    graph = Graph(model, normalize(model))
     assert {"x", "y", "always", "outer", "inner", "inner_node", "inner_weight"} <= graph.names
 
 

@@ -294,8 +294,8 @@ def test_integers_without_a_rule_are_refused_by_name() -> None:
     assert "\n" not in str(caught.value)
 
 
-def test_branches_and_loops_are_passed_in_one_value_or_refused() -> None:
-    """The value behind an If lies on all paths; the gradient through it is refused, naming it."""
+def test_a_branch_is_passed() -> None:
+    """Where the condition is known, the branch is like any other node; the gradient passes either way."""
 
     def branch(op: str) -> onnx.GraphProto:
         made = helper.make_tensor_value_info("t", TensorProto.FLOAT, None)
@@ -305,10 +305,14 @@ def test_branches_and_loops_are_passed_in_one_value_or_refused() -> None:
     model.graph.node.insert(
         4, node("If", ["always"], ["chosen"], name="choice", then_branch=branch("Relu"), else_branch=branch("Neg"))
     )
+    computed = onnx.ModelProto()
+    computed.CopyFrom(model)
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(True), "always"))
-    assert automatic(model) is not None
-    with pytest.raises(onnxcam.OnnxCamError, match=r"If .*'choice'"):
-        onnxcam.differentiate(model, of="logits", wrt="last")
+    computed.graph.node.insert(4, node("ReduceMax", ["last"], ["most"], keepdims=0))
+    computed.graph.node.insert(5, node("Greater", ["most", "most"], ["always"]))
+    assert automatic(model) == "chosen"
+    assert onnxcam.differentiate(model, of="logits", wrt="last").gradients
+    assert onnxcam.differentiate(computed, of="logits", wrt="last").gradients
 
 
 @pytest.mark.slow

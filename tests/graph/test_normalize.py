@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph import load, read_graph
+from onnxcam.graph import Graph, load, read_graph
 from onnxcam.graph.normalize import normalize
 from tests.graph.building import graph_of, nodes_model
 from tests.nets import net, run
@@ -265,9 +265,9 @@ def test_what_a_subgraph_captures_comes_before_it() -> None:
         node("If", ["always"], ["y"], then_branch=branch("Neg"), else_branch=branch("Exp")),
         node("Abs", ["x"], ["late"]),
     ]
-    model = nodes_model(nodes, {"always": np.array(True)})
-    assert [n.op_type for n in graph_of(model).nodes] == ["Abs", "If"]
-    graph = graph_of(model)
+    model = load(nodes_model(nodes, {"always": np.array(True)}))
+    graph = Graph(model, normalize(model))
+    assert [n.op_type for n in graph.nodes] == ["Abs", "If"]
     assert graph.consumers["late"] == [1]
     assert graph.ancestors(["y"]) == {0, 1}
 

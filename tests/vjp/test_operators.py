@@ -7,6 +7,7 @@ import onnx.defs
 from onnxcam.vjp import NO_GRADIENT, OUT_OF_SCOPE, STANDARD, Operator, list_operators
 from onnxcam.vjp.operators import OLDEST_OPSET, schema_versions
 from tests.vjp.cases import CASES
+from tests.vjp.cases.control import FLOWS
 from tests.vjp.cases.known import KNOWN
 
 RULES = {name: rule for (domain, name), rule in STANDARD.rules.items() if domain == ""}
@@ -19,7 +20,7 @@ def standard_operators() -> set[str]:
 
 def test_every_rule_has_a_row() -> None:
     cases = {(case.domain, case.op) for case in CASES}
-    rows = cases | {(node.domain, node.op_type) for row in KNOWN for node in row.model().graph.node}
+    rows = cases | {(node.domain, node.op_type) for row in (*KNOWN, *FLOWS) for node in row.model().graph.node}
     assert set(STANDARD.rules) - rows == set()
     assert cases <= set(STANDARD.rules)
 

@@ -4,10 +4,12 @@ from onnxcam.vjp.rules import (
     activation,
     arithmetic,
     contrib,
+    control,
     convolution,
     guided,
     indexing,
     linear,
+    loops,
     max_pooling,
     normalization,
     pooling,
@@ -18,6 +20,6 @@ from onnxcam.vjp.rules import (
 )
 
 __all__ = [
-    "activation", "arithmetic", "contrib", "convolution", "guided", "indexing", "linear", "max_pooling",
-    "normalization", "pooling", "quantization", "reduction", "resize", "shape",
+    "activation", "arithmetic", "contrib", "control", "convolution", "guided", "indexing", "linear",
+    "loops", "max_pooling", "normalization", "pooling", "quantization", "reduction", "resize", "shape",
 ]  # fmt: skip

@@ -1,0 +1,76 @@
+"""An If whose condition is the same for every input is the branch that it takes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import count
+from typing import Any
+
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from onnxcam.graph.normalize import lift_constants, sort_nodes
+from onnxcam.graph.subgraphs import local_names, renamed, subgraphs
+
+Constant = Callable[[str], npt.NDArray[Any] | None]
+
+
+def without_known_branches(proto: onnx.ModelProto, constant: Constant, name: str) -> onnx.ModelProto | None:
+    """A copy with the branches that are always taken in the main graph; None where no condition is known.
+
+    `constant` gives the value of a name that does not depend on an input; `name` is what messages call the model.
+    """
+    known = {i: value for i, node in enumerate(proto.graph.node) if (value := condition(node, constant)) is not None}
+    if not known:
+        return None
+    found = onnx.ModelProto()
+    found.CopyFrom(proto)
+    del found.graph.node[:]
+    made = Counter(definitions([proto.graph]))
+    for i, node in enumerate(proto.graph.node):
+        if i in known:
+            unfold(node, "then_branch" if known[i] else "else_branch", made, found.graph)
+        else:
+            found.graph.node.append(node)
+    lift_constants(found.graph, name)
+    sort_nodes(found.graph, name)
+    return found
+
+
+def condition(node: onnx.NodeProto, constant: Constant) -> bool | None:
+    """The condition of an If, when it is known."""
+    value = constant(node.input[0]) if node.op_type == "If" and node.domain == "" else None
+    return bool(value) if value is not None and value.size == 1 else None
+
+
+def definitions(graphs: Iterable[onnx.GraphProto]) -> Iterable[str]:
+    """Every value of some graphs, once for every graph that makes it."""
+    for graph in graphs:
+        yield from local_names(graph)
+        for node in graph.node:
+            yield from definitions(subgraphs(node))
+
+
+def unfold(node: onnx.NodeProto, which: str, made: Counter[str], graph: onnx.GraphProto) -> None:
+    """Put a branch in the place of its If: outputs under the node's names, all else under its own where free."""
+    made.subtract(definitions(subgraphs(node)))
+    branch = onnx.GraphProto()
+    branch.CopyFrom(helper.get_node_attr_value(node, which))
+    computed = {name for inner in branch.node for name in inner.output}
+    pairs = [(inner.name, outer) for inner, outer in zip(branch.output, node.output, strict=True) if outer]
+    names = {inner: outer for inner, outer in reversed(pairs) if inner in computed}
+    for name in sorted(local_names(branch) - names.keys()):
+        names[name] = next(new for i in count() if not made[new := f"{name}_{i}" if i else name])
+        made[names[name]] += 1
+    graph.node.extend(renamed(branch.node, names))
+    for inner, outer in pairs:
+        if names.get(inner) != outer:
+            graph.node.append(helper.make_node("Identity", [names.get(inner, inner)], [outer], name=outer))
+    for tensor in branch.initializer:
+        tensor.name = names[tensor.name]
+    for sparse in branch.sparse_initializer:
+        sparse.values.name = names.get(sparse.values.name, sparse.values.name)
+    graph.initializer.extend(branch.initializer)
+    graph.sparse_initializer.extend(branch.sparse_initializer)

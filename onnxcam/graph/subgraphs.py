@@ -1,0 +1,106 @@
+"""Nodes and the subgraphs they hold: walks, names, copies, checks."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+
+import onnx
+
+from onnxcam.errors import ModelError
+
+
+def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
+    """Every node, those of subgraphs after the node that holds them."""
+    for node in graph.node:
+        yield node
+        for body in subgraphs(node):
+            yield from all_nodes(body)
+
+
+def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
+    """The graphs that a node holds."""
+    for attribute in node.attribute:
+        yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
+
+
+def local_names(graph: onnx.GraphProto) -> set[str]:
+    """The values of a graph itself, not those of the subgraphs in it."""
+    made = {name for node in graph.node for name in node.output if name}
+    weights = [*graph.initializer, *(sparse.values for sparse in graph.sparse_initializer)]
+    return made | {value.name for value in (*graph.input, *weights)}
+
+
+def captures(node: onnx.NodeProto) -> set[str]:
+    """Names that a node's subgraphs read from outside."""
+    found: set[str] = set()
+    for body in subgraphs(node):
+        read = {value.name for value in body.output}
+        for inner in body.node:
+            read |= {*inner.input, *captures(inner)}
+        found |= read - local_names(body) - {""}
+    return found
+
+
+def reads(node: onnx.NodeProto) -> list[str]:
+    """Every name a node reads: its inputs ("" for one left out), then what its subgraphs read from outside."""
+    return [*node.input, *sorted(captures(node))]
+
+
+def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[onnx.NodeProto]:
+    """Copies of nodes with values under other names, in their subgraphs too."""
+    found = []
+    for node in nodes:
+        copy = onnx.NodeProto()
+        copy.CopyFrom(node)
+        copy.input[:] = [names.get(name, name) for name in node.input]
+        copy.output[:] = [names.get(name, name) for name in node.output]
+        for body in subgraphs(copy):
+            rename_captures(body, names)
+        found.append(copy)
+    return found
+
+
+def rename_captures(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
+    """What a subgraph reads from outside under other names, in place."""
+    seen = {name: new for name, new in names.items() if name not in local_names(body)}
+    nodes = renamed(body.node, seen)
+    del body.node[:]
+    body.node.extend(nodes)
+    for value in body.output:
+        value.name = seen.get(value.name, value.name)
+
+
+def described(node: onnx.NodeProto) -> str:
+    """A node as messages call it: its type and its name, or its first output."""
+    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+
+
+def check_subgraphs(node: onnx.NodeProto, name: str) -> None:
+    """ModelError where the subgraphs of an If, a Loop or a Scan do not take and give what their node does."""
+    if node.domain or node.op_type not in ("If", "Loop", "Scan"):
+        return
+    bodies = {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
+    held = ("then_branch", "else_branch") if node.op_type == "If" else ("body",)
+    inputs = 0 if node.op_type == "If" else len(node.input)
+    outputs = len(node.output) + (node.op_type == "Loop")
+    sizes = {which: (len(body.input), len(body.output)) for which, body in bodies.items()}
+    if (
+        any(sizes.get(which) != (inputs, outputs) for which in held)
+        or len(node.input) < {"If": 1, "Loop": 2, "Scan": 1}[node.op_type]
+    ):
+        raise ModelError(f"{name} is broken: {described(node)} does not take and give what its {' and '.join(held)} do")
+    if node.op_type == "Scan":
+        check_scan(node, name)
+
+
+def check_scan(node: onnx.NodeProto, name: str) -> None:
+    """ModelError where a Scan does not say how it takes its inputs apart."""
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    lists = {attribute.name: len(attribute.ints) for attribute in node.attribute if attribute.ints}
+    count = numbers.get("num_scan_inputs", 0)
+    scanned = {"input": count, "output": len(node.output) - len(node.input) + count}
+    if not 0 < count <= len(node.input) or scanned["output"] < 0 or any(
+        lists.get(f"scan_{which}_{what}", size) != size
+        for which, size in scanned.items() for what in ("axes", "directions")
+    ):  # fmt: skip
+        raise ModelError(f"{name} is broken: {described(node)} does not say how its inputs and outputs are scanned")

@@ -1,0 +1,61 @@
+"""Subgraphs of control-flow nodes: opened as graphs of their own, and written anew."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import onnx
+from onnx import helper
+
+from onnxcam.graph import Graph, ValueType, lift_constants, renamed, sort_nodes
+from onnxcam.vjp.body import body_graph, port
+from onnxcam.vjp.emitter import Emitter
+
+
+@dataclass(frozen=True)
+class Subgraph:
+    """A subgraph as a graph of its own; its values bear names that nothing else has.
+
+    Attributes:
+        graph: its inputs are the subgraph's, then the values that it captures and that are no constants.
+        inputs, outputs: names of the subgraph's own.
+        initializers: the subgraph's own.
+    """
+
+    graph: Graph
+    inputs: list[str]
+    outputs: list[str]
+    initializers: list[onnx.TensorProto]
+
+
+def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = ()) -> Subgraph:
+    """A subgraph of a node of `g.graph`; `types` are those of its inputs."""
+    body = onnx.GraphProto()
+    body.CopyFrom(proto)
+    lift_constants(body, g.graph.model.name)
+    sort_nodes(body, g.graph.model.name, outside=g.graph.names)
+    inputs = [value.name for value in body.input]
+    local = [*inputs, *(tensor.name for tensor in body.initializer), *(o for node in body.node for o in node.output)]
+    names = {name: g.fresh(name) for name in local if name}
+    for tensor in body.initializer:
+        tensor.name = names[tensor.name]
+    named = {node.name for node in body.node}
+    for node in body.node:  # messages name nodes by what the model calls them
+        node.name = node.name or (node.output[0] if node.output[0] not in named else "")
+    nodes = renamed(body.node, names)
+    inner = [names[name] for name in inputs]
+    graph = body_graph(g, nodes, dict(zip(inner, types, strict=True)), body.initializer)
+    outputs = [names.get(value.name, value.name) for value in body.output]
+    return Subgraph(graph, inner, outputs, list(body.initializer))
+
+
+def closed(b: Emitter, outputs: Sequence[str], inputs: Mapping[str, ValueType] | None = None) -> onnx.GraphProto:
+    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice."""
+    made = [b.fresh("output") for _ in outputs]
+    for value, output in zip(outputs, made, strict=True):
+        b.nodes.append(helper.make_node("Identity", [value], [output], name=b.fresh("Identity")))
+    nodes, initializers = b.needed(made)
+    ports = [port(name, found) for name, found in (inputs or {}).items()]
+    results = [onnx.ValueInfoProto(name=name) for name in made]
+    return helper.make_graph(nodes, b.fresh("body"), ports, results, initializers)

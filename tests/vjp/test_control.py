@@ -1,0 +1,74 @@
+"""If, Loop and Scan against float64 differences of the whole model."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxcam.errors import UnsupportedOpError
+from onnxcam.vjp import differentiate
+from tests.vjp.cases.control import COUNT, FLOWS, TRUE, Flow
+from tests.vjp.harness import Rewritten, check, session
+
+
+@pytest.mark.parametrize("flow", FLOWS, ids=str)
+def test_against_differences(flow: Flow) -> None:
+    wrt = [name for name in ("x", "z", "w") if name in flow.shapes[0]]
+    model = flow.model()
+    rewritten, exact = Rewritten(model, "y", wrt), session(flow.model("double"))
+    rng = np.random.default_rng(1)
+    for shapes in flow.shapes:
+        for fed in flow.feeds:
+            feeds = {name: 0.2 + rng.uniform(size=shape) for name, shape in shapes.items()}
+            feeds = {name: value.astype(np.float32).astype(np.float64) for name, value in feeds.items()} | fed
+            check(rewritten.run(feeds), lambda at: np.asarray(exact.run(["y"], at)[0]), np.float32)
+
+
+def refused(body: str, why: str, *, wrt: str = "x", weights: str = TRUE) -> UnsupportedOpError:
+    with pytest.raises(UnsupportedOpError, match=why) as caught:
+        differentiate(Flow("", body, COUNT, weights).model(), of="y", wrt=wrt)
+    assert "\n" not in str(caught.value)
+    return caught.value
+
+
+def test_a_node_inside_is_named_as_the_model_names_it() -> None:
+    body = """y = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e) {
+        d = Identity(c) f = Det(s) e = Add(s, f) }>"""
+    error = refused(body, "no gradient for Det")
+    assert (error.op, error.node) == ("Det", "f")
+
+
+def test_a_state_that_grows_is_refused() -> None:
+    body = """s = Loop (n, t, z) <body = b (int64 i, bool c, float[K] s) => (bool d, float[L] e) {
+        d = Identity(c) q = Mul(s, s) e = Concat <axis = 0> (q, z) }> y = Exp(s)"""
+    assert refused(body, "its state 's' changes its shape from step to step", wrt="z").op == "Loop"
+
+
+def test_a_state_that_is_a_sequence_is_refused() -> None:
+    body = """e = SequenceEmpty() q = Loop (n, t, e) <
+        body = b (int64 i, bool c, seq(float) s) => (bool d, seq(float) r) {
+        d = Identity(c) r = SequenceInsert(s, x) }> y = ConcatFromSequence <axis = 0> (q)"""
+    refused(body, "no gradient for ConcatFromSequence")
+
+
+def test_integers_alone_carry_no_gradient() -> None:
+    """A loop over a counter is no path, and does not run backwards."""
+    body = """k = Loop (n, t, one) <body = b (int64 i, bool c, int64 s) => (bool d, int64 e) {
+        d = Identity(c) e = Add(s, s) }> f = Cast <to = 1> (k) y = Mul(x, f)"""
+    model = Flow("", body, COUNT, f"{TRUE}, int64 one = {{1}}").model()
+    both = differentiate(model, of="y", wrt="x").model
+    assert [node.op_type for node in both.graph.node].count("Loop") == 1
+
+
+def test_states_that_the_way_back_does_not_read_are_not_kept() -> None:
+    """Adding needs no state: the loop is not run again for it, and its scanned output tells how many steps it made."""
+    model = Flow(
+        "",
+        """s, y = Loop (n, t, x) <
+        body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e, float[N, 3] o) {
+        d = Identity(c) e = Add(s, z) o = Mul(s, z) }>""",
+        COUNT,
+        TRUE,
+    ).model()
+    both = differentiate(model, of="y", wrt="x").model
+    assert [node.op_type for node in both.graph.node].count("Loop") == 2
