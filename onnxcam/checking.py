@@ -1,9 +1,9 @@
-"""`check`: does the rewritten model still say the same, and is its gradient the gradient."""
+"""`check`: does the rewritten model still say the same, is its gradient the gradient, does the map say anything."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import UsageError, VerificationError
+from onnxcam.errors import InputError, UsageError, VerificationError
 from onnxcam.explainer import Ask, Explainer, Place, Seen
 from onnxcam.explainer.rewritten import Rewritten
-from onnxcam.targets import Target, resolve
+from onnxcam.methods import grad_cam
+from onnxcam.targets import ClassTarget, Target, best, resolve
 
 if TYPE_CHECKING:
     import onnx
@@ -22,8 +23,9 @@ if TYPE_CHECKING:
 Array = npt.NDArray[Any]
 SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
 SAME_GRADIENT = 0.99  # cosine
-LARGEST_NOISE = 2**28  # elements of a made-up input
+LARGEST_NOISE = 2**26  # elements of a made-up input
 SAME_LENGTH = 0.1
+CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
 
 @dataclass(frozen=True)
@@ -56,7 +58,7 @@ def check(
     """Check a model's explanation on one image (default: noise).
 
     Forward parity of every rewritten form with the original, symbolic against numeric gradient on the head, finite
-    values all along.
+    values all along, and a Grad-CAM map that is another one for another image and for another class.
 
     Raises:
         OnnxCamError: the model cannot be explained at all, in one line.
@@ -75,6 +77,8 @@ def check(
         *forward(subject, x, place, limit),
         finite("activations finite", seen.values[place.name], place.name),
         *gradient(subject, place, seen, ask, target[0]),
+        by_image(subject, place, seen, ask),
+        by_class(subject, place, seen, ask),
     ]
 
 
@@ -84,10 +88,15 @@ def noise(subject: Rewritten) -> Array:
     shape = [sizes[axis] or 224 for axis in subject.image.layout.replace("N", "")]
     if math.prod(shape) > LARGEST_NOISE:
         raise UsageError(f"the model takes images of shape {shape}, too large to make one up: give an IMAGE")
-    values = np.random.default_rng(0).normal(size=shape)
-    if subject.image.dtype in ("uint8", "int8"):
-        return np.rint(values * 64 + 128).clip(0, np.iinfo(subject.image.dtype).max)
-    return values
+    return noise_of(shape, subject.image.dtype, 0)
+
+
+def noise_of(shape: Sequence[int], dtype: str, seed: int) -> Array:
+    """Normal noise, for bytes as grey as a photo."""
+    values = np.random.default_rng(seed).standard_normal(shape, np.float32)
+    if dtype in ("uint8", "int8"):
+        return np.rint(values * 64 + 128).clip(0, np.iinfo(dtype).max).astype(dtype)
+    return values.astype(dtype)
 
 
 def finite(name: str, values: Array, where: str) -> CheckResult:
@@ -141,3 +150,42 @@ def against_differences(
     cosine, ratio = float(mean @ numeric) / (lengths[0] * lengths[1]), lengths[0] / lengths[1]
     same = cosine >= SAME_GRADIENT and abs(ratio - 1) <= SAME_LENGTH
     return CheckResult(name, same, f"cosine {cosine:.5f}, length {ratio:.3f}", limit, where)
+
+
+# -- sensitivity ------------------------------------------------------------------------------------
+
+
+def by_image(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckResult:
+    """Whether noise instead of the image gives another map."""
+    name = "map changes with the image"
+    try:
+        other = subject.see(noise_of(seen.x.shape, subject.image.dtype, 1), place, "symbolic")
+    except InputError as error:  # not every model can be fed noise
+        return CheckResult(name, True, "not measured", f"> {CHANGED}", str(error))
+    maps = raw_map(subject, place, seen, ask), raw_map(subject, place, other, ask)
+    return changed(name, *maps, f"{ask.targets[0].name}, here and on noise")
+
+
+def by_class(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckResult:
+    """Whether the second best class has another map than the best."""
+    name, first = "map changes with the class", ask.targets[0]
+    if seen.scores.shape[1] < 2:
+        return CheckResult(name, True, "not measured", f"> {CHANGED}", "there is one class alone")
+    second = ClassTarget(next(i for i in best(seen.scores[0], 2) if i != first.index))
+    maps = raw_map(subject, place, seen, ask), raw_map(subject, place, seen, Ask([0], [second]))
+    return changed(name, *maps, f"{first.name} and {second.name}")
+
+
+def raw_map(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> Array:
+    """Grad-CAM before its ReLU."""
+    activations = to_grid(seen.values[place.name], place.layout)
+    with np.errstate(all="ignore"):  # what is not finite has its own line
+        return grad_cam(activations, to_grid(subject.layer_gradient(place, seen, ask), place.layout))
+
+
+def changed(name: str, one: Array, other: Array, where: str) -> CheckResult:
+    """Whether two maps are two: their distance over the longer one's length."""
+    with np.errstate(all="ignore"):
+        longest, apart = np.maximum(np.linalg.norm(one), np.linalg.norm(other)), np.linalg.norm(one - other)
+        apart = float(apart / (longest or 1))
+    return CheckResult(name, apart > CHANGED, f"by {apart:.2g}", f"> {CHANGED}", where)

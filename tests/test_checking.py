@@ -54,6 +54,9 @@ GOOD = {
 }
 
 
+MAP = ["map changes with the image", "map changes with the class"]
+
+
 def model(name: str) -> onnx.ModelProto:
     return net(GOOD[name], HALVES if name == "float16" else FLOATS)
 
@@ -73,6 +76,8 @@ def test_what_is_right_passes(name: str) -> None:
         "gradient finite",
         "gradient not all zero",
         "symbolic against numeric",
+        "map changes with the image",
+        "map changes with the class",
     ]
 
 
@@ -167,7 +172,7 @@ def test_a_gradient_that_is_not_finite_is_caught(monkeypatch: pytest.MonkeyPatch
 def test_a_gradient_of_zeros_is_told() -> None:
     """No hidden unit fires: the answer is always the same, and nothing explains it."""
     dead = check(net(PLAIN, {**FLOATS, "b1": np.full(7, -1e3, np.float32)}))
-    assert [result.name for result in dead if not result.ok] == ["gradient not all zero"]
+    assert [result.name for result in dead if not result.ok] == ["gradient not all zero", *MAP]
     assert rows(dead)["symbolic against numeric"].measured == "lengths 0 and 0"
 
 
@@ -177,7 +182,40 @@ def test_a_gradient_lost_on_the_way_is_caught(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setitem(STANDARD.rules, ("", "Flatten"), replace(STANDARD.rules["", "Flatten"], function=lost))
     failed = [result.name for result in check(model("one row")) if not result.ok]
-    assert failed == ["gradient not all zero", "symbolic against numeric"]
+    assert failed == ["gradient not all zero", "symbolic against numeric", *MAP]
+
+
+# -- a map that says nothing is caught ----------------------------------------------------------------
+
+
+def test_a_map_that_is_the_same_for_every_class_is_caught() -> None:
+    """Two classes of equal weights and other biases: one is more likely, and nothing in the image is why."""
+    same = {**FLOATS, "w": np.repeat(normal(1, 7), 5, axis=0)}
+    failed = [result for result in check(net(PLAIN, same)) if not result.ok]
+    assert [result.name for result in failed] == ["map changes with the class"]
+    assert failed[0].measured == "by 0"
+
+
+def test_a_map_that_is_the_same_for_every_image_is_caught() -> None:
+    """The image is multiplied by zero: activations and gradient come from the bias of the first layer."""
+    blind = PLAIN.replace("c = Conv<pads = [1, 1, 1, 1]>(x, stem)", "z = Mul(x, none) c = Conv(z, stem, lift)")
+    weights = {**FLOATS, "none": np.zeros((), np.float32), "lift": np.ones(4, np.float32)}
+    failed = [result for result in check(net(blind, weights)) if not result.ok]
+    assert [(result.name, result.measured) for result in failed] == [("map changes with the image", "by 0")]
+
+
+def test_of_one_class_alone_there_is_no_other() -> None:
+    one = net(PLAIN.replace(" q = Softmax(y)", " q = Sigmoid(y)"), {**FLOATS, "w": normal(1, 7), "b": normal(1)})
+    row = rows(check(one))["map changes with the class"]
+    assert (row.ok, row.measured, row.detail) == (True, "not measured", "there is one class alone")
+
+
+def test_a_model_that_cannot_be_fed_noise_is_not_measured_on_it() -> None:
+    """It takes the logarithm of the image."""
+    log = PLAIN.replace("c = Conv<pads = [1, 1, 1, 1]>(x", "z = Log(x) c = Conv<pads = [1, 1, 1, 1]>(z")
+    row = rows(check(net(log, FLOATS), np.abs(normal(1, 3, 6, 6)) + 1))["map changes with the image"]
+    assert (row.ok, row.measured) == (True, "not measured")
+    assert row.detail == "the score 'y' is not finite on this input: nothing to explain"
 
 
 # -- a changed model is caught ----------------------------------------------------------------------

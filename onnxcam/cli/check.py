@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from onnxcam.cli.limits import limited
 from onnxcam.cli.options import layer_option, model_argument, preprocess_option, provider_option, score_option
 
 
@@ -14,10 +15,12 @@ from onnxcam.cli.options import layer_option, model_argument, preprocess_option,
 @score_option
 @provider_option
 @preprocess_option
+@limited
 def command(
     model: str, image: str | None, layer: str | None, score: str | None, provider: str, preprocess: str | None
 ) -> int:
-    """Check MODEL's explanation on IMAGE, or on noise: same outputs as the original, right gradient, finite values.
+    """Check MODEL's explanation on IMAGE, or on noise: same outputs as the original, right gradient, finite values, and
+    another map for another image or class.
 
     The exit code is 1 when a check fails.
     """

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from onnxcam.cli.limits import limited
 from onnxcam.cli.options import labels_option, layer_option, model_argument, preprocess_option, score_option
 
 
@@ -20,6 +21,7 @@ from onnxcam.cli.options import labels_option, layer_option, model_argument, pre
 @score_option
 @preprocess_option
 @labels_option
+@limited
 def command(
     model: str,
     out: str | None,

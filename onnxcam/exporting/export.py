@@ -22,6 +22,7 @@ from onnxcam.graph import (
     rename,
     restore_interface,
     save,
+    without_idle_weights,
     write_metadata,
 )
 from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, Manifest
@@ -73,7 +74,7 @@ def export(
     if subject.model.path and path.exists() and path.samefile(subject.model.path):
         raise UsageError(f"{path} is the model itself and would be overwritten: choose another name")
     subject.open(proto)  # nothing is written that ONNX Runtime does not load
-    write(subject.model.embed(proto), path)
+    write(subject.model.embed(without_idle_weights(proto)), path)
     return path
 
 

@@ -114,7 +114,9 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
         return [CheckResult("parity", True, "0", "1e-4", "y"), CheckResult("gradient", False, "0.5", "0.99", "relu1")]
 
     monkeypatch.setattr(library, "check", check)
-    result = onnxcam("check", "m.onnx", "i.png", "-l", "relu1", "--score", "y", "--preprocess", "unit")
+    result = onnxcam(
+        "check", "--timeout", "0", "m.onnx", "i.png", "-l", "relu1", "--score", "y", "--preprocess", "unit"
+    )
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
         "      check     measured  limit  on",

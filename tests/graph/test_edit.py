@@ -99,8 +99,8 @@ def test_weights_that_nothing_reads_are_left_out_of_a_copy() -> None:
     text = """(float[2] x, bool t, float[2] fed) => (float[2] y, float[2] given) {
   s = Add(x, used)
   y = If(t)<
-   then_branch = a () => (float[2] p) { p = Add(s, inside) }, else_branch = b () => (float[2] q) { q = Neg(s) }
- >
+    then_branch = a () => (float[2] p) { p = Add(s, inside) }, else_branch = b () => (float[2] q) { q = Neg(s) }
+  >
 }"""
     proto = net(text)
     names = ["used", "inside", "given", "fed", "idle", "idle2"]

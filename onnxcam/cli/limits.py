@@ -1,0 +1,89 @@
+"""A command in a process of its own, ended when its time is up: strangers' graphs may loop for ever, or crash."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from functools import wraps
+from pathlib import Path
+
+import click
+
+from onnxcam.cli.errors import Refused
+
+SECONDS = 600.0
+OURS = (0, 1, 2, 130)  # exit codes that a command ends with on purpose
+Function = Callable[..., int | None]
+
+timeout_option = click.option(
+    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0), default=SECONDS, show_default=True,
+    help="End the work, which is done in a process of its own, after so long; 0: no limit, and no such process.",
+)  # fmt: skip
+
+
+def limited(function: Function) -> Function:
+    """A command's function behind `--timeout`."""
+
+    @timeout_option
+    @wraps(function)
+    def command(timeout: float, **options: object) -> int | None:
+        return ended_after(timeout, click.get_current_context()) if timeout else function(**options)
+
+    return command
+
+
+def ended_after(seconds: float, context: click.Context) -> int:
+    """The exit code of the same command in a process of its own, whose output is passed on.
+
+    Raises:
+        Refused: its time was up, or it crashed.
+    """
+    command = [sys.executable, "-P", "-m", "onnxcam", str(context.info_name), "--timeout", "0", *spelled(context)]
+    with subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+    ) as child:
+        try:
+            out, err = child.communicate(timeout=seconds)
+        except subprocess.TimeoutExpired as error:
+            raise Refused(
+                f"`onnxcam {context.info_name}` was ended after {seconds:g} s: the model may never end; "
+                "if it is only large, give it longer with --timeout"
+            ) from error
+        finally:
+            child.kill()
+    if child.returncode not in OURS:
+        raise Refused(f"the work on this model crashed ({cause(child.returncode)}): ONNX Runtime cannot run it")
+    for text, to_stderr in ((out, False), (err, True)):
+        click.echo(text.decode(errors="replace"), nl=False, err=to_stderr)
+    return child.returncode
+
+
+def spelled(context: click.Context) -> Iterator[str]:
+    """The arguments and options of a command as they would be typed, but for --timeout."""
+    given = [
+        (parameter, context.params[str(parameter.name)])
+        for parameter in context.command.params
+        if parameter.name != "timeout" and context.params.get(str(parameter.name)) is not None
+    ]
+    for parameter, value in given:
+        if isinstance(parameter, click.Option):
+            yield f"{parameter.opts[-1]}={value}"
+    yield "--"
+    yield from (value for parameter, value in given if isinstance(parameter, click.Argument))
+
+
+def environment() -> dict[str, str]:
+    """Ours, with this very package in front: `-P` keeps what lies in the working folder from being imported."""
+    home = str(Path(__file__).resolve().parents[2])
+    return {**os.environ, "PYTHONPATH": os.pathsep.join([home, *filter(None, [os.environ.get("PYTHONPATH")])])}
+
+
+def cause(code: int) -> str:
+    """How a process ended, in a word."""
+    try:
+        return signal.Signals(-code).name
+    except ValueError:
+        return f"exit code {code}"

@@ -1,0 +1,70 @@
+"""`--timeout`: what never ends is ended, what crashes is told, and all else is as without it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam.cli import limits
+from tests.cli.conftest import Invoke, names, refusal
+from tests.nets import net, normal
+
+ENDLESS = """(float[N, 3, 8, 8] x) => (float[N, 4] y, float[n, k, h, w] l) {
+  c = Conv(x, stem)
+  l = Loop(, yes, c)<body = again (int64 i, bool go, float[n, k, h, w] v) => (bool on, float[n, k, h, w] o) {
+    on = Identity(go) o = Relu(v)
+  }>
+  a = Relu(c)
+  p = GlobalAveragePool(a) f = Flatten(p) y = Gemm<transB = 1>(f, w)
+}"""
+
+
+@pytest.fixture
+def endless(folder: Path) -> Path:
+    path = folder / "endless.onnx"
+    onnx.save(net(ENDLESS, {"stem": normal(4, 3, 3, 3), "w": normal(4, 4), "yes": np.array(True)}), path)
+    return path
+
+
+def test_a_model_that_never_ends_is_ended(onnxcam: Invoke, endless: Path) -> None:
+    line = refusal(onnxcam("check", endless, "-l", "a", "--timeout", "3"))
+    assert line.startswith("`onnxcam check` was ended after 3 s: the model may never end")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the process is a shell script")
+def test_a_crash_is_told(onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    crashing = folder / "python"
+    crashing.write_text("#!/bin/sh\necho half a table\nkill -SEGV $$\n")
+    crashing.chmod(0o755)
+    monkeypatch.setattr(limits.sys, "executable", str(crashing))
+    line = refusal(onnxcam("check", "tiny.onnx"))
+    assert line == "the work on this model crashed (SIGSEGV): ONNX Runtime cannot run it"
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("check", "tiny.onnx"),
+        ("check", "tiny.onnx", "blobs.png", "-l", "colour", "--preprocess", "unit"),
+        ("check", "-l", "--odd", "tiny.onnx"),
+        ("check", "--", "-odd.onnx"),
+        ("export", "tiny.onnx", "--split", "parts"),
+        ("export", "tiny.onnx"),
+        ("export", "tiny.onnx", "-o", "out.onnx", "--labels", "missing.txt"),
+    ],
+    ids=" ".join,
+)
+def test_all_else_is_as_without_a_limit(onnxcam: Invoke, folder: Path, command: tuple[str, ...]) -> None:
+    first, *rest = command
+    within, without = onnxcam(first, *rest), onnxcam(first, "--timeout", "0", *rest)
+    assert (within.exit_code, within.stdout, within.stderr) == (without.exit_code, without.stdout, without.stderr)
+
+
+def test_nothing_of_the_working_folder_is_imported(onnxcam: Invoke, folder: Path) -> None:
+    (folder / "onnx.py").write_text("open('imported', 'w')\n")
+    assert onnxcam("check", "tiny.onnx").exit_code == 0
+    assert "imported" not in names(folder)
