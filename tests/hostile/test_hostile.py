@@ -1,0 +1,137 @@
+"""Whatever lies in a model's file, every command ends in a result or in one line, within its time and memory."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from onnxcam import export
+from tests.graph.building import residual, vit
+from tests.hostile.mutations import damaged
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLES = ROOT / "sample_models"
+COMMANDS = [
+    ["layers", "model.onnx"],
+    ["ops", "model.onnx"],
+    ["run", "model.onnx", "photo.png", "--npy", "--json"],
+    ["run", "model.onnx", "photo.png", "-m", "guidedgradcam", "-t", "top:2", "--gradient", "auto"],
+    ["check", "model.onnx", "--timeout", "0"],
+    ["export", "model.onnx", "-o", "exported.onnx", "--split", "parts", "--timeout", "0"],
+]
+Answer = dict[str, Any]
+pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="the server forks")
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Callable[[Path, list[list[str]]], Answer]]:
+    """Does jobs: see server.py."""
+    with subprocess.Popen(
+        [sys.executable, str(Path(__file__).with_name("server.py"))], stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+        text=True, cwd=ROOT, env={**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"},
+    ) as process:  # fmt: skip
+        assert process.stdin is not None
+        assert process.stdout is not None
+        asked, answers = process.stdin, process.stdout
+
+        def ask(folder: Path, commands: list[list[str]]) -> Answer:
+            asked.write(json.dumps({"folder": str(folder), "commands": commands}) + "\n")
+            asked.flush()
+            answer: Answer = json.loads(answers.readline())
+            return answer
+
+        yield ask
+        asked.close()
+
+
+def models() -> dict[str, bytes]:
+    """What is damaged: a network with recipe and labels, the same exported, with branches, and with tokens."""
+    with tempfile.TemporaryDirectory() as folder:
+        exported = export(SAMPLES / "tiny_cnn.onnx", Path(folder) / "exported.onnx").read_bytes()
+    return {
+        "plain": (SAMPLES / "tiny_cnn.onnx").read_bytes(), "exported": exported,
+        "residual": residual().SerializeToString(), "tokens": vit("token").SerializeToString(),
+    }  # fmt: skip
+
+
+MODELS = models()
+
+
+def complaints(command: list[str], result: list[Any]) -> Iterator[str]:
+    """What is wrong with how a command ended, in words."""
+    code, out, err = result
+    if code not in (0, 1, 2) or (code == 1 and command[0] != "check"):
+        yield f"exit code {code}"
+    lines = err.splitlines()
+    if code == 2 and sum(line.startswith("Error: ") for line in lines) != 1:
+        yield "not one line of error"
+    if any(not line.startswith(("Error: ", "Note: ")) for line in lines):
+        yield "more than errors and notes on stderr"
+    if not all(line.isprintable() for line in (*out.split("\n"), *err.split("\n"))):
+        yield "what a terminal obeys"
+
+
+def survives(server: Callable[[Path, list[list[str]]], Answer], name: str, seed: int, folder: Path) -> None:
+    """Every command on one damaged file; what ONNX Runtime alone does not survive either is not held against us."""
+    data = damaged(MODELS[name], seed)
+    (folder / "model.onnx").write_bytes(data)
+    shutil.copy(SAMPLES / "blobs.png", folder / "photo.png")
+    left = COMMANDS
+    while left:  # in one process, as far as that comes
+        answer = server(folder, left)
+        for command, result in zip(left, answer["results"], strict=False):
+            found = list(complaints(command, result))
+            assert not found, f"{name} {seed}: onnxcam {' '.join(command)}: {found}\n{result}"
+        if answer["ended"] != "done":
+            plain = server(folder, [["onnxruntime", "model.onnx"]])["ended"]
+            what = f"onnxcam {' '.join(left[len(answer['results'])])} was ended by {answer['ended']}"
+            assert plain != "done", f"{name} {seed}: {what}, ONNX Runtime alone is not"
+        left = left[len(answer["results"]) + 1 :]
+
+
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("start", range(0, 75, 25))
+def test_damaged_files(
+    server: Callable[[Path, list[list[str]]], Answer], name: str, start: int, tmp_path: Path
+) -> None:
+    for seed in range(start, start + 25):
+        (tmp_path / str(seed)).mkdir()
+        survives(server, name, seed, tmp_path / str(seed))
+
+
+@pytest.mark.fuzz
+@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("start", range(75, 1325, 25))
+def test_many_damaged_files(
+    server: Callable[[Path, list[list[str]]], Answer], name: str, start: int, tmp_path: Path
+) -> None:
+    for seed in range(start, start + 25):
+        (tmp_path / str(seed)).mkdir()
+        survives(server, name, seed, tmp_path / str(seed))
+
+
+def test_what_the_harness_calls_a_complaint(server: Callable[[Path, list[list[str]]], Answer], tmp_path: Path) -> None:
+    """It sees a traceback, a second line, an escape sequence; and what is right it lets pass."""
+    assert list(complaints(["run"], [0, "fine\n", "Note: a guess\n"])) == []
+    assert list(complaints(["check"], [1, "1 of 2\n", ""])) == []
+    assert list(complaints(["run"], [1, "", ""])) == ["exit code 1"]
+    assert list(complaints(["run"], [70, "", "Traceback\n"])) == [
+        "exit code 70",
+        "more than errors and notes on stderr",
+    ]
+    assert list(complaints(["run"], [2, "", ""])) == ["not one line of error"]
+    assert list(complaints(["run"], [0, "\x1b[31m", ""])) == ["what a terminal obeys"]
+    (tmp_path / "model.onnx").write_bytes(b"no model")
+    answer = server(tmp_path, [["layers", "model.onnx"], ["layers", "none.onnx"]])
+    assert answer["ended"] == "done"
+    assert [code for code, _, _ in answer["results"]] == [2, 2]
+    assert answer["results"][1][2] == "Error: no model at none.onnx\n"
