@@ -32,8 +32,13 @@ def heading(explainer: Explainer, record: Record) -> str:
 
 
 def notes(explainer: Explainer) -> list[str]:
-    """Guesses, announced."""
+    """Guesses, announced, and what makes every map doubtful."""
     found = []
+    if node := explainer.subject.in_training:
+        found.append(
+            f"Note: {one_line(node)} is in training mode, scores and maps depend on what shares the batch, or on "
+            "chance: export the model in eval mode"
+        )
     if explainer.preprocess.guess:
         name = explainer.preprocess.recipe.name
         found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")

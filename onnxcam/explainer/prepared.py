@@ -24,6 +24,7 @@ class Prepared:
     ) -> None:
         """Open the file; errors as `Session`."""
         self.name, self.metadata, self._manifest = str(path), metadata, manifest
+        self.in_training = ""  # the manifest does not say
         self.image, self.score = manifest.image, manifest.score
         session = Session(path, provider=provider, threads=threads, name=self.name)
         self.provider: str = session.provider

@@ -91,6 +91,11 @@ class Rewritten:
         """The execution provider that runs the forward pass."""
         return self._running
 
+    @property
+    def in_training(self) -> str:
+        """The first node left in training mode; empty: none."""
+        return self.graph.in_training
+
     def open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
         """A session of a graph made from this model; errors as `Session`."""
         options = {**self._options, "optimize": optimize}

@@ -74,6 +74,10 @@ class Subject(Protocol):
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
 
+    @property
+    def in_training(self) -> str:
+        """The first node left in training mode, as far as the model tells; empty: none."""
+
     def place(self, layer: str | None, method: str) -> Place:
         """The target layer: the named one, or the automatic choice for a method."""
 

@@ -218,6 +218,16 @@ class Graph:
                 waiting += [name for name in (*self.nodes[i].input, *captures(self.nodes[i])) if name not in closed]
         return found
 
+    @cached_property
+    def in_training(self) -> str:
+        """The first node left in training mode: statistics of the batch, elements dropped. Empty: none."""
+        for i, node in enumerate(self.nodes):
+            by_batch = node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0)
+            switch = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
+            if by_batch or (switch and (self.constant(switch) is None or np.any(self.constant(switch)))):
+                return self.describe(i)
+        return ""
+
     def describe(self, i: int) -> str:
         """Node i as messages call it."""
         return described(self.nodes[i])

@@ -297,6 +297,35 @@ def test_one_bad_image_among_many_is_told_and_the_others_go_on(onnxcam: Invoke, 
     assert names(folder / "onnxcam_out") == ["blobs.gradcam.png"]
 
 
+LEFT_IN_TRAINING = {
+    "BatchNormalization 'bn'": "b, i, j = BatchNormalization<training_mode = 1>(c, s, z, m, v) y = GlobalMaxPool(b)",
+    "Dropout 'bn'": "d = GlobalAveragePool(c) y = Dropout(d, half, on)",
+}
+
+
+@pytest.mark.parametrize("node", LEFT_IN_TRAINING)
+def test_a_node_left_in_training_mode_is_told(onnxcam: Invoke, folder: Path, node: str) -> None:
+    """Statistics of the batch are differentiated as they are; what is dropped at random is refused on the path."""
+    constants = "float half = {0.5}, bool on = {1}, float[3] s = {1, 2, 3}, float[3] z = {0, 1, 2}, "
+    constants += "float[3] m = {3, 4, 5}, float[3] v = {6, 7, 8}"
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3, 8, 8] x) => (float[1, 3] p) <{constants}> {{
+        c = Conv<kernel_shape = [3, 3]>(x, w) {LEFT_IN_TRAINING[node]} p = Flatten(y) }}"""
+    )
+    weight = np.random.default_rng(0).normal(size=(3, 3, 3, 3)).astype(np.float32)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    next(n for n in model.graph.node if n.op_type == node.split()[0]).name = "bn"
+    onnx.save(model, "training.onnx")
+    result = onnxcam("run", "training.onnx", "blobs.png", "-l", "c")
+    told = f"Note: {node} is in training mode, scores and maps depend on what shares the batch, or on chance"
+    if node.startswith("Batch"):
+        assert result.exit_code == 0
+        assert told in result.stderr
+    else:
+        assert result.exit_code == 2
+        assert "drops out at random" in result.stderr
+
+
 def test_what_is_wrong_with_every_image_is_told_once(onnxcam: Invoke) -> None:
     refusal(onnxcam("run", "tiny.onnx", "blobs.png", "blobs.png", "-t", "7"))
 

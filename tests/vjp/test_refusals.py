@@ -14,7 +14,8 @@ VECTOR, ROI = held(normal(3)), held(values([0, 0, 0, 0, 1, 1, 1, 1]))
 REFUSED = [
     ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), index(True, bool))),
     ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), fed(index(False, bool)))),
-    ("statistics of the batch", case("BatchNormalization", normal(2, 3, 4), *[VECTOR] * 4, training_mode=1, outputs=3)),
+    ("its running mean or variance is used",
+     case("BatchNormalization", normal(2, 3, 4), *[VECTOR] * 4, training_mode=1, outputs=3, of=1)),
     ("mean or variance is computed", case("BatchNormalization", normal(2, 3), VECTOR, VECTOR, normal(3), VECTOR)),
     ("its mean or deviation is used", case("LayerNormalization", normal(2, 3), VECTOR, outputs=2, of=1)),
     ("its bounds depend on the input", case("Clip", normal(3), normal())),

@@ -29,10 +29,12 @@ def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str
 
 
 @rule("BatchNormalization", versions=(15,))
-def batch_normalization(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
-    """Inference: Y = s (X - m) / sqrt(v + e) + b;  dX = ct s / sqrt(v + e)."""
+def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | None) -> Cotangents:
+    """Inference: Y = s (X - m) / sqrt(v + e) + b;  dX = ct s / sqrt(v + e). Training: as InstanceNormalization."""
+    if ct is None or any(running):
+        raise RuleError("its running mean or variance is used")
     if n.attr("training_mode", 0):
-        raise RuleError("it uses the statistics of the batch (training mode); export the model in eval mode")
+        return scaled_and_shifted(g, n, ct, [0, *range(2, n.rank())])
     if n.wants(3) or n.wants(4):
         raise RuleError("its mean or variance is computed")
     spatial = list(range(1, n.rank() - 1))
@@ -58,15 +60,20 @@ def batch_normalization(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotange
 @rule("InstanceNormalization", versions=(6, 22))
 def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over positions;  dX = s (ct - mean ct - X_hat mean(ct X_hat)) / deviation."""
-    axes = list(range(2, n.rank()))
-    spread = g.ints(*(axis - 1 for axis in axes))
+    return scaled_and_shifted(g, n, ct, list(range(2, n.rank())))
+
+
+def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotangents:
+    """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one a channel."""
     x_hat, inverse = standardized(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
-    weighted = g.op("Mul", ct, g.op("Unsqueeze", n.x(1), spread))
-    found: list[str | None] = [normalized_cotangent(g, weighted, x_hat, inverse, axes), None, None]
+    scale = g.op("Unsqueeze", n.x(1), g.ints(*range(1, n.rank() - 1)))
+    dx = normalized_cotangent(g, g.op("Mul", ct, scale), x_hat, inverse, axes)
+    found: list[str | None] = [dx, None, None]
+    others = [0, *range(2, n.rank())]
     if n.wants(1):
-        found[1] = g.reduce("ReduceSum", g.op("Mul", ct, x_hat), [0, *axes], keepdims=0)
+        found[1] = g.reduce("ReduceSum", g.op("Mul", ct, x_hat), others, keepdims=0)
     if n.wants(2):
-        found[2] = g.reduce("ReduceSum", ct, [0, *axes], keepdims=0)
+        found[2] = g.reduce("ReduceSum", ct, others, keepdims=0)
     return found
 
 

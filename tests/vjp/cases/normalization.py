@@ -30,6 +30,18 @@ def grouped(groups: int, epsilon: float = 1e-5):
     return truth
 
 
+def in_training(epsilon: float):
+    """Batch normalization by the statistics of the batch."""
+
+    def truth(x: Array, scale: Array, bias: Array, *_: Array) -> Array:
+        axes = (0, *range(2, x.ndim))
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        x_hat = (x - x.mean(axes, keepdims=True)) / np.sqrt(x.var(axes, keepdims=True) + epsilon)
+        return x_hat * scale.reshape(shape) + bias.reshape(shape)
+
+    return truth
+
+
 def standardized(*axes: int):
     return lambda x: (x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True)
 
@@ -42,6 +54,13 @@ CASES = [
     case("BatchNormalization", normal("N", 3, "H", "W"), normal(3), normal(3), fed(normal(3)), fed(positive(3))),
     case("BatchNormalization", normal("N", 3), normal(3), normal(3), fed(normal(3)), fed(positive(3)), epsilon=0.1),
     case("BatchNormalization", normal("N", 3, "L"), *BATCH, momentum=0.5),
+    *(
+        case(
+            "BatchNormalization", x, *given, *BATCH[2:], training_mode=1, epsilon=0.1, outputs=3, truth=in_training(0.1)
+        )
+        for x in (normal(4, 3), normal("L", 3, 2, "H"))
+        for given in ((normal(3), normal(3)), BATCH[:2])
+    ),
     case("InstanceNormalization", normal("N", 2, 3, 4), normal(2), normal(2)),
     case("InstanceNormalization", normal("N", 2, "L"), held(normal(2)), held(normal(2)), epsilon=0.1),
     case("InstanceNormalization", normal("N", 2, "H", 2, "D"), normal(2), normal(2)),
