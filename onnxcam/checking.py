@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import InputError, UsageError, VerificationError
 from onnxcam.explainer import Ask, Explainer, Place, Seen
+from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.methods import grad_cam
 from onnxcam.targets import ClassTarget, Target, best, resolve
@@ -180,12 +181,12 @@ def raw_map(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> Array:
     """Grad-CAM before its ReLU."""
     activations = to_grid(seen.values[place.name], place.layout)
     with np.errstate(all="ignore"):  # what is not finite has its own line
-        return grad_cam(activations, to_grid(subject.layer_gradient(place, seen, ask), place.layout))
+        return grad_cam(activations, subject.layer_gradient(place, seen, ask))
 
 
 def changed(name: str, one: Array, other: Array, where: str) -> CheckResult:
     """Whether two maps are two: their distance over the longer one's length."""
     with np.errstate(all="ignore"):
-        longest, apart = np.maximum(np.linalg.norm(one), np.linalg.norm(other)), np.linalg.norm(one - other)
-        apart = float(apart / (longest or 1))
+        longest = float(np.maximum(np.linalg.norm(one), np.linalg.norm(other))) or 1.0
+        apart = float(np.linalg.norm(one - other)) / longest
     return CheckResult(name, apart > CHANGED, f"by {apart:.2g}", f"> {CHANGED}", where)
