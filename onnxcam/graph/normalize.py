@@ -22,6 +22,7 @@ from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, descri
 from onnxcam.graph.upgrade import upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
+LATEST = 2**31 - 1  # what onnx holds versions of opsets in
 LOWEST_IR = 8
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
@@ -60,6 +61,10 @@ def unify_domains(proto: onnx.ModelProto, name: str) -> None:
     if versions.get("", 0) < 1:
         raise ModelError(
             f"{name} does not say which opset it uses (no opset_import for the default domain): export it again"
+        )
+    if odd := next((version for version in versions.values() if not 0 <= version <= LATEST), None):
+        raise ModelError(
+            f"{name} says it uses an opset {odd}, which cannot be: it is damaged, fetch or export it again"
         )
     for node in all_nodes(proto.graph):
         if node.domain == "ai.onnx":

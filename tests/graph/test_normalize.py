@@ -351,3 +351,11 @@ def test_stale_claims_about_shapes_are_forgotten() -> None:
     graph = graph_of(model)
     assert graph.shape("h") == ("N", 3, 8, 8)
     assert graph.shape("y") == ("N", 192)
+
+
+@pytest.mark.parametrize("version", [2**31, 2**63 - 1, -1])
+def test_an_opset_that_cannot_be(version: int) -> None:
+    proto = net("(float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
+    proto.opset_import.add(domain="com.microsoft", version=version)
+    with pytest.raises(ModelError, match=rf"^the model says it uses an opset {version}, which cannot be"):
+        normalize(load(proto))
