@@ -90,9 +90,10 @@ def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layo
     """The value that a transpose, reshape or the like merely shows again."""
     while True:
         node = graph.nodes[graph.producer[name]] if name in graph.producer else None
-        if node is None or node.op_type not in VIEWS or node.input[0] not in on_all_paths or node.input[0] not in known:
+        if node is None or node.op_type not in VIEWS or node.input[0] not in on_all_paths:
             return name
-        if node.input[0] not in graph.producer:
+        layout = known.get(node.input[0])
+        if layout is None or layout.axes[0] != "N" or node.input[0] not in graph.producer:
             return name
         name = node.input[0]
 
@@ -181,6 +182,11 @@ def named_layer(graph: Graph, name: str) -> Layer:
     if layout is None and shape is not None and value not in known_layouts.positions:
         layout = guessed(shape, known_grids(graph, known_layouts)) if has_rows(graph, shape) else None
     layer = as_layer(graph, value, layout)
+    if layout is not None and layout.axes[0] != "N":
+        raise LayerError(
+            f"the layer '{name}' {shown(shape)} holds the batch along axis {layout.axes.index('N')}, not first: "
+            "choose one that `onnxcam layers` lists"
+        )
     if layer is None:
         raise LayerError(
             f"the layer '{name}' {shown(shape)} has no grid of positions to map: choose one that `onnxcam layers` lists"
