@@ -213,11 +213,18 @@ def convolution(s: Sketch) -> None:
 def enlarge(s: Sketch) -> None:
     name = s.pick(lambda shape: len(shape) == 4 and max(shape[2:]) <= 8)
     if name:
-        if s.random.random() < 0.5:
-            s.op("ConvTranspose", name, s.normal(s.shapes[name][1], 2, 2, 3), strides=[2, 2], pads=[0, 1, 0, 1])
-        else:
-            scales = s.weight(np.array([1, 1, 2, 1.5], np.float32))
-            s.op("Resize", name, "", scales, mode="linear", coordinate_transformation_mode="asymmetric")
+        match s.random.randrange(3):
+            case 0:
+                s.op("ConvTranspose", name, s.normal(s.shapes[name][1], 2, 2, 3), strides=[2, 2], pads=[0, 1, 0, 1])
+            case 1:
+                scales = np.array([1, 1, 2, s.random.choice([0.6, 1, 1.1, 1.5, 2])], np.float32)
+                if s.random.random() < 0.5:
+                    scales = scales[[0, 1, 3, 2]]
+                mode = s.random.choice(["half_pixel", "asymmetric"])
+                weight = s.weight(scales)
+                s.op("Resize", name, "", weight, mode="linear", coordinate_transformation_mode=mode)
+            case 2 if s.shapes[name][1] % 4 == 0:
+                s.op("DepthToSpace", name, blocksize=2, mode=s.random.choice(["DCR", "CRD"]))
 
 
 def pool(s: Sketch) -> None:
@@ -249,6 +256,93 @@ def normalization(s: Sketch) -> None:
                 s.op("LayerNormalization", name, s.normal(last), s.normal(last), axis=-1, epsilon=0.1)
 
 
+def normalization_of_a_kind(s: Sketch) -> None:
+    name = s.pick(lambda shape: len(shape) > 2 and min(shape) > 1)
+    if name:
+        channels, last, axis = s.shapes[name][1], s.shapes[name][-1], s.random.randrange(-len(s.shapes[name]), 0)
+        match s.random.randrange(4):
+            case 0:
+                first = f"v{len(s.nodes):02d}a"
+                weights = [s.normal(channels) for _ in range(3)]
+                variance = s.weight(np.linspace(0.5, 2, channels))
+                s.op("BatchNormalization", name, *weights, variance, training_mode=1, epsilon=0.1, outputs=3)
+                del s.shapes[first[:-1] + "b"], s.shapes[first[:-1] + "c"]  # running statistics: refused
+                s.op("Sin", first)
+            case 1:
+                s.op("LpNormalization", s.op("Exp", s.op("Tanh", name)), axis=axis, p=s.random.randint(1, 2))
+            case 2 if s.opset >= 18:
+                s.op("LpPool", name, kernel_shape=[1] * (len(s.shapes[name]) - 3) + [2])
+            case 3 if s.opset >= 23:
+                s.op("RMSNormalization", name, s.normal(last), axis=-1, epsilon=0.1)
+
+
+def power(s: Sketch) -> None:
+    base = s.op("Exp", s.op("Tanh", s.pick() or "x"))
+    exponent = s.pick(lambda shape: broadcastable(shape, s.shapes[base])) or "x"
+    s.op("Pow", base, s.random.choice([s.op("Tanh", exponent), s.weight(np.float32(-1.5)), s.weight(np.float32(2))]))
+
+
+def slopes(s: Sketch) -> None:
+    name = s.pick() or "x"
+    shape = [size if s.random.random() < 0.5 else 1 for size in s.shapes[name]]
+    s.op("PRelu", name, s.normal(*shape[s.random.randint(0, len(shape)) :]))
+
+
+def sums(s: Sketch) -> None:
+    a = s.pick() or "x"
+    b = s.pick(lambda shape: broadcastable(shape, s.shapes[a])) or a
+    s.op(s.random.choice(["Sum", "Max", "Min"]), a, b, s.op("Sin", a))
+
+
+def scatter(s: Sketch) -> None:
+    name = s.pick(lambda shape: 0 < max(shape, default=0) < 32)  # the evaluator gathers from no more
+    if name:
+        shape = s.shapes[name]
+        axis, rng = s.random.randrange(len(shape)), np.random.default_rng(s.random.getrandbits(32))
+        match s.random.randrange(3):
+            case 0:
+                s.op("GatherElements", name, s.weight(rng.integers(-shape[axis], shape[axis], shape)), axis=axis)
+            case 1:
+                mode = s.random.choice(["none", "add", "mul", *(["max", "min"] if s.opset >= 18 else [])])
+                index = s.weight(rng.integers(-shape[axis], shape[axis], shape))
+                s.op("ScatterElements", name, index, s.op("Cos", name), axis=axis, reduction=mode)
+            case 2:
+                index = s.weight(rng.integers(-shape[0], shape[0], (2, 1)))
+                s.op("ScatterND", name, index, s.normal(2, *shape[1:]))
+
+
+def ordered(s: Sketch) -> None:
+    name = s.pick(lambda shape: len(shape) > 1)
+    if name:
+        axis = s.random.randrange(-len(s.shapes[name]), 0)
+        match s.random.randrange(3):
+            case 0:
+                first, count = f"v{len(s.nodes):02d}a", s.ints(s.random.randint(1, s.shapes[name][axis]))
+                s.op("TopK", name, count, axis=axis, largest=s.random.randint(0, 1), outputs=2)
+                s.op("Neg", first)
+            case 1:
+                flags = {"exclusive": s.random.randint(0, 1), "reverse": s.random.randint(0, 1)}
+                s.op("CumSum", name, s.weight(np.array(axis)), **flags)
+            case 2:
+                s.op("Trilu", name, s.weight(np.array(s.random.randint(-1, 1))), upper=s.random.randint(0, 1))
+
+
+def letters(s: Sketch) -> None:
+    name = s.pick(lambda shape: len(shape) == 2)
+    if name:
+        rows, columns = s.shapes[name]
+        equations = [
+            "ij->j",
+            "ij->",
+            "ij,ij->i",
+            "ij,kj->ik",
+            "ij,kj",
+            *(["ii->i", "ii,ij->ij"] if rows == columns else []),
+        ]
+        equation = s.random.choice(equations)
+        s.op("Einsum", *[name] * (equation.count(",") + 1), equation=equation)
+
+
 def product(s: Sketch) -> None:
     name = s.pick(lambda shape: len(shape) > 1)
     if name:
@@ -266,7 +360,8 @@ def product(s: Sketch) -> None:
 STEPS = (
     unary, unary, clip, affine, affine, binary, binary, division, choice, reduction, softmax, transpose, reshape,
     squeeze,
-    piece, piece, join, convolution, convolution, enlarge, pool, normalization, product,
+    piece, piece, join, convolution, convolution, enlarge, pool, normalization, normalization_of_a_kind, product,
+    power, slopes, sums, scatter, scatter, ordered, letters,
 )  # fmt: skip
 
 
