@@ -81,10 +81,12 @@ def body_graph(
     nodes: Iterable[onnx.NodeProto],
     types: Mapping[str, ValueType],
     initializers: Iterable[onnx.TensorProto] = (),
+    quantized: Iterable[str] = (),
 ) -> Graph:
     """Nodes as a graph of their own. What they read from outside is an input, or a constant where its value is known.
 
-    `types`: of those inputs that the primal graph does not know; these come first.
+    `types`: of those inputs that the primal graph does not know; these come first. `quantized`: which of them are the
+    integers of a quantizer.
     """
     outer = g.graph
     proto = onnx.ModelProto(ir_version=outer.proto.ir_version, opset_import=outer.proto.opset_import)
@@ -101,7 +103,7 @@ def body_graph(
             proto.graph.initializer.append(numpy_helper.from_array(value, name))
         else:
             proto.graph.input.append(port(name, types.get(name) or outer.type(name)))
-    return Graph(outer.model, proto)
+    return Graph(outer.model, proto, [*quantized, *(name for name in read if outer.is_real(name))])
 
 
 def port(name: str, found: ValueType) -> onnx.ValueInfoProto:

@@ -29,8 +29,8 @@ class Subgraph:
     initializers: list[onnx.TensorProto]
 
 
-def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = ()) -> Subgraph:
-    """A subgraph of a node of `g.graph`; `types` are those of its inputs."""
+def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = (), values: Sequence[str] = ()) -> Subgraph:
+    """A subgraph of a node of `g.graph`; `types` are those of its inputs, `values` what goes into them."""
     body = onnx.GraphProto()
     body.CopyFrom(proto)
     lift_constants(body, g.graph.model.name)
@@ -45,7 +45,8 @@ def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = ()) 
         node.name = node.name or (node.output[0] if node.output[0] not in named else "")
     nodes = renamed(body.node, names)
     inner = [names[name] for name in inputs]
-    graph = body_graph(g, nodes, dict(zip(inner, types, strict=True)), body.initializer)
+    quantized = [name for name, value in zip(inner, values, strict=True) if g.graph.is_real(value)]
+    graph = body_graph(g, nodes, dict(zip(inner, types, strict=True)), body.initializer, quantized)
     outputs = [names.get(value.name, value.name) for value in body.output]
     return Subgraph(graph, inner, outputs, list(body.initializer))
 

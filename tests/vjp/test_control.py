@@ -72,3 +72,28 @@ def test_states_that_the_way_back_does_not_read_are_not_kept() -> None:
     ).model()
     both = differentiate(model, of="y", wrt="x").model
     assert [node.op_type for node in both.graph.node].count("Loop") == 2
+
+
+INTEGERS = [
+    """q = QuantizeLinear(x, h, o)
+    r = If (go) <then_branch = a () => (p) { p = Transpose(q) }, else_branch = b () => (v) { v = Transpose(q) }>
+    y = DequantizeLinear(r, h, o)""",
+    """q = QuantizeLinear(x, h, o) one = Constant <value = int64 {1}> ()
+    r = Loop (one, , q) <body = b (int64 i, bool c, uint8[2, 2] s) => (bool d, uint8[2, 2] e) {
+        d = Identity(c) e = Transpose(s) }>
+    y = DequantizeLinear(r, h, o)""",
+    """q = QuantizeLinear(x, h, o)
+    r = Scan <num_scan_inputs = 1, scan_output_axes = [1],
+              body = b (uint8[2] s) => (uint8[2] e) { e = Identity(s) }> (q)
+    y = DequantizeLinear(r, h, o)""",
+]
+
+
+@pytest.mark.parametrize("body", INTEGERS, ids=["If", "Loop", "Scan"])
+def test_integers_of_a_quantizer_are_passed(body: str) -> None:
+    """x and its transpose, straight through; the last lies outside the quantizer's range."""
+    weights = "float h = {0.5}, uint8 o = {10}"
+    rewritten = Rewritten(Flow("", body, "bool go, float[2, 2] x", weights).model(), "y", ["x"])
+    feeds = {"go": np.array(True), "x": np.array([[1, 2], [3, -99]], np.float32)}
+    result = rewritten.run({name: feeds[name] for name in feeds}, np.array([[1, 2], [3, 4]]))
+    np.testing.assert_array_equal(result.gradients["x"], [[1, 3], [2, 0]])

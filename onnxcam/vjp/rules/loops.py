@@ -7,7 +7,7 @@ summed. What a body reads from outside is an input of its node, behind those tha
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import onnx
@@ -30,7 +30,7 @@ class Body:
     """The body of a loop, open: inputs `before`, states, slices of the scanned inputs; outputs likewise.
 
     Attributes:
-        proto, types: the body as the node holds it, and the types of its inputs.
+        proto, types, values: the body as the node holds it, the types of its inputs, and what goes into them.
         sub: the body as a graph.
         before: how many inputs and outputs lie in front of the states.
         count: the number of states.
@@ -39,6 +39,7 @@ class Body:
 
     proto: onnx.GraphProto
     types: Sequence[ValueType]
+    values: Sequence[str]
     sub: Subgraph
     before: tuple[int, int]
     count: int
@@ -94,7 +95,7 @@ class Body:
 
     def again(self, g: Emitter) -> tuple[Body, Emitter]:
         """The same under other names, and written inside a loop to come."""
-        body = Body(self.proto, self.types, opened(g, self.proto, self.types), self.before, self.count, self.growing)
+        body = replace(self, sub=opened(g, self.proto, self.types, self.values))
         k = g.inside()
         k.nodes += body.sub.graph.nodes
         k.initializers += body.sub.initializers
@@ -106,8 +107,9 @@ def settled(g: Emitter, n: Node, types: Sequence[ValueType], before: tuple[int, 
     if any(not found.elem_type for found in types):
         raise RuleError("it carries a sequence or an optional value from step to step")
     proto, types, growing = n.attr("body"), list(types), set[int]()
+    values = ["", "", *n.proto.input[2:]] if before[0] else list(n.proto.input)
     while True:
-        body = Body(proto, types, opened(g, proto, types), before, count, frozenset(growing))
+        body = Body(proto, types, values, opened(g, proto, types, values), before, count, frozenset(growing))
         shapes = [body.sub.graph.shape(end) for end in body.ends]
         wider = [common(types[before[0] + i].shape, shape, body.starts[i]) for i, shape in enumerate(shapes)]
         changed = [i for i, (shape, _) in enumerate(wider) if shape != types[before[0] + i].shape]
