@@ -21,7 +21,6 @@ from onnxcam.vjp.rules.control import VERSIONS, kind, summed, written, zeros
 from onnxcam.vjp.subgraph import Subgraph, closed, opened
 from onnxcam.vjp.sweep import path
 
-STEP, GOES_ON = ValueType(TensorProto.INT64, ()), ValueType(TensorProto.BOOL, ())
 Found = Mapping[str, str | None]
 
 
@@ -216,18 +215,28 @@ def check_kept(body: Body, kept: Iterable[int]) -> None:
 # -- Loop -----------------------------------------------------------------------------------------
 
 
+COUNTER, CONDITION = ValueType(TensorProto.INT64, ()), ValueType(TensorProto.BOOL, ())
+
+
+def as_declared(found: ValueType, port: onnx.ValueInfoProto) -> ValueType:
+    """A body may take its counter and its condition as vectors of one element; ONNX Runtime heeds that."""
+    return ValueType(found.elem_type, (1,) * len(port.type.tensor_type.shape.dim))
+
+
 @rule("Loop", versions=VERSIONS)
 def loop(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
     """s, y_t = f(t, s, v) while it goes on;  backwards ds = (df/ds)^T ds + (dy_t/ds)^T ct_t, dv the sum of the same."""
     states = len(n.proto.input) - 2
-    types = [STEP, GOES_ON, *(g.graph.type(name) for name in n.input[2 : 2 + states])]
+    types = [as_declared(*pair) for pair in zip((COUNTER, CONDITION), n.attr("body").input, strict=False)]
+    types += [g.graph.type(name) for name in n.input[2 : 2 + states]]
     body = settled(g, n, types, (2, 1), states)
     b = g.inside()
     i, goes_on, t, last = (g.fresh(hint) for hint in ("step", "goes_on", "t", "last"))
     kept = {start: g.fresh("kept") for start in body.starts}
     b.nodes.append(helper.make_node("Sub", [last, i], [t], name=b.fresh("Sub")))
-    for value, name in zip((t, b.const(True)), body.sub.inputs, strict=False):
-        b.nodes.append(helper.make_node("Identity", [value], [name], name=b.fresh("Identity")))
+    for value, name, found in zip((t, b.const(True)), body.sub.inputs, types, strict=False):
+        shape = b.ints(*[1] * len(found.shape or ()))
+        b.nodes.append(helper.make_node("Reshape", [value, shape], [name], name=b.fresh("Reshape")))
     for start, values in kept.items():
         b.nodes.append(helper.make_node("Gather", [values, t], [start], name=b.fresh("Gather"), axis=0))
     scans = {s: b.op("Gather", ct, t, axis=0) for s, ct in zip(body.scans, cotangents[states:], strict=True) if ct}
@@ -235,7 +244,7 @@ def loop(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
     carries, _ = way_back(g, b, n, body, cotangents[:states], scans, wanted)
     ends = [b.const(True), *(carry.end for carry in carries)]
     read = read_of(b, ends)
-    ports = {i: STEP, goes_on: GOES_ON} | {carry.port: kind(body.sub.graph, carry.of) for carry in carries}
+    ports = {i: COUNTER, goes_on: CONDITION} | {carry.port: kind(body.sub.graph, carry.of) for carry in carries}
     backwards = closed(b, ends, ports)
     trips = loop_again(g, n, body, {j: kept[start] for j, start in enumerate(body.starts) if kept[start] in read})
     g.nodes.append(helper.make_node("Sub", [trips, g.const(1, "int64")], [last], name=g.fresh("Sub")))
@@ -252,7 +261,7 @@ def loop_again(g: Emitter, n: Node, body: Body, kept: Mapping[int, str]) -> str:
         step, goes_on, *_ = again.sub.inputs
         stacked = [*(again.starts[j] for j in kept), *([] if told else [step])]
         states = again.feeding([again.sub.outputs[0], *stacked])
-        ports = {step: STEP, goes_on: GOES_ON} | {
+        ports = {step: body.types[0], goes_on: body.types[1]} | {
             again.starts[j]: loose(again.sub.graph, again.starts[j]) for j in states
         }
         ends = [again.sub.outputs[0], *(again.ends[j] for j in states), *stacked]

@@ -89,6 +89,11 @@ FLOWS = [
           d = Identity(c) r = Gather <axis = 0> (x, i) zero = Constant <value = int64 {0}> () first = Equal(i, zero)
           e = If (first) <then_branch = a () => (p) { p = Mul(r, s) }, else_branch = o () => (q) { q = Add(r, s) }>
         }>""", COUNT, TRUE, shapes=[{"x": (4, 3), "z": (3,)}], feeds=COUNTS),
+    Flow("Loop: the counter as a vector of one", """
+        v, y = Loop (n, t, z) <body = b (int64[1] i, bool c, float[3] s) => (bool d, float[3] e, float[1, 3] o) {
+          d = Identity(c) o = Gather <axis = 0> (x, i) first = Constant <value = int64[1] {0}> ()
+          r = Squeeze(o, first) m = Mul(s, r) e = Sin(m) }>""", COUNT, TRUE,
+        shapes=[{"x": (4, 3), "z": (3,)}], feeds=COUNTS[:2]),
     Flow("Loop in a Loop", """
         y = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e) {
           d = Identity(c) two = Constant <value = int64 {2}> ()
