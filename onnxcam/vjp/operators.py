@@ -15,44 +15,27 @@ OLDEST_OPSET = 16  # models are brought here before they are differentiated
 _INTEGERS = "computes in integers: quantize the model in QDQ format"
 _CONTAINER = "sequences and optional values are not differentiated"
 _TEXT = "works on text"
-_TRAINING = "a training loss: differentiate the value in front of it"
 _RECURRENT = "recurrent networks are not differentiated"
-_SIGNAL = "signal processing is not differentiated"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
-_SAMPLING = "sampling at computed positions is not differentiated yet"
 
 OUT_OF_SCOPE: dict[str, str] = {
-    "AffineGrid": _SAMPLING,
     "Attention": "not differentiated yet: export attention as MatMul and Softmax (opset 22 or lower)",
     "CausalConvWithState": _TOO_NEW,
-    "CenterCropPad": "not differentiated yet: use Slice and Pad",
-    "Col2Im": "not differentiated yet",
     "ConcatFromSequence": _CONTAINER,
     "ConvInteger": _INTEGERS,
-    "CumProd": "not differentiated yet",
-    "DFT": _SIGNAL,
-    "DeformConv": _SAMPLING,
-    "Det": "not differentiated yet",
     "DynamicQuantizeLinear": "its scale depends on the input: quantize the model statically, in QDQ format",
     "GRU": _RECURRENT,
-    "GridSample": _SAMPLING,
     "ImageDecoder": "decodes files",
     "LSTM": _RECURRENT,
     "LinearAttention": _TOO_NEW,
     "MatMulInteger": _INTEGERS,
-    "MaxRoiPool": _SAMPLING,
-    "NegativeLogLikelihoodLoss": _TRAINING,
-    "OneHot": "its values are constants in practice",
     "Optional": _CONTAINER,
     "OptionalGetElement": _CONTAINER,
     "OptionalHasElement": _CONTAINER,
     "QLinearConv": _INTEGERS,
     "QLinearMatMul": _INTEGERS,
     "RNN": _RECURRENT,
-    "Range": "its bounds are constants or sizes in practice",
     "RegexFullMatch": _TEXT,
-    "RoiAlign": _SAMPLING,
-    "STFT": _SIGNAL,
     "Scatter": "deprecated: use ScatterElements",
     "SequenceAt": _CONTAINER,
     "SequenceConstruct": _CONTAINER,
@@ -61,13 +44,11 @@ OUT_OF_SCOPE: dict[str, str] = {
     "SequenceInsert": _CONTAINER,
     "SequenceLength": _CONTAINER,
     "SequenceMap": _CONTAINER,
-    "SoftmaxCrossEntropyLoss": _TRAINING,
     "SplitToSequence": _CONTAINER,
     "StringConcat": _TEXT,
     "StringNormalizer": _TEXT,
     "StringSplit": _TEXT,
     "SwiGLU": _TOO_NEW,
-    "TensorScatter": "a cache of generated tokens",
     "TfIdfVectorizer": _TEXT,
     "Unique": "the number of its outputs' elements depends on the input",
     "Upsample": "deprecated: use Resize",

@@ -150,6 +150,29 @@ def space_to_depth(a: Attrs, x: Tensor) -> Tensor:
     return x.unfold(2, size, size).unfold(3, size, size).permute(0, 4, 5, 1, 2, 3).flatten(1, 3)
 
 
+def grid_sample(a: Attrs, x: Tensor, grid: Tensor) -> Tensor:
+    mode = {"linear": "bilinear", "cubic": "bicubic"}.get(a.get("mode", "linear"), a.get("mode"))
+    return F.grid_sample(x, grid, mode, a.get("padding_mode", "zeros"), bool(a.get("align_corners")))
+
+
+def fourier(a: Attrs, x: Tensor, length: Tensor | None = None, axis: Tensor | None = None) -> Tensor:
+    inverse, onesided = a.get("inverse", 0), a.get("onesided", 0)
+    z = x[..., 0].to(torch.complex128) if x.shape[-1] == 1 else torch.view_as_complex(x.contiguous())
+    n, along = None if length is None else int(length), a.get("axis", 1) if axis is None else int(axis)
+    along -= x.dim() if along >= 0 else 0
+    if onesided and inverse:
+        return torch.fft.irfft(z, n, along + 1).unsqueeze(-1)
+    run = torch.fft.ifft if inverse else torch.fft.rfft if onesided else torch.fft.fft
+    return torch.view_as_real(run(z.real if onesided else z, n, along + 1))
+
+
+def classification(log: bool) -> Callable[..., Tensor]:
+    run = F.nll_loss if log else F.cross_entropy
+    return lambda a, x, label, w=None: run(
+        x, label.long(), w, ignore_index=a.get("ignore_index", -100), reduction=a.get("reduction", "mean")
+    )
+
+
 def elementwise(name: str) -> Callable[..., Tensor]:
     return lambda _, *x: getattr(torch, name)(*x)
 
@@ -180,7 +203,10 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "Celu": lambda a, x: F.celu(x, a.get("alpha", 1.0)),
     "Clip": lambda a, x, low=None, high=None: x if low is None and high is None else x.clamp(low, high),
     "Concat": lambda a, *x: torch.cat(x, a["axis"]),
+    "CumProd": lambda a, x, axis: x.cumprod(int(axis)),
     "CumSum": lambda a, x, axis: x.cumsum(int(axis)),
+    "DFT": fourier,
+    "Det": lambda a, x: torch.linalg.det(x),
     "DepthToSpace": lambda a, x: F.pixel_shuffle(x, a["blocksize"]),
     "Einsum": lambda a, *x: torch.einsum(a["equation"], *x),
     "Elu": lambda a, x: F.elu(x, a.get("alpha", 1.0)),
@@ -192,6 +218,11 @@ TORCH: dict[str, Callable[..., Tensor]] = {
     "Gelu": lambda a, x: F.gelu(x, approximate=a.get("approximate", "none")),
     "GlobalAveragePool": lambda a, x: x.mean(list(range(2, x.dim())), keepdim=True),
     "GlobalMaxPool": lambda a, x: x.flatten(2).max(2)[0].reshape(*x.shape[:2], *[1] * (x.dim() - 2)),
+    "GridSample": grid_sample,
+    "AffineGrid": lambda a, theta, size: F.affine_grid(theta, size.tolist(), bool(a.get("align_corners"))),
+    "Col2Im": lambda a, x, size, block: F.fold(
+        x, size.tolist(), block.tolist(), a.get("dilations", 1), stride=a.get("strides", 1)),
+    "NegativeLogLikelihoodLoss": classification(True), "SoftmaxCrossEntropyLoss": classification(False),
     "HardSwish": lambda a, x: F.hardswish(x),
     "InstanceNormalization": lambda a, x, s, b: F.instance_norm(x, weight=s, bias=b, eps=a.get("epsilon", 1e-5)),
     "LeakyRelu": lambda a, x: F.leaky_relu(x, a.get("alpha", 0.01)),
@@ -238,8 +269,14 @@ def has_counterpart(case: Case) -> bool:
             return "auto_pad" not in a and "output_shape" not in a
         case "LpPool":
             return len(a["kernel_shape"]) == 2 and not {"pads", "dilations", "auto_pad"} & set(a)
-        case "CumSum":
+        case "CumSum" | "CumProd":
             return not a
+        case "Col2Im":
+            return "pads" not in a and len(case.args[1].shape) == 1 and case.args[1].shape[0] == 2
+        case "DFT":
+            return case.opset < 20
+        case "SoftmaxCrossEntropyLoss":
+            return case.of == 0
         case "DepthToSpace":
             return a.get("mode") == "CRD"
         case "Pad":
@@ -307,6 +344,10 @@ CONVENTIONS: dict[str, Callable[..., Tensor]] = {
     "MaxPool adds where windows meet": lambda x: F.max_pool1d(x, 3, 1),
     "MaxPool takes the first in rows": lambda x: F.max_pool2d(x, 2, 1),
     "GlobalMaxPool takes the first": lambda x: F.adaptive_max_pool2d(x, 1),
+    "GridSample looks ahead": lambda x, z: F.grid_sample(x, z, align_corners=True),
+    "GridSample stops at the border": lambda x, z: F.grid_sample(x, z, padding_mode="border", align_corners=True),
+    "GridSample stops at the mirror": lambda x, z: F.grid_sample(x, z, padding_mode="reflection", align_corners=True),
+    "GridSample rounds halves to even": lambda x, z: F.grid_sample(x, z, "nearest", align_corners=False),
     "a square at 0": lambda x: x**2,
     "a cube at 0": lambda x: x**3,
     "powers 0 and 1 at 0": lambda x: x ** torch.tensor([0.0, 1.0]),

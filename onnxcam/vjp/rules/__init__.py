@@ -6,20 +6,26 @@ from onnxcam.vjp.rules import (
     contrib,
     control,
     convolution,
+    deformable,
+    grid,
     guided,
     indexing,
     linear,
     loops,
+    loss,
     max_pooling,
     normalization,
     pooling,
     quantization,
     reduction,
+    regions,
     resize,
     shape,
+    signal,
 )
 
 __all__ = [
-    "activation", "arithmetic", "contrib", "control", "convolution", "guided", "indexing", "linear",
-    "loops", "max_pooling", "normalization", "pooling", "quantization", "reduction", "resize", "shape",
+    "activation", "arithmetic", "contrib", "control", "convolution", "deformable", "grid", "guided", "indexing",
+    "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "reduction", "regions",
+    "resize", "shape", "signal",
 ]  # fmt: skip

@@ -236,3 +236,14 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
     small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)
     return Window(kernel, strides, dilations, begins, ends)
+
+
+@rule("Col2Im", versions=(18,), only=[0])
+def col2im(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = windows, one a column, added up in an image;  dX = the windows of ct, by kernels that pick one pixel each."""
+    taps = g.op("ReduceProd", n.input[2], keepdims=1)
+    square = g.op("Expand", n.scalar(0), g.op("Concat", taps, taps, axis=0))
+    kernels = g.op("Reshape", g.op("EyeLike", square), g.op("Concat", g.ints(-1, 1), n.input[2], axis=0))
+    size = g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2**31 - 1))
+    planes = g.op("Reshape", ct, g.op("Concat", g.ints(-1, 1), size, axis=0))
+    return [g.reshape_to(g.op("Conv", planes, kernels, **n.attrs), n.input[0])]

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.vjp.emitter import Array, Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
 
@@ -39,10 +39,30 @@ def positions(g: Emitter, n: Node, axis: int) -> str:
     return g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
 
 
+def numbered(g: Emitter, n: Node) -> str:
+    """Input 0's elements numbered: what moves these as the node moves its elements says where each came from."""
+    size = g.op("Size", n.input[0])
+    numbers = g.op("Range", g.const(0, np.int64), size, g.const(1, np.int64))
+    return g.reshape_to(numbers, n.input[0])
+
+
+def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
+    """Every element of ct added to the element of input 0 that `origin` numbers.
+
+    By ScatterElements: ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
+    """
+    flat = g.ints(-1)
+    zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
+    parts = g.op("Reshape", origin, flat), g.op("Reshape", ct, flat)
+    return g.reshape_to(g.op("ScatterElements", zeros, *parts, axis=0, reduction="add"), n.input[0])
+
+
 @rule("Slice", versions=(13,))
 def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct where it came from, zeros elsewhere."""
     axes = sliced_axes(g, n)
+    if axes is None:
+        return [put_back(g, n, ct, g.op("Slice", numbered(g, n), *n.input[1:]))]
     margins = slice_margins(n, axes)
     if margins is not None:
         return [g.op("Pad", ct, g.ints(*margins))]
@@ -55,17 +75,13 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
-def sliced_axes(g: Emitter, n: Node) -> list[int]:
-    """The axes a Slice cuts, counted from the front: those it names, or the first ones."""
+def sliced_axes(g: Emitter, n: Node) -> list[int] | None:
+    """The axes a Slice cuts, counted from the front: those it names, or the first ones; None: known when it runs."""
     if n.has(3):
         axes = n.const(3)
-        if axes is None:
-            raise RuleError("its axes are computed")
-        return [int(axis) % n.rank() for axis in axes.ravel()]
+        return None if axes is None else [int(axis) % n.rank() for axis in axes.ravel()]
     (count,) = g.graph.shape(n.input[1]) or (None,)
-    if not isinstance(count, int):
-        raise RuleError("the number of its axes is computed")
-    return list(range(count))
+    return list(range(count)) if isinstance(count, int) else None
 
 
 def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
@@ -87,15 +103,14 @@ def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
 def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Constant: dx = ct with the padding taken off again. Others: every copy adds to its original."""
     mode = n.attr("mode", "constant")
-    if n.wants(2):
-        raise RuleError("its padding value depends on the input")
+    if mode == "constant":
+        dx = g.op("Pad", ct, all_pads(g, n, sign=-1))
+        return [dx, None, padding_cotangent(g, n, ct) if n.wants(2) else None]
     rank = n.rank()
     axes = n.const(3) if n.has(3) else np.arange(rank)
     if axes is None:
-        raise RuleError("its axes are computed")
+        return [put_back(g, n, ct, g.op("Pad", numbered(g, n), all_pads(g, n), mode=mode))]
     known = n.const(1)
-    if mode == "constant":
-        return [g.op("Pad", ct, padding_taken_off(g, n, axes.ravel() % rank, known))]
     dx = ct
     for i, axis in enumerate(int(a) % rank for a in axes.ravel()):
         if known is not None and not known[i] and not known[i + axes.size]:
@@ -106,17 +121,26 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
-def padding_taken_off(g: Emitter, n: Node, axes: Array, known: Array | None) -> str:
-    """The negated padding, for all axes: ONNX Runtime's transpose optimizer misreads a Pad that names some."""
-    rank = n.rank()
-    if known is not None:
+def all_pads(g: Emitter, n: Node, sign: int = 1) -> str:
+    """The padding of every axis: ONNX Runtime's transpose optimizer misreads a Pad that names some."""
+    rank, known = n.rank(), n.const(1)
+    axes = n.const(3) if n.has(3) else np.arange(rank)
+    if known is not None and axes is not None:
         pads = np.zeros((2, rank), np.int64)
-        pads[:, axes] = -known.reshape(2, -1)
+        pads[:, axes.ravel() % rank] = sign * known.reshape(2, -1)
         return g.ints(*pads.ravel().tolist())
-    negated = g.op("Neg", n.input[1])
-    if np.array_equal(axes, np.arange(rank)):
-        return negated
-    return g.op("ScatterElements", g.ints(*[0] * 2 * rank), g.ints(*axes.tolist(), *(axes + rank).tolist()), negated)
+    given = n.input[1] if sign > 0 else g.op("Neg", n.input[1])
+    if not n.has(3):
+        return given
+    front = g.op("Mod", as_int64(g, n.input[3]), g.ints(rank))
+    both = g.op("Concat", front, g.op("Add", front, g.ints(rank)), axis=0)
+    return g.op("ScatterElements", g.ints(*[0] * 2 * rank), both, given)
+
+
+def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
+    """d value of a constant Pad: ct summed over the padding."""
+    outside = g.op("Pad", g.zeros_like(n.input[0], n.elem_type), all_pads(g, n), n.scalar(1))
+    return g.reshape_to(g.op("ReduceSum", g.op("Mul", ct, outside), keepdims=0), n.input[2])
 
 
 @rule("Gather", versions=(13,))
@@ -151,17 +175,8 @@ def gather_elements(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("GatherND", versions=(13,))
 def gather_nd(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """dx[index] += ct, slice by slice; batch dimensions become leading indices."""
-    index = n.input[1]
-    rank = n.rank(1)
-    for axis in range(n.attr("batch_dims", 0)):
-        steps = g.op("Reshape", positions(g, n, axis), g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
-        rows = g.op("Slice", g.op("Shape", index), g.ints(0), g.ints(rank - 1))
-        column = g.op("Expand", steps, g.op("Concat", rows, g.ints(1), axis=0))
-        n_before = g.op("Slice", index, g.ints(0), g.ints(axis), g.ints(rank - 1)) if axis else None
-        rest = g.op("Slice", index, g.ints(axis), g.ints(2**31 - 1), g.ints(rank - 1)) if axis else index
-        index = g.op("Concat", *([n_before] if n_before else []), column, rest, axis=rank - 1)
-    return [g.op("ScatterND", g.zeros_like(n.input[0], n.elem_type), index, ct, reduction="add")]
+    """dx[index] += ct, element by element."""
+    return [put_back(g, n, ct, g.op("GatherND", numbered(g, n), n.input[1], **n.attrs))]
 
 
 @rule("ScatterND", "ScatterElements", versions=(16, 18))
@@ -264,3 +279,37 @@ def compress(g: Emitter, n: Node, ct: str) -> Cotangents:
 def reverse_sequence(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct with the same parts turned around."""
     return [g.op("ReverseSequence", ct, n.input[1], **n.attrs)]
+
+
+@rule("OneHot", versions=(11, 28))
+def one_hot(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = values[1] at the indices, values[0] elsewhere;  d values = ct summed over the one and over the other."""
+    marks = [g.op("OneHot", n.input[0], n.input[1], n.array(values), **n.attrs) for values in ([1, 0], [0, 1])]
+    sums = [g.op("ReduceSum", g.op("Mul", ct, mark), keepdims=0) for mark in marks]
+    return [ZERO, ZERO, g.op("Concat", *(g.op("Reshape", total, g.ints(1)) for total in sums), axis=0)]
+
+
+@rule("Range", versions=(11, 27))
+def range_(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y_i = start + i step;  d start = sum ct, d step = sum i ct; the limit only decides how many there are."""
+    count = g.cast(g.op("Size", ct), n.elem_type)
+    steps = g.op("Range", n.scalar(0), count, n.scalar(1))
+    totals = (g.op("ReduceSum", part, keepdims=0) for part in (ct, g.op("Mul", ct, steps)))
+    start, step = (g.reshape_to(total, n.input[i]) for total, i in zip(totals, (0, 2), strict=True))
+    return [start, ZERO, step]
+
+
+@rule("TensorScatter", versions=(24,), only=[0, 1])
+def tensor_scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Rows written into a cache, each from its own start;  d cache = ct with zeros there, d update = ct there."""
+    blank = g.op("TensorScatter", ct, g.zeros_like(n.input[1], n.elem_type), *n.input[2:], **n.attrs)
+    if not n.wants(1):
+        return [blank]
+    rank, axis = n.rank(), n.axis(-2)
+    steps = g.op("Range", g.const(0, np.int64), g.op("Squeeze", g.dims(n.input[1], (axis, 1))), g.const(1, np.int64))
+    index = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
+    if n.has(2):
+        index = g.op("Add", index, g.op("Reshape", n.input[2], g.ints(-1, *[1] * (rank - 1))))
+    if n.attr("mode", "linear") == "circular":
+        index = g.op("Mod", index, g.dims(n.input[0], (axis, 1)))
+    return [blank, g.op("GatherElements", ct, g.op("Expand", index, g.shape_of(n.input[1])), axis=axis)]

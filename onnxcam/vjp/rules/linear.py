@@ -5,6 +5,8 @@ from __future__ import annotations
 import string
 from collections.abc import Sequence
 
+import numpy as np
+
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -81,6 +83,24 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
         dc = g.sum_to(ct, g.graph.shape(n.output[0]), n.input[2])
         dc = dc if beta == 1 else g.op("Mul", dc, n.scalar(beta))
     return [da, db, dc]
+
+
+@rule("Det", versions=(11, 22))
+def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = det X;  dX = ct times the cofactors, which are right for singular matrices too."""
+    size, rank = (n.shape() or (None,))[-1], n.rank()
+    if not isinstance(size, int):
+        raise RuleError("the size of its matrices is not known")
+    if size == 1:
+        return [g.reshape_to(ct, n.input[0])]
+    others = g.const([[j for j in range(size) if j != i] for i in range(size)], np.int64)
+    minors = g.op(
+        "Gather", g.op("Gather", n.x(), others, axis=rank - 2), others, axis=rank
+    )  # (.., i, rows, j, columns)
+    swapped = g.op("Transpose", minors, perm=[*range(rank - 2), rank - 2, rank, rank - 1, rank + 1])
+    signs = n.array((-1.0) ** np.add.outer(np.arange(size), np.arange(size)))
+    cofactors = g.op("Mul", g.op("Det", swapped), signs)
+    return [g.op("Mul", cofactors, g.op("Unsqueeze", ct, g.ints(-2, -1)))]
 
 
 @rule("Einsum", versions=(12, 28))

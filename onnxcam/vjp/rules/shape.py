@@ -53,6 +53,14 @@ def split(g: Emitter, n: Node, *cts: str | None) -> Cotangents:
     return [g.op("Concat", *parts, axis=n.axis(0)) if len(parts) > 1 else parts[0]]
 
 
+@rule("CenterCropPad", versions=(18,), only=[0])
+def center_crop_pad(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = ct padded where x was cropped, cropped where it was padded: the same operator, back to x's shape."""
+    axes = n.attr("axes")
+    shape = g.shape_of(n.input[0]) if axes is None else g.dims(n.input[0], *((axis % n.rank(), 1) for axis in axes))
+    return [g.op("CenterCropPad", ct, shape, axes=axes)]
+
+
 @rule("DepthToSpace", versions=(13, 28))
 def depth_to_space(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct, each block of pixels back into channels."""
@@ -73,6 +81,25 @@ def space_to_depth(g: Emitter, n: Node, ct: str) -> Cotangents:
 def cumulative_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct summed from the other end."""
     return [g.op("CumSum", ct, n.input[1], exclusive=n.attr("exclusive", 0), reverse=1 - n.attr("reverse", 0))]
+
+
+@rule("CumProd", versions=(26,))
+def cumulative_product(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """dx = products times ct summed from the other end, over x; right also where x, or others, are 0.
+
+    A product that has a 0 moves only with that 0, and only if it is the only one.
+    """
+    axis, attrs = n.input[1], {name: n.attr(name, 0) for name in ("exclusive", "reverse")}
+    is_zero, zero = g.op("Equal", n.x(), n.scalar(0)), n.scalar(0)
+    zeros = g.op("CumSum", g.cast(is_zero, n.elem_type), axis, **attrs)
+    filled = g.op("Where", is_zero, n.scalar(1), n.x())
+    each = g.op("Mul", ct, g.op("CumProd", filled, axis, **attrs))
+    back = {**attrs, "reverse": 1 - attrs["reverse"]}
+    without, alone = (
+        g.op("CumSum", g.op("Where", g.op("Equal", zeros, n.scalar(count)), each, zero), axis, **back)
+        for count in (0, 1)
+    )
+    return [g.op("Where", is_zero, alone, g.op("Div", without, filled))]
 
 
 @rule("Trilu", versions=(14,))

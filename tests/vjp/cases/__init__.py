@@ -7,16 +7,22 @@ from tests.vjp.cases import (
     arithmetic,
     contrib,
     convolution,
+    deformable,
     indexing,
     linear,
+    loss,
     normalization,
     pooling,
     reduction,
+    regions,
     resize,
+    sampling,
     shape,
+    signal,
 )
 
 CASES = [
-    *activation.CASES, *arithmetic.CASES, *contrib.CASES, *convolution.CASES, *indexing.CASES, *linear.CASES,
-    *normalization.CASES, *pooling.CASES, *reduction.CASES, *resize.CASES, *shape.CASES,
+    *activation.CASES, *arithmetic.CASES, *contrib.CASES, *convolution.CASES, *deformable.CASES, *indexing.CASES,
+    *linear.CASES, *loss.CASES, *normalization.CASES, *pooling.CASES, *reduction.CASES, *regions.CASES, *resize.CASES,
+    *sampling.CASES, *shape.CASES, *signal.CASES,
 ]  # fmt: skip

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.vjp.case import Array, Case, case, fed, held, normal
+from tests.vjp.case import Array, Case, case, fed, held, ints, normal
 
 
 def conv_transpose(
@@ -123,4 +123,16 @@ CASES = [
         auto_pad="SAME_UPPER",
     ),
     to_size([0, 0], [8, 7], normal("N", 2, 4, 3), normal(2, 3, 2, 2), output_shape=[8, 7], strides=[2, 2]),
+    case("Col2Im", normal("N", 8, 12), ints(4, 5), ints(2, 2), opset=18),
+    case(
+        "Col2Im",
+        normal("N", 12, 8),
+        ints(6, 4),
+        fed(ints(2, 3)),
+        opset=18,
+        strides=[2, 1],
+        pads=[1, 0, 1, 2],
+        dilations=[1, 2],
+    ),
+    case("Col2Im", normal("N", 6, 5), ints(7), ints(3), opset=18),
 ]

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.vjp.case import case, distinct, fed, held, index, ints, normal, off, values
+from tests.vjp.case import Array, case, distinct, fed, held, index, ints, normal, off, values
 
 FAR = 2**63 - 1
+
+
+def arithmetic(start: Array, limit: Array, step: Array) -> Array:
+    return start + step * np.arange(np.ceil((limit - start) / step))
+
 
 CASES = [
     case("Slice", normal("N", 6, 5), ints(1), ints(4), ints(1)),
@@ -103,4 +108,33 @@ CASES = [
     case("Compress", normal(2, 3), index([False, True, True, False, True], bool)),
     case("ReverseSequence", normal(4, 3), ints(4, 1, 2)),
     case("ReverseSequence", normal(3, "H"), fed(ints(4, 1, 2)), batch_axis=0, time_axis=1),
+    case("GatherND", normal(6, 5), fed(index([[-1, 2], [0, -5], [-1, 2]]))),
+    case("GatherND", normal("N", "H", 3), fed(index([[-1], [0], [0]]))),
+    case("Slice", normal(6, 5), fed(ints(1, 0)), fed(ints(5, 3)), fed(ints(1, 0)), fed(ints(2, 1))),
+    case("Slice", normal("N", "H", 5), ints(-1), ints(-FAR - 1), fed(ints(-2)), ints(-2)),
+    case(
+        "Pad",
+        normal("N", 4),
+        ints(0, 2, 0, -1),
+        normal(),
+        truth=lambda x, _, value: np.concatenate([np.broadcast_to(value, (len(x), 2)), x[:, :-1]], 1),
+    ),
+    case("Pad", normal("N", 2, 4), fed(ints(1, 2)), normal(), fed(ints(-1)), opset=18),
+    case("Pad", normal("N", 4, 4), ints(1, 2), None, fed(ints(-1)), opset=18, mode="reflect"),
+    case("Pad", normal("N", 4, "H"), fed(ints(1, 2)), None, fed(ints(1)), opset=18, mode="edge"),
+    case("OneHot", index([[0, 2], [1, -1]]), index(3), normal(2)),
+    case(
+        "OneHot",
+        fed(index([0, 5, 2])),
+        fed(index([4])),
+        normal(2),
+        axis=0,
+        truth=lambda i, depth, values: values[(np.arange(*depth)[:, None] == i).astype(int)],
+    ),
+    case("Range", values(0.4), held(values(3.1)), values(0.5), truth=arithmetic),
+    case("Range", values(2.0), fed(values(-3.1)), values(-0.7), truth=arithmetic),
+    case("TensorScatter", normal("N", 3, 6, 2), normal("N", 3, 2, 2), opset=24),
+    case("TensorScatter", normal(3, 6, 2), normal(3, 2, 2), fed(index([1, 0, 4])), opset=24, axis=1),
+    case("TensorScatter", normal(3, 6), normal(3, "K"), index([2, 1, 0]), opset=24, axis=-1),
+    case("TensorScatter", normal(2, 5, 2), normal(2, 3, 2), index([4, 3]), opset=24, mode="circular"),
 ]

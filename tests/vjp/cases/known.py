@@ -80,6 +80,9 @@ OTHERS = {
     "low = Neg(one) y = Clip(x, low, one)": [0, 0],
 }
 
+GRID = "y = GridSample<{}>(x, z)"
+ROW, POINTS = [[[[1, 2, 4]]]], [[[[-1, 0], [0, 0], [1, 0]]]]
+
 KNOWN = [
     # kinks
     Known("Relu is 0 at 0", "y = Relu(x)", [-1, -0.0, 0, 2], [0, 0, 0, 1]),
@@ -172,6 +175,46 @@ KNOWN = [
         seed=[1, 1 / np.cos(0.1), 1],
     ),
     Known("TopK takes the first", "y, i = TopK(x, k)", [3, 5, 5, 5], [0, 1, 1, 0], weights="int64[1] k = {2}"),
+    Known(
+        "MaxRoiPool takes the first",
+        "y = MaxRoiPool<pooled_shape = [1, 1]>(x, r)",
+        [[[[1, 4], [4, 4]]]],
+        [[[[0, 1], [0, 0]]]],
+        weights="float[1, 5] r = {0, 0, 0, 1, 1}",
+    ),
+    # positions on a pixel
+    Known(
+        "GridSample looks ahead",
+        GRID.format("align_corners = 1"),
+        ROW,
+        [[[[1, 1, 1]]]],
+        POINTS,
+        [[[[1, 0], [2, 0], [-4, 0]]]],
+    ),
+    Known(
+        "GridSample stops at the border",
+        GRID.format('align_corners = 1, padding_mode = "border"'),
+        ROW,
+        [[[[1, 1, 1]]]],
+        POINTS,
+        [[[[0, 0], [2, 0], [0, 0]]]],
+    ),
+    Known(
+        "GridSample stops at the mirror",
+        GRID.format('align_corners = 1, padding_mode = "reflection"'),
+        ROW,
+        [[[[1, 1, 1]]]],
+        POINTS,
+        [[[[0, 0], [2, 0], [0, 0]]]],
+    ),
+    Known(
+        "GridSample rounds halves to even",
+        GRID.format('mode = "nearest"'),
+        [[[[1, 2, 4, 8]]]],
+        [[[[1, 0, 2, 0]]]],
+        [[[[-0.5, 0], [0, 0], [0.5, 0], [1, 0]]]],
+        [[[[0, 0], [0, 0], [0, 0], [0, 0]]]],
+    ),
     # zeros
     Known("a square at 0", "y = Pow(x, p)", [0, -1, 3], [0, -2, 6], weights="float p = {2}"),
     Known("a cube at 0", "y = Pow(x, p)", [0, -1, 3], [0, 3, 27], weights="float p = {3}"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from tests.vjp.case import case, held, normal
+from tests.vjp.case import case, held, normal, values
 
 CASES = [
     case("MatMul", normal("N", 3), normal(3, 2)),
@@ -55,4 +55,9 @@ CASES = [
     case("Einsum", normal(2, 3, 3), equation="...ii->...i", truth=lambda x: np.einsum("...ii->...i", x)),
     case("Einsum", normal("N", "L", "L"), normal("N", "L"), equation="bii,bi->b"),
     case("Einsum", normal(3, 3, 3), equation="iii->i"),
+    case("Det", normal("N", 2, 2)),
+    case("Det", normal(3, 3)),
+    case("Det", normal("N", 2, 4, 4)),
+    case("Det", normal("N", 1, 1)),
+    case("Det", values([[1, 2, 3], [2, 4, 6], [1, 0, 1]])),
 ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.vjp.case import case, fed, held, index, ints, normal
+from tests.vjp.case import case, fed, held, index, ints, normal, values
 
 CASES = [
     case("Reshape", normal("N", 2, 6), ints(0, 3, -1)),
@@ -77,5 +77,19 @@ CASES = [
         held(normal(2, 3, 2)),
         opset=23,
         rotary_embedding_dim=4,
+    ),
+    case("CenterCropPad", normal("N", 7, 4), ints(3, 4, 7), opset=18),
+    case("CenterCropPad", normal(5, 6, 4), ints(2, 7), opset=18, axes=[-1, 0]),
+    case("CenterCropPad", normal(5, "H", 4), ints(3, 4), opset=18, axes=[0, 2]),
+    case("CumProd", normal("N", 5), index(1), opset=26),
+    case("CumProd", normal(3, "H"), index(-1), opset=26, exclusive=1),
+    case("CumProd", values([[2, 0, 3, 0, 1], [0, 0, 1, 2, 3], [1, 2, 3, 4, 0]]), fed(index(1)), opset=26, reverse=1),
+    case(
+        "CumProd",
+        values([[2, 0, 3, 0, 1], [0, 1, 1, 2, 3], [1, 2, 3, 4, 0]]),
+        index(1),
+        opset=26,
+        reverse=1,
+        exclusive=1,
     ),
 ]

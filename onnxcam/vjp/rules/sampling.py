@@ -1,0 +1,227 @@
+"""Sampling at computed positions.
+
+A sample is a weighted sum of the pixels around its position: y[m] = sum over t of weight[m, t] x[index[m, t]]. The
+weights are piecewise polynomials of the position, so one table of taps gives all adjoints: that of the image (shares of
+ct, added up where samples meet) and that of the positions (through the slopes of the weights).
+
+Images become rows, one a pixel and a column a channel. They are read by Gather and added to by ScatterElements:
+ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import reduce
+
+import numpy as np
+
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Node
+from onnxcam.vjp.rules.indexing import as_int64
+
+Rows = Sequence[Sequence[float]]
+
+
+# -- taps -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """How pixels are weighted: the taps beside floor(position), and their weights by power of the fraction."""
+
+    taps: tuple[int, ...]
+    weights: Rows
+
+    @property
+    def slopes(self) -> Rows:
+        """The derivative of the weights, in the same form."""
+        return [[power * w for w in row] for power, row in enumerate(self.weights)][1:] or [[0.0] * len(self.taps)]
+
+
+_A = -0.75  # of Keys' cubic convolution, in ONNX Runtime as in torch
+NEAREST = Kernel((0,), [[1]])
+LINEAR = Kernel((0, 1), [[1, 0], [-1, 1]])
+CUBIC = Kernel(
+    (-1, 0, 1, 2), [[0, 1, 0, 0], [_A, 0, -_A, 0], [-2 * _A, -_A - 3, 2 * _A + 3, _A], [_A, _A + 2, -_A - 2, -_A]]
+)
+KERNELS = {"nearest": NEAREST, "bilinear": LINEAR, "linear": LINEAR, "bicubic": CUBIC, "cubic": CUBIC}
+
+
+@dataclass(frozen=True)
+class Taps:
+    """The pixels that samples read along one axis.
+
+    The shapes of all values end in an axis of taps for each spatial axis; this axis' is the one before `after` others.
+
+    Attributes:
+        index: int64, which pixels.
+        fraction: how far behind the tap 0 the position lies, 0 <= fraction < 1.
+        there: which taps count; "": all.
+    """
+
+    kernel: Kernel
+    index: str
+    fraction: str
+    after: int
+    there: str = ""
+
+    def weight(self, g: Emitter, n: Node) -> str:
+        """How much of each pixel is read."""
+        return self._polynomial(g, n, self.kernel.weights)
+
+    def slope(self, g: Emitter, n: Node) -> str:
+        """The derivative of the weights by the position."""
+        return self._polynomial(g, n, self.kernel.slopes)
+
+    def _polynomial(self, g: Emitter, n: Node, rows: Rows) -> str:
+        value, *lower = [n.array(np.reshape(row, (-1, *[1] * self.after))) for row in reversed(rows)]
+        for row in lower:
+            value = g.op("Add", g.op("Mul", value, self.fraction), row)
+        return g.op("Where", self.there, value, n.scalar(0)) if self.there else value
+
+
+def taps_along(g: Emitter, position: str, kernel: Kernel, after: int = 0) -> Taps:
+    """The taps of samples at `position` along an axis that has no end; its shape has ones for the axes of taps."""
+    floor = g.op("Floor", position)
+    offsets = g.const(np.reshape(kernel.taps, (-1, *[1] * after)), np.int64)
+    return Taps(kernel, g.op("Add", as_int64(g, floor), offsets), g.op("Sub", position, floor), after)
+
+
+def bounded(g: Emitter, taps: Taps, size: str, padding: str = "border", aligned: bool = False) -> Taps:
+    """The same on an axis of `size` pixels (a vector of one); `aligned`: reflected at the last pixel's centre."""
+    index = mirrored(g, taps.index, size, aligned) if padding == "reflection" else taps.index
+    inside = g.op("Max", g.op("Min", index, plus(g, size, -1)), g.ints(0))
+    there = g.op("Equal", index, inside) if padding == "zeros" else taps.there
+    return replace(taps, index=inside, there=there)
+
+
+def mirrored(g: Emitter, index: str, size: str, aligned: bool) -> str:
+    """Indices reflected at both ends of an axis, as often as it takes."""
+    turn = plus(g, size, -1) if aligned else size
+    period = g.op("Max", g.op("Add", turn, turn), g.ints(1))
+    ahead = g.op("Mod", index, period)
+    back = g.op("Sub", period if aligned else plus(g, period, -1), ahead)
+    return g.op("Min", ahead, back)
+
+
+def plus(g: Emitter, size: str, amount: int) -> str:
+    """A size and a number, a constant where it is known."""
+    known = g.constant(size)
+    return g.op("Add", size, g.ints(amount)) if known is None else g.ints(int(known[0]) + amount)
+
+
+def as_float(g: Emitter, n: Node, size: str) -> str:
+    """A size in the cotangents' type, a constant where it is known."""
+    known = g.constant(size)
+    return g.cast(size, n.elem_type) if known is None else n.array(known)
+
+
+@dataclass(frozen=True)
+class Plane:
+    """The pixels that samples read in an image: those along its axes, combined.
+
+    `index`: (B, P, taps...): P samples of each of B images, into the pixels of that image.
+    """
+
+    axes: Sequence[Taps]
+    index: str
+
+    @property
+    def count(self) -> int:
+        """Taps of one sample."""
+        return int(np.prod([len(axis.kernel.taps) for axis in self.axes]))
+
+    @property
+    def tap_axes(self) -> list[int]:
+        """The axes of taps, counted from behind."""
+        return list(range(-len(self.axes), 0))
+
+    def weight(self, g: Emitter, n: Node) -> str:
+        """How much of each pixel is read."""
+        return reduce(lambda a, b: g.op("Mul", a, b), (axis.weight(g, n) for axis in self.axes))
+
+    def slope(self, g: Emitter, n: Node, i: int) -> str:
+        """The derivative of the weights by the position along axis i."""
+        parts = [axis.slope(g, n) if j == i else axis.weight(g, n) for j, axis in enumerate(self.axes)]
+        return reduce(lambda a, b: g.op("Mul", a, b), parts)
+
+
+def plane(g: Emitter, axes: Sequence[Taps], sizes: Sequence[str]) -> Plane:
+    """The taps along all axes of an image of these sizes."""
+    index = axes[0].index
+    for axis, size in zip(axes[1:], sizes[1:], strict=True):
+        index = g.op("Add", g.op("Mul", index, size), axis.index)
+    return Plane(axes, index)
+
+
+# -- images as rows -------------------------------------------------------------------------------
+
+
+def extents(g: Emitter, image: str) -> tuple[str, str, str]:
+    """Images, channels and pixels of an image (B, C, *S), as vectors of one."""
+    shape = g.op("Shape", image)
+    pixels = g.op("ReduceProd", g.op("Slice", shape, g.ints(2), g.ints(2**31 - 1)), keepdims=1)
+    return g.op("Gather", shape, g.ints(0)), g.op("Gather", shape, g.ints(1)), pixels
+
+
+def as_rows(g: Emitter, image: str) -> str:
+    """(B, C, *S) as (B S, C)."""
+    turned = g.op("Transpose", g.op("Reshape", image, g.ints(0, 0, -1)), perm=[0, 2, 1])
+    return g.op("Reshape", turned, g.op("Concat", g.ints(-1), extents(g, image)[1], axis=0))
+
+
+def add_up(g: Emitter, n: Node, shares: str, index: str, image: str) -> str:
+    """Zeros in the shape of `image`, every row of `shares` (K, C) added to the pixel that `index` (K, 1 or C) names."""
+    batch, channels, pixels = extents(g, image)
+    zeros = g.op("Expand", n.scalar(0), g.op("Concat", g.op("Mul", batch, pixels), channels, axis=0))
+    wide = g.op("Expand", index, g.op("Shape", shares))
+    rows = g.op("ScatterElements", zeros, wide, shares, axis=0, reduction="add")
+    turned = g.op("Reshape", rows, g.op("Concat", batch, pixels, channels, axis=0))
+    return g.op("Reshape", g.op("Transpose", turned, perm=[0, 2, 1]), g.op("Shape", image))
+
+
+class Samples:
+    """Samples of images, as rows: B P of them, a column a channel.
+
+    Args:
+        image: (B, C, *S), in the cotangents' type.
+        taps: of P samples of each image.
+    """
+
+    def __init__(self, g: Emitter, n: Node, image: str, taps: Plane) -> None:
+        self.g, self.n, self.image, self.taps = g, n, image, taps
+        batch, _, pixels = (g.op("Squeeze", extent, g.ints(0)) for extent in extents(g, image))
+        firsts = g.op("Range", g.const(0, np.int64), g.op("Mul", batch, pixels), pixels)
+        own = g.op("Add", taps.index, g.op("Reshape", firsts, g.ints(-1, 1, *[1] * len(taps.axes))))
+        self._whole = g.op("Shape", own)
+        self._index = g.op("Reshape", own, g.ints(-1, taps.count))
+
+    def _each(self, value: str, *shape: int) -> str:
+        """What broadcasts against the index, in full, as (samples, taps) and what `shape` adds."""
+        g = self.g
+        return g.op("Reshape", g.op("Expand", value, self._whole), g.ints(-1, *shape))
+
+    def values(self) -> str:
+        """What was sampled: (B P, C)."""
+        g, weight = self.g, self._each(self.taps.weight(self.g, self.n), 1, self.taps.count)
+        return g.op("Squeeze", g.op("MatMul", weight, self._read()), g.ints(1))
+
+    def _read(self) -> str:
+        """Every tap: (B P, taps, C)."""
+        return self.g.op("Gather", as_rows(self.g, self.image), self._index)
+
+    def image_cotangent(self, ct: str) -> str:
+        """d image, given the rows of ct (B P, C)."""
+        g, weight = self.g, self._each(self.taps.weight(self.g, self.n), self.taps.count, 1)
+        shares = g.op("Mul", g.op("Unsqueeze", ct, g.ints(1)), weight)
+        flat = g.op("Reshape", shares, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
+        return add_up(g, self.n, flat, g.op("Reshape", self._index, g.ints(-1, 1)), self.image)
+
+    def position_cotangents(self, ct: str) -> list[str]:
+        """d position along each axis, (B, P) with ones for the axes of taps."""
+        g, n, taps = self.g, self.n, self.taps
+        each = g.op("MatMul", self._read(), g.op("Unsqueeze", ct, g.ints(2)))
+        agreed = g.op("Reshape", each, self._whole)
+        moved = [g.op("Mul", agreed, taps.slope(g, n, i)) for i in range(len(taps.axes))]
+        return [g.reduce("ReduceSum", value, taps.tap_axes) for value in moved]
