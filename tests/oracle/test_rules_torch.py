@@ -275,8 +275,10 @@ def has_counterpart(case: Case) -> bool:
             return "pads" not in a and len(case.args[1].shape) == 1 and case.args[1].shape[0] == 2
         case "DFT":
             return case.opset < 20
-        case "SoftmaxCrossEntropyLoss":
-            return case.of == 0
+        case "SoftmaxCrossEntropyLoss" | "NegativeLogLikelihoodLoss":  # torch holds the weights fixed
+            return case.of == 0 and all(arg is None or arg.role != "wrt" for arg in case.args[2:])
+        case "Det":
+            return any(isinstance(dim, str) for dim in case.args[0].shape)  # the other rows hold singular matrices
         case "DepthToSpace":
             return a.get("mode") == "CRD"
         case "Pad":

@@ -56,7 +56,7 @@ CASES = [
     case("Einsum", normal("N", "L", "L"), normal("N", "L"), equation="bii,bi->b"),
     case("Einsum", normal(3, 3, 3), equation="iii->i"),
     case("Det", normal("N", 2, 2)),
-    case("Det", normal(3, 3)),
+    case("Det", normal("N", 3, 3)),
     case("Det", normal("N", 2, 4, 4)),
     case("Det", normal("N", 1, 1)),
     case("Det", values([[1, 2, 3], [2, 4, 6], [1, 0, 1]])),
