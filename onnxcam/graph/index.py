@@ -36,10 +36,13 @@ class Graph:
         model: where it came from.
         proto: the normalized ModelProto; large weights are references (see `load`).
         nodes: in topological order.
+
+    Args:
+        quantized: inputs of integers that stand for real numbers.
     """
 
-    def __init__(self, model: Model, proto: onnx.ModelProto) -> None:
-        self.model, self.proto = model, proto
+    def __init__(self, model: Model, proto: onnx.ModelProto, quantized: Iterable[str] = ()) -> None:
+        self.model, self.proto, self._given = model, proto, frozenset(quantized)
         self.nodes: list[onnx.NodeProto] = list(proto.graph.node)
         self.initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.inputs = [value.name for value in proto.graph.input]
@@ -137,9 +140,9 @@ class Graph:
 
     @cached_property
     def _quantized(self) -> set[str]:
-        found: set[str] = set()
+        found = set(self._given)
         for node in self.nodes:
-            if node.op_type in QUANTIZERS or not found.isdisjoint(node.input):
+            if node.op_type in QUANTIZERS or not found.isdisjoint(reads(node)):
                 found |= {name for name in node.output if self.type(name).elem_type in INTEGERS}
         return found
 
