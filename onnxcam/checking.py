@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, UsageError, VerificationError
-from onnxcam.explainer import Ask, Explainer, Place, Seen
+from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.methods import grad_cam
@@ -70,7 +70,8 @@ def check(
         raise UsageError(f"{subject.name} is an exported file: check the model it was made from")
     x = explainer.item(noise(subject) if image is None else image).row[None]
     place = subject.place(layer, "gradcam")
-    seen = subject.see(x, place, "symbolic")
+    with advised(subject, place):
+        seen = subject.see(x, place, "symbolic")
     target = resolve(None, seen.scores[0], None)
     ask = Ask([0], target)
     limit = max(SAME_FORWARD, 2 * float(np.finfo(seen.values[place.name].dtype).eps))

@@ -34,12 +34,17 @@ class UnsupportedOpError(ModelError):
         op: its type, with the domain when it is not ONNX's own.
         opset: the version of its domain.
         node: the node's name, or its first output.
-        advice: the reason, where there is more to say than that no rule exists, and what to do instead.
+        why: the reason, where there is more to say than that no rule exists.
     """
 
-    def __init__(self, op: str, opset: int, node: str, advice: str) -> None:
-        super().__init__(f"no gradient for {op} (opset {opset}) at node '{node}': {advice}")
-        self.op, self.opset, self.node, self.advice = op, opset, node, advice
+    def __init__(self, op: str, opset: int, node: str, advice: str, why: str = "") -> None:
+        told = f"{why}; {advice}" if why else advice
+        super().__init__(f"no gradient for {op} (opset {opset}) at node '{node}': {told}")
+        self.op, self.opset, self.node, self.why = op, opset, node, why
+
+    def advising(self, advice: str) -> UnsupportedOpError:
+        """The same with other advice, from somebody who knows what was asked for."""
+        return UnsupportedOpError(self.op, self.opset, self.node, advice, self.why)
 
 
 class InputError(ModelError):

@@ -16,6 +16,7 @@ def command(model: str, score: str | None) -> None:
     The layer marked with * is taken when --layer names none.
     """
     from onnxcam.cli.table import table
+    from onnxcam.explainer.advice import without_layer
     from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown
 
     graph = read_graph(load(model))
@@ -41,5 +42,6 @@ def command(model: str, score: str | None) -> None:
     click.echo()
     click.echo(
         table(rows, head=("", "layer", "made by", "shape", "grid", "why"))
-        or "No layer with a grid of positions lies on all paths to the score: name one with --layer, or use saliency."
+        or "No layer with a grid of positions lies on all paths to the score: "
+        + without_layer(graph, image.name, found.name)
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
-from onnxcam.errors import ImageError, ModelError, UsageError
+from onnxcam.errors import ImageError, ModelError, UnsupportedOpError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import Chosen, choose_labels, choose_recipe
@@ -225,11 +226,11 @@ class Explainer:
         for members in groups.values():  # images of one size share a run
             chosen = [items[i] for i in members]
             x = chosen[0].row[None] if len(chosen) == 1 else np.stack([item.row for item in chosen])
-            seen = subject.see(x, place, route)
-            for i, explained in zip(
-                members, self._explained(chosen, seen, place, target, method, gradient), strict=True
-            ):
-                found[i] = explained
+            with advised(subject, place):
+                seen = subject.see(x, place, route)
+                explained = list(self._explained(chosen, seen, place, target, method, gradient))
+            for i, of_one in zip(members, explained, strict=True):
+                found[i] = of_one
         return found
 
     def _explained(
@@ -330,6 +331,15 @@ class Explainer:
 def no_image(given: object) -> ImageError:
     """The error for something that is no image, for the caller to raise."""
     return ImageError(f"an image is a path, bytes, a PIL image or an array, not {type(given).__name__}")
+
+
+@contextmanager
+def advised(subject: Subject, place: Place | None) -> Iterator[None]:
+    """An operator that stops the gradient is told with advice that fits the model and what was asked of it."""
+    try:
+        yield
+    except UnsupportedOpError as error:
+        raise error.advising(subject.instead(place)) from error
 
 
 def uses_layer(method: Method) -> bool:

@@ -46,6 +46,10 @@ class Prepared:
             raise LayerError(f"{self.name} was exported for the layer '{self._manifest.layer}', not '{layer}': {ONLY}")
         return Place(self._manifest.layer, self._manifest.layout)
 
+    def instead(self, place: Place | None) -> str:
+        """The gradient lies in the file: nothing stops it."""
+        return ONLY
+
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One run; the gradient of the highest score comes with it."""
         said = self._manifest

@@ -11,6 +11,7 @@ import numpy as np
 
 from onnxcam.arguments import NAME, require
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError, VerificationError
+from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
@@ -129,9 +130,13 @@ class Rewritten:
         if not automatic:
             raise LayerError(
                 f"{self.name} has no layer with a grid of positions on all paths to its score: "
-                "name one with --layer, or use an input-level method (saliency)"
+                f"{without_layer(self.graph, self.image.name, self.score.name)}"
             )
         return Place(automatic[0].name, automatic[0].layout)
+
+    def instead(self, place: Place | None) -> str:
+        """What to do where an operator stops the gradient on its way to a layer, or to the image."""
+        return instead(self, place)
 
     def head(self, place: Place) -> Head:
         """The graph from a layer to the score."""
@@ -303,7 +308,7 @@ class Rewritten:
         part = self.head(place)
         if node := self.rounding(place):
             raise VerificationError(
-                f"no numeric gradient over {node}, which rounds: choose --gradient symbolic, or a layer behind it"
+                f"no numeric gradient over {node}, which rounds: {instead_of_differences(self, place)}"
             )
         axis = class_axis(seen.values[self.score.name].shape) or 1 if self._axis is None else self._axis
         rows, forward = self._backward((f"forward along {axis}", place.name), lambda: class_score(part, axis))

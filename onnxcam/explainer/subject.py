@@ -81,6 +81,9 @@ class Subject(Protocol):
     def place(self, layer: str | None, method: str) -> Place:
         """The target layer: the named one, or the automatic choice for a method."""
 
+    def instead(self, place: Place | None) -> str:
+        """What to do where an operator stops the gradient on its way to a layer (None: to the image alone)."""
+
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
 

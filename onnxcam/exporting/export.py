@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from onnxcam.arguments import PATH, require
 from onnxcam.errors import ModelError, UsageError
-from onnxcam.explainer import Place, choose_labels, choose_recipe
+from onnxcam.explainer import Place, advised, choose_labels, choose_recipe
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
     Graph,
@@ -56,7 +56,8 @@ def export(
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place = subject.place(layer, "gradcam")
     graph = subject.graph
-    backward = whole_class_gradient(graph, subject.score.name, classes_along(subject), place.name)
+    with advised(subject, place):
+        backward = whole_class_gradient(graph, subject.score.name, classes_along(subject), place.name)
     proto = backward.proto
     names = {CLASS: free(graph, "class"), GRADIENT: free(graph, "gradients")}
     rename(proto, names)
@@ -99,7 +100,8 @@ def split(
     subject = Rewritten(model, provider="cpu", threads=0, score=score)
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)
-    backward = class_gradient(part, classes_along(subject), taps=())
+    with advised(subject, place):
+        backward = class_gradient(part, classes_along(subject), taps=())
     if place.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
         backward.proto.graph.input.insert(0, declared(part.graph, place.name))
     taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]

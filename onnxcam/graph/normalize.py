@@ -22,7 +22,7 @@ from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, descri
 from onnxcam.graph.upgrade import upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
-LATEST = 2**31 - 1  # what onnx holds versions of opsets in
+LATEST = 2**31 - 1  # what onnx holds versions in
 LOWEST_IR = 8
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
@@ -42,6 +42,8 @@ def normalize(model: Model) -> onnx.ModelProto:
     unify_domains(proto, model.name)
     if proto.functions:
         proto = inlined(proto, model.name)
+    if proto.ir_version > LATEST:
+        raise ModelError(f"{model.name} says it is of IR version {proto.ir_version}, which cannot be: it is damaged")
     proto.ir_version = max(proto.ir_version, LOWEST_IR)
     drop_initializer_inputs(proto.graph)
     upgrade(proto)

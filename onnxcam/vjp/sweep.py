@@ -13,7 +13,7 @@ from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
 UNKNOWN = TensorProto.UNDEFINED
-ADVICE = "choose a later target layer, or --gradient numeric"
+ADVICE = "differentiate with respect to a value behind it"  # an explainer, which knows more, gives its own
 
 
 def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
@@ -82,29 +82,29 @@ def back(
     opset = g.graph.opsets.get(node.domain, 1)
     found = rules.find(node, opset)
     if found is None:
-        raise unsupported(node, opset, ADVICE)
+        raise unsupported(node, opset)
     names = reads(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
     for i in sorted(reached - wanted):
         if g.graph.is_float(names[i]):
-            raise unsupported(node, opset, f"none for its input {i}, which depends on the layer; {ADVICE}")
+            raise unsupported(node, opset, f"none for its input {i}, which depends on the layer")
     try:
         results = found.function(g, Node(g, node, wanted, rules), *cotangents)
     except RuleError as error:
-        raise unsupported(node, opset, f"{error}; {ADVICE}") from error
+        raise unsupported(node, opset, str(error)) from error
     for i in sorted(wanted):
         ct = results[i] if i < len(results) else None
         if ct is None:
-            raise unsupported(node, opset, f"none for its input {i}; {ADVICE}")
+            raise unsupported(node, opset, f"none for its input {i}")
         if ct != ZERO:
             yield names[i], fitted(g, node, names[i], ct, found)
 
 
-def unsupported(node: onnx.NodeProto, opset: int, advice: str) -> UnsupportedOpError:
+def unsupported(node: onnx.NodeProto, opset: int, why: str = "") -> UnsupportedOpError:
     """The error for a node that cannot be passed."""
     called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return UnsupportedOpError(called, opset, node.name or node.output[0], advice)
+    return UnsupportedOpError(called, opset, node.name or node.output[0], ADVICE, why)
 
 
 def fitted(g: Emitter, node: onnx.NodeProto, name: str, ct: str, found: Rule) -> str:

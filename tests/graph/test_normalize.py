@@ -359,3 +359,10 @@ def test_an_opset_that_cannot_be(version: int) -> None:
     proto.opset_import.add(domain="com.microsoft", version=version)
     with pytest.raises(ModelError, match=rf"^the model says it uses an opset {version}, which cannot be"):
         normalize(load(proto))
+
+
+def test_an_ir_version_that_cannot_be() -> None:
+    proto = net("(float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
+    proto.ir_version = 2**31
+    with pytest.raises(ModelError, match=r"^the model says it is of IR version 2147483648, which cannot be"):
+        normalize(load(proto))

@@ -1,0 +1,76 @@
+"""What to do instead where a gradient does not arrive: only what works for this model, as far as can be told."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from onnxcam.errors import OnnxCamError
+from onnxcam.explainer.subject import Place
+from onnxcam.graph import Graph, candidates
+from onnxcam.vjp import STANDARD
+from onnxcam.vjp.coverage import blocker, covered
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.rewritten import Rewritten
+
+NOTHING = "no layer of this model has a gradient that onnxcam can work out (see `onnxcam ops`)"
+
+
+def instead(subject: Rewritten, place: Place | None) -> str:
+    """Where the rules end on the way to a layer (None: to the image alone)."""
+    reached = reached_layers(subject)
+    if place is None or place.name in reached:  # the image's gradient is what is missing
+        return "use a method of a layer" + layer_with_gradcam(subject, reached)
+    ways = [f"choose --layer '{reached[0]}'"] if reached else []
+    if differences(subject, place):
+        ways.append("choose --gradient numeric" if place.mean_only else "use gradcam with --gradient numeric")
+    return ", or ".join(ways) or NOTHING
+
+
+def layer_with_gradcam(subject: Rewritten, reached: list[str]) -> str:
+    """How to explain a layer where the image cannot be, ready to follow a noun."""
+    automatic = automatic_layer(subject)
+    if reached:
+        return (
+            ", such as gradcam" if automatic and automatic.name in reached else f": gradcam with --layer '{reached[0]}'"
+        )
+    return ": gradcam with --gradient numeric" if automatic and differences(subject, automatic) else f"; but {NOTHING}"
+
+
+def instead_of_differences(subject: Rewritten, place: Place) -> str:
+    """Where a head rounds, so that differences say nothing."""
+    reached = reached_layers(subject)
+    if place.name in reached or not stopped(subject.graph, subject.score.name, place.name):
+        return "choose --gradient symbolic"
+    return f"choose --gradient symbolic and --layer '{reached[0]}'" if reached else NOTHING
+
+
+def without_layer(graph: Graph, image: str, score: str) -> str:
+    """Where no layer is found."""
+    whole = "" if stopped(graph, score, image) else ", or use an input-level method (saliency)"
+    return f"name one with --layer{whole}"
+
+
+def reached_layers(subject: Rewritten) -> list[str]:
+    """Candidate layers that the gradient arrives at, the best first."""
+    ranked = candidates(subject.graph, subject.image, subject.score)
+    return [row.layer.name for row in covered(subject.graph, subject.score.name, ranked, STANDARD) if not row.blocker]
+
+
+def automatic_layer(subject: Rewritten) -> Place | None:
+    """The layer that is taken when none is named."""
+    found = (c for c in candidates(subject.graph, subject.image, subject.score) if c.automatic)
+    return next((Place(c.name, c.layout) for c in found), None)
+
+
+def differences(subject: Rewritten, place: Place) -> bool:
+    """Whether a numeric gradient may be had: the model can be cut there, and nothing behind rounds."""
+    try:
+        return not subject.rounding(place)
+    except OnnxCamError:
+        return False
+
+
+def stopped(graph: Graph, score: str, name: str) -> bool:
+    """Whether the rules end between a value and the score."""
+    return bool(blocker(graph, score, name, STANDARD))
