@@ -16,14 +16,24 @@ from onnxcam.vjp.uniform import same_along
 
 @rule("Identity", versions=(16, 19, 21, 23, 24, 25))
 @rule("Cast", versions=(13, 19, 21, 23, 24, 25, 28))
-@rule("Dropout", versions=(13, 22))
-def identity(g: Emitter, n: Node, ct: str, *_: str | None) -> Cotangents:
+def identity(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x;  dx = ct."""
-    if n.proto.op_type == "Dropout" and n.has(2):
-        training = n.const(2)
-        if training is None or bool(training):
-            raise RuleError("it drops out at random (training mode); export the model in eval mode")
     return [ct]
+
+
+@rule("Dropout", versions=(13, 22))
+def dropout(g: Emitter, n: Node, ct: str, _mask: str | None = None) -> Cotangents:
+    """y = x;  dx = ct. Training: y = x / (1 - ratio) where the mask says, else 0;  dx likewise."""
+    training = n.const(2)
+    if not n.has(2) or (training is not None and not training):
+        return [ct, ZERO]
+    if len(n.output) < 2 or not n.output[1]:
+        raise RuleError("it drops out at random and does not say what (training mode); export the model in eval mode")
+    if n.wants(1):
+        raise RuleError("its ratio depends on the input")
+    ratio = n.x(1) if n.has(1) else n.scalar(0.5)
+    kept = g.op("Div", ct, g.op("Sub", n.scalar(1), g.op("Where", n.input[2], ratio, n.scalar(0))))
+    return [g.op("Where", n.output[1], kept, n.scalar(0))]
 
 
 @rule("CastLike", versions=(15, 19, 21, 23, 24, 25))
@@ -105,13 +115,20 @@ def selu(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Clip", versions=(13,))
 def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = min(max(x, lo), hi);  dx = ct where lo < y < hi, else 0 (0 at both bounds, as of Relu6)."""
-    if n.wants(1) or n.wants(2):
-        raise RuleError("its bounds depend on the input")
     inside = [g.op(test, n.y(), n.x(i)) for i, test in ((1, "Greater"), (2, "Less")) if n.has(i)]
     if not inside:
         return [ct]
     mask = inside[0] if len(inside) == 1 else g.op("And", *inside)
-    return [g.op("Where", mask, ct, n.scalar(0))]
+    bounds = [bound_cotangent(g, n, ct, inside, i) if n.wants(i) else None for i in (1, 2)]
+    return [g.op("Where", mask, ct, n.scalar(0)), *bounds]
+
+
+def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> str:
+    """d of a Clip's bound: ct summed where y is at it; at the upper one where both are the same."""
+    beyond = g.op("Not", inside[-1] if i == 2 else inside[0])
+    if i == 1 and n.has(2):
+        beyond = g.op("And", beyond, inside[1])
+    return g.reshape_to(g.op("ReduceSum", g.op("Where", beyond, ct, n.scalar(0)), keepdims=0), n.input[i])
 
 
 @rule("Sigmoid", versions=(13,))

@@ -6,7 +6,7 @@ kernel flipped, which ONNX Runtime runs faster when the channels fill its blocks
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
@@ -169,13 +169,22 @@ def same_begins(g: Emitter, size: str, out: str, w: Window) -> str:
     return g.op("Sub", total, half) if w.lower else half
 
 
+def padded(g: Emitter, image: str, out: str, w: Window) -> str:
+    """An image with the padding that SAME_UPPER or SAME_LOWER gives; `out`: whose spatial sizes the windows count."""
+    last = g.ints(2 + len(w.kernel))
+    size, count = (g.op("Slice", g.op("Shape", value), g.ints(2), last) for value in (image, out))
+    begins = same_begins(g, size, count, w)
+    ends = same_begins(g, size, count, replace(w, lower=not w.lower))
+    return g.op("Pad", image, g.op("Concat", g.ints(0, 0), begins, g.ints(0, 0), ends, axis=0))
+
+
 def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) -> str:
     """The image convolved with the other as its kernel, batch and channels swapped, strides and dilations swapped.
 
     dW of Conv: x with ct;  of ConvTranspose: ct with x.
     """
-    if w.begins is None or w.ends is None:
-        raise RuleError("its weight is computed, and its padding depends on the size of the input")
+    if w.begins is None:
+        image = padded(g, image, kernel, w)
     group, spatial = n.attr("group", 1), list(range(2, n.rank()))
     swap = [1, 0, *spatial]
     turned = g.op("Transpose", image, perm=swap)
@@ -186,7 +195,7 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
         turned = g.op("Reshape", g.op("Transpose", split, perm=[1, 0, 2, *(axis + 1 for axis in spatial)]), merged)
     dw = g.op(
         "Conv", turned, g.op("Transpose", kernel, perm=swap), group=group,
-        strides=list(w.dilations), dilations=list(w.strides), pads=w.pads,
+        strides=list(w.dilations), dilations=list(w.strides), pads=w.pads or None,
     )  # fmt: skip
     dw = g.op("Slice", dw, g.ints(*[0] * len(spatial)), g.ints(*w.kernel), g.ints(*spatial))
     return g.op("Transpose", dw, perm=swap)
@@ -223,16 +232,16 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
     if shape is None and auto not in ("SAME_UPPER", "SAME_LOWER"):
         pads = n.attr("pads", [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
         return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
-    sizes = (n.shape() or ())[2:]
-    if shape is None and sizes and all(isinstance(size, int) for size in sizes):
-        shape = [int(size or 0) * strides[i] for i, size in enumerate(sizes)]
-    if shape is None or not all(isinstance(size, int) for size in sizes):
+    sizes, extra = (n.shape() or ())[2:], n.attr("output_padding", [0] * rank)
+    if shape is None:  # strides times the input's size, so that this drops out
+        totals = [max(extra[i] + plain.reach(i) - strides[i], 0) for i in plain.axes]
+    elif all(isinstance(size, int) for size in sizes):
+        totals = [
+            max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
+            for i, size in enumerate(sizes)
+        ]
+    else:
         raise RuleError("its padding depends on the size of the input")
-    extra = n.attr("output_padding", [0] * rank)
-    totals = [
-        max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
-        for i, size in enumerate(sizes)
-    ]
     small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)
     return Window(kernel, strides, dilations, begins, ends)

@@ -6,7 +6,8 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.pooling import spread_mean
 
 
 def scaled_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
@@ -34,9 +35,7 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
     if ct is None or any(running):
         raise RuleError("its running mean or variance is used")
     if n.attr("training_mode", 0):
-        return scaled_and_shifted(g, n, ct, [0, *range(2, n.rank())])
-    if n.wants(3) or n.wants(4):
-        raise RuleError("its mean or variance is computed")
+        return [*scaled_and_shifted(g, n, ct, [0, *range(2, n.rank())]), ZERO, ZERO]
     spatial = list(range(1, n.rank() - 1))
     epsilon = n.attr("epsilon", 1e-5)
     scale, variance = n.const(1), n.const(4)
@@ -46,15 +45,18 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
     else:
         root = g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon)))
         factor = g.op("Unsqueeze", g.op("Div", n.x(1), root), g.ints(*spatial))
-    found: list[str | None] = [g.op("Mul", ct, factor), None, None, None, None]
+    dx = g.op("Mul", ct, factor)
+    if not any(n.wants(i) for i in range(1, 5)):
+        return [dx]
     others = [0, *range(2, n.rank())]
-    if n.wants(1):
-        centred = g.op("Sub", n.x(), g.op("Unsqueeze", n.x(3), g.ints(*spatial)))
-        summed = g.reduce("ReduceSum", g.op("Mul", ct, centred), others, keepdims=0)
-        found[1] = g.op("Div", summed, g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon))))
-    if n.wants(2):
-        found[2] = g.reduce("ReduceSum", ct, others, keepdims=0)
-    return found
+    total = g.reduce("ReduceSum", ct, others, keepdims=0)
+    centred = g.op("Sub", n.x(), g.op("Unsqueeze", n.x(3), g.ints(*spatial)))
+    spread = g.op("Add", n.x(4), n.scalar(epsilon))
+    root = g.op("Sqrt", spread)
+    ds = g.op("Div", g.reduce("ReduceSum", g.op("Mul", ct, centred), others, keepdims=0), root)
+    dm = g.op("Neg", g.op("Mul", total, g.op("Div", n.x(1), root)))
+    dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.scalar(-0.5))
+    return [dx, ds, total, dm, dv]
 
 
 @rule("InstanceNormalization", versions=(6, 22))
@@ -81,10 +83,10 @@ def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotange
 def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one a channel (opset 18: one a group)."""
     groups, channels = n.attr("num_groups"), (n.shape() or (None, None))[1]
-    if not isinstance(channels, int):
-        raise RuleError("the number of its channels is not known")
-    rows = g.ints(0, groups, channels // groups, -1)
-    each = g.ints(groups, channels // groups if g.graph.opset >= 21 else 1, 1)
+    channels_now = g.op("Div", g.dims(n.input[0], (1, 1)), g.ints(groups))
+    together = channels // groups if isinstance(channels, int) else channels_now
+    rows = g.dims(n.input[0], 0, groups, together, -1)
+    each = g.dims(n.input[0], groups, together if g.graph.opset >= 21 else 1, 1)
     alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same
     ct = g.op("Reshape", ct, rows)
     x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.scalar(n.attr("epsilon", 1e-5)))
@@ -95,10 +97,13 @@ def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("LayerNormalization", versions=(17,))
-def layer_normalization(g: Emitter, n: Node, ct: str | None, *others: str | None) -> Cotangents:
-    """Y = s X_hat + b, X_hat normalized over the axes from `axis` on;  dX as of InstanceNormalization."""
-    if ct is None or any(others):
-        raise RuleError("its mean or deviation is used")
+def layer_normalization(
+    g: Emitter, n: Node, ct: str | None, ct_mean: str | None = None, ct_inverse: str | None = None
+) -> Cotangents:
+    """Y = s X_hat + b, X_hat normalized over the axes from `axis` on;  dX as of InstanceNormalization.
+
+    Its mean and 1 / deviation may be used too: d mean = 1 / count, d inverse = -inverse^2 X_hat / count.
+    """
     axis, rank = n.axis(), n.rank()
     axes, epsilon = list(range(axis, rank)), n.attr("epsilon", 1e-5)
     if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
@@ -106,9 +111,21 @@ def layer_normalization(g: Emitter, n: Node, ct: str | None, *others: str | None
     else:
         _, mean, inverse = g.op("LayerNormalization", n.x(), n.x(1), outputs=3, axis=axis - rank, epsilon=epsilon)
         x_hat = g.op("Mul", g.op("Sub", n.x(), mean), inverse)
-    dx = normalized_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes) if n.wants(0) else None
-    ds = g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if n.wants(1) else None
-    return [dx, ds, g.sum_to(ct, n.shape(), n.input[2]) if n.wants(2) else None]
+    parts = []
+    if ct:
+        parts.append(normalized_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes))
+    if ct_mean:
+        parts.append(spread_mean(g, n, g.cast(ct_mean, n.elem_type), axes))
+    if ct_inverse:
+        falls = g.op("Mul", g.cast(ct_inverse, n.elem_type), g.op("Neg", g.op("Mul", inverse, inverse)))
+        parts.append(g.op("Mul", spread_mean(g, n, falls, axes), x_hat))
+    if not ct:
+        return [g.add(parts), ZERO, ZERO]
+    ds, db = (
+        g.sum_to(part, n.shape(), n.input[i]) if n.wants(i) else None
+        for i, part in ((1, g.op("Mul", ct, x_hat)), (2, ct))
+    )
+    return [g.add(parts), ds, db]
 
 
 @rule("RMSNormalization", versions=(23,))

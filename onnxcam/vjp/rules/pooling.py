@@ -157,7 +157,5 @@ def lp_slopes(g: Emitter, n: Node, ct: str) -> tuple[str, str]:
 
 @rule("MaxUnpool", versions=(11, 22), only=[0])
 def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Y[index] = X in zeros;  dX = ct[index]."""
-    if n.has(2):
-        raise RuleError("its output_shape moves what the indices mean")
+    """Y[index] = X in zeros;  dX = ct[index]. Indices are flat over the whole output, whatever its shape."""
     return [g.op("Gather", g.op("Reshape", ct, g.ints(-1)), n.input[1])]

@@ -10,12 +10,17 @@ AXES_ATTRIBUTE = (13,)  # ReduceX-13 has its axes as an attribute, ReduceX-18 as
 BOTH = (*AXES_ATTRIBUTE, 18)
 
 
-def reduced_axes(n: Node) -> list[int]:
-    """The axes a reduction runs over, counted from the front."""
+Axes = list[int] | str
+
+
+def reduced_axes(n: Node) -> Axes:
+    """The axes a reduction runs over, counted from the front; the name of their value where it is computed."""
     if n.has(1):
         given = n.const(1)
         if given is None:
-            raise RuleError("its axes are computed")
+            if n.attr("noop_with_empty_axes", 0):
+                raise RuleError("its axes are computed, and none of them may mean none or all")
+            return n.input[1]
         axes = [int(axis) for axis in given.ravel()]
     else:
         axes = list(n.attr("axes") or [])
@@ -24,8 +29,14 @@ def reduced_axes(n: Node) -> list[int]:
     return sorted({axis % n.rank() for axis in axes}) if axes else list(range(n.rank()))
 
 
-def kept(g: Emitter, n: Node, value: str, axes: list[int]) -> str:
+def kept(g: Emitter, n: Node, value: str, axes: Axes) -> str:
     """A value in the output's shape with the reduced axes back as size 1."""
+    if isinstance(axes, str):
+        return (
+            value
+            if n.attr("keepdims", 1)
+            else g.op("Reshape", value, g.op("Shape", g.reduce("ReduceSum", n.x(), axes)))
+        )
     return value if n.attr("keepdims", 1) or not axes else g.op("Unsqueeze", value, g.ints(*axes))
 
 
@@ -40,6 +51,10 @@ def reduce_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
 def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / count everywhere."""
     axes = reduced_axes(n)
+    if isinstance(axes, str):
+        count = g.op("Div", g.op("Size", n.input[0]), g.op("Size", ct))
+        share = g.op("Div", kept(g, n, ct, axes), g.cast(count, n.elem_type))
+        return [g.op("Expand", share, g.shape_of(n.input[0]))]
     return [spread_mean(g, n, kept(g, n, ct, axes), axes) if axes else ct]
 
 

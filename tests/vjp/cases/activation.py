@@ -101,4 +101,8 @@ CASES = [
     case("LogSoftmax", normal("N", 5)),
     case("LogSoftmax", normal("N", 3, "H", 2), axis=-3),
     case("Softmax", distinct(6)),
+    case("Clip", off([-0.5, 0.7], "N", 6), values(-0.5), values(0.7)),
+    case("Clip", off([-0.5], "N", 6), values(-0.5)),
+    case("Clip", off([0.7], "N", 6), None, values(0.7)),
+    case("Clip", off([-0.5, 0.7], "N", 6), values(0.7), values(-0.5)),
 ]

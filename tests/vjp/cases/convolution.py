@@ -60,6 +60,16 @@ def to_size(begins: list[int], size: list[int], *args: Any, **attrs: Any) -> Cas
     )
 
 
+def same(begins: list[int], *args: Any, strides: list[int], **attrs: Any) -> Case:
+    """The same where auto_pad makes the output `strides` times as large."""
+
+    def truth(x: Array, w: Array) -> Array:
+        size = [stride * pixels for stride, pixels in zip(strides, x.shape[2:], strict=True)]
+        return conv_transpose(x, w, None, {"strides": strides}, begins, size)
+
+    return case("ConvTranspose", *args, truth=truth, strides=strides, **attrs)
+
+
 CASES = [
     case("Conv", normal("N", 2, 6, 5), normal(3, 2, 3, 2), normal(3)),
     case("Conv", normal("N", 2, "H", "W"), normal(3, 2, 3, 3), pads=[1, 1, 1, 1]),
@@ -135,4 +145,8 @@ CASES = [
         dilations=[1, 2],
     ),
     case("Col2Im", normal("N", 6, 5), ints(7), ints(3), opset=18),
+    case("Conv", normal("N", 2, "H", "W"), normal(3, 2, 3, 2), auto_pad="SAME_UPPER", strides=[2, 1]),
+    case("Conv", normal("N", 2, "H", "W"), normal(3, 2, 3, 2), auto_pad="SAME_LOWER", strides=[2, 3]),
+    same([0, 0], normal("N", 2, "H", "W"), normal(2, 3, 3, 3), auto_pad="SAME_UPPER", strides=[2, 2]),
+    same([1, 1], normal("N", 2, "H", "W"), normal(2, 3, 4, 3), auto_pad="SAME_LOWER", strides=[2, 1]),
 ]

@@ -48,6 +48,15 @@ def standardized(*axes: int):
 
 BATCH = held(normal(3)), held(normal(3)), held(normal(3)), held(positive(3))
 
+
+def layer_mean(x: Array, scale: Array) -> Array:
+    return x.mean(-1, keepdims=True)
+
+
+def layer_inverse(x: Array, scale: Array) -> Array:
+    return 1 / np.sqrt(x.var((1, 2), keepdims=True) + 0.1)
+
+
 CASES = [
     case("BatchNormalization", normal("N", 3, 4, 2), *BATCH),
     case("BatchNormalization", normal("N", 3), *BATCH, epsilon=0.1),
@@ -100,4 +109,20 @@ CASES = [
     case("LpNormalization", normal("N", "H", 2), axis=-2, p=2),
     case("MeanVarianceNormalization", normal("N", 2, "H", 3), truth=standardized(0, 2, 3)),
     case("MeanVarianceNormalization", normal("N", 3, 4), axes=[-1, 1], truth=standardized(2, 1)),
+    case("BatchNormalization", normal("N", 3, 4), normal(3), normal(3), normal(3), positive(3)),
+    case("BatchNormalization", normal("N", 3), normal(3), normal(3), normal(3), positive(3), epsilon=0.1),
+    case(
+        "GroupNormalization", normal("N", "K", "W"), normal("K"), normal("K"), opset=21, num_groups=1, truth=grouped(1)
+    ),
+    case("LayerNormalization", normal("N", 3, 4), normal(4), outputs=3, of=1, truth=layer_mean),
+    case(
+        "LayerNormalization",
+        normal("N", "H", 4),
+        normal("H", 4),
+        axis=1,
+        outputs=3,
+        of=2,
+        epsilon=0.1,
+        truth=layer_inverse,
+    ),
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.vjp.case import Array, Case, case, distinct, fed, index, normal, off
+from tests.vjp.case import Array, Case, case, distinct, fed, index, ints, normal, off
 
 
 def windows(x: Array, attrs: dict[str, Any]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
@@ -141,4 +141,13 @@ CASES = [
         strides=[2, 2],
     ),
     case("MaxUnpool", normal(1, 1, 3), fed(index([[[0, 3, 4]]])), kernel_shape=[2], strides=[2]),
+    case(
+        "MaxUnpool",
+        normal(2, 1, 2, 2),
+        index([[[[5, 7], [13, 15]]], [[[30, 32], [48, 26]]]]),
+        fed(ints(2, 1, 5, 5)),
+        kernel_shape=[2, 2],
+        strides=[2, 2],
+        truth=lambda x, i, shape: np.bincount(i.ravel(), x.ravel(), int(np.prod(shape))).reshape(shape),
+    ),
 ]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from tests.vjp.case import Arg, Case, case, distinct, ints, normal, off, positive
+from tests.vjp.case import Arg, Case, case, distinct, fed, ints, normal, off, positive
 
 
 def reductions(op: str, draw: Callable[..., Arg]) -> list[Case]:
@@ -54,4 +54,20 @@ CASES = [
     *reductions("ReduceLogSum", positive),
     *reductions("ReduceLogSumExp", normal),
     *reductions("ReduceProd", lambda *shape: off([0], *shape)),
+    *(
+        case(op, positive("N", 3, "H"), fed(ints(-1, 0)), opset=18, keepdims=keep)
+        for op in (
+            "ReduceMean",
+            "ReduceL1",
+            "ReduceL2",
+            "ReduceSumSquare",
+            "ReduceLogSum",
+            "ReduceLogSumExp",
+            "ReduceProd",
+        )
+        for keep in (0, 1)
+    ),
+    *(case(op, distinct("N", 3, "H"), fed(ints(-1, 0)), opset=18, keepdims=0) for op in ("ReduceMax", "ReduceMin")),
+    case("ReduceSum", normal("N", 3, "H"), fed(ints(1)), keepdims=0),
+    case("ReduceMean", normal("N", 3), fed(ints()), opset=18, keepdims=0),
 ]
