@@ -2,7 +2,7 @@
 
 model-local functions inlined; default domain spelled ""; opset at least 16 (`upgrade`); initializers are no inputs;
 constants are initializers; nodes in topological order; value_info forgotten (it may be stale, and then inference
-believes it). Value names, inputs and outputs stay as they are.
+believes it); defaults that inference gets wrong spelled out. Value names, inputs and outputs stay as they are.
 """
 
 from __future__ import annotations
@@ -48,6 +48,7 @@ def normalize(model: Model) -> onnx.ModelProto:
     drop_initializer_inputs(proto.graph)
     upgrade(proto)
     check_nodes(proto, model.name)
+    spell_out(proto)
     lift_constants(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
     forget_shapes(proto.graph)
@@ -159,6 +160,13 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
             onnx.checker.check_node(node, context)
         except onnx.checker.ValidationError as error:
             raise ModelError(f"{name} is broken: {described(node)} is malformed ({first_line(error)})") from error
+
+
+def spell_out(proto: onnx.ModelProto) -> None:
+    """Write defaults that onnx's shape inference gets wrong: STFT gives half the spectrum unless told otherwise."""
+    for node in all_nodes(proto.graph):
+        if node.op_type == "STFT" and not node.domain and all(a.name != "onesided" for a in node.attribute):
+            node.attribute.append(helper.make_attribute("onesided", 1))
 
 
 def lift_constants(graph: onnx.GraphProto, name: str) -> None:

@@ -366,3 +366,13 @@ def test_an_ir_version_that_cannot_be() -> None:
     proto.ir_version = 2**31
     with pytest.raises(ModelError, match=r"^the model says it is of IR version 2147483648, which cannot be"):
         normalize(load(proto))
+
+
+def test_half_a_spectrum_has_the_shape_of_half_a_spectrum() -> None:
+    """onnx's inference takes an STFT that does not say so for a whole one."""
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 12, 1] x) => (float[] y)
+        <int64 step = {4}, int64 length = {6}> { s = STFT(x, step, , length) y = Relu(s) }"""
+    )
+    assert graph_of(model).shape("y") == (1, 2, 4, 2)
+    assert run(model, {"x": np.zeros((1, 12, 1), np.float32)})["y"].shape == (1, 2, 4, 2)
