@@ -138,7 +138,10 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
 
 
 def chosen(g: Emitter, score: str, axis: int) -> str:
-    """One-hot cotangents of the score for the classes in CLASS. A class that there is none of fails in Gather."""
+    """One-hot cotangents of the score for the classes in CLASS.
+
+    A class that there is none of fails in Gather, or where a provider does not check that, gives NaN: not zeros.
+    """
     rank = g.graph.rank(score) or 2
     zero = g.const(0, np.int64)
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
@@ -146,8 +149,10 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
     steps = g.op("Range", zero, classes, g.const(1, np.int64))
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
-    index = g.op("Gather", steps, index)
-    return g.cast(g.op("Equal", along, index), cotangent_type(g.graph.type(score).elem_type))
+    there = g.op("Equal", g.op("Gather", steps, index), index)
+    kind = cotangent_type(g.graph.type(score).elem_type)
+    nan = g.const(np.nan, np.float64 if kind == TensorProto.DOUBLE else np.float32)
+    return g.op("Where", there, g.cast(g.op("Equal", along, index), kind), nan)
 
 
 def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
