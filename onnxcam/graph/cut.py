@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -206,7 +207,7 @@ def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | 
 
 def global_mean(graph: Graph, layer: str, layout: Layout) -> str | None:
     """The mean of a layer over all its positions, when that is all that is read of it; None otherwise."""
-    reader = only_reader(graph, layer)
+    reader = only_reader(graph, layer) if not twins(graph, layer) else None
     if reader is not None and reader.op_type in VIEWS:
         known = layouts(graph)
         while reader is not None and reader.op_type in VIEWS and reader.output[0] in known:
@@ -221,8 +222,11 @@ def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
 
 
 def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
-    """Whether a node is the mean over all positions of a value of this layout."""
+    """Whether a node is the mean over all positions of a value of this layout, and over nothing else."""
     spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
+    tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
+    if tokens != (None if layout.grid is None else math.prod(layout.grid)):  # a class token is in the mean too
+        return False
     if node.op_type == "GlobalAveragePool":
         return True
     attrs = attributes(node)

@@ -1,0 +1,67 @@
+"""Methods that need only the gradient's mean over positions get it another way; it is the mean of the gradient."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam.explainer import Ask, Explainer
+from onnxcam.targets import ClassTarget
+from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
+from tests.nets import net, normal
+
+IMAGES = {
+    "pooled and linear": "p = GlobalAveragePool(last) f = Flatten(p) y = Gemm(f, fc)",
+    "pooled, then not linear": "p = ReduceMean<axes = [2, 3]>(last) f = Flatten(p) t = Tanh(f) y = Gemm(t, fc)",
+    "pooled twice": "p = GlobalAveragePool(last) q = GlobalMaxPool(last) s = Add(p, q) f = Flatten(s) y = Gemm(f, fc)",
+    "class maps": "m = Conv(last, maps) r = Relu(m) p = GlobalAveragePool(r) y = Flatten(p)",
+    "channels last": """n = Transpose<perm = [0, 2, 3, 1]>(last) t = Tanh(n)
+        p = ReduceMean<axes = [1, 2], keepdims = 0>(t) y = Gemm(p, fc)""",
+}
+TOKENS = {
+    "a mean with the class token in it": TOKEN + attention("z0", "z1", 1)
+    + "f = ReduceMean<axes = [1], keepdims = 0>(z1) y = Gemm<transB = 1>(f, w, b)",
+    "a mean of the patches": PATCHES + "z0 = Add(e, places) " + attention("z0", "z1", 1)
+    + "f = ReduceMean<axes = [1], keepdims = 0>(z1) y = Gemm<transB = 1>(f, w, b)",
+}  # fmt: skip
+
+
+def classifier(tail: str) -> onnx.ModelProto:
+    text = f"(float[N, 3, 6, 8] x) => (float[N, 5] y) {{ c = Conv<pads = [1, 1, 1, 1]>(x, w) last = Relu(c) {tail} }}"
+    return net(text, {"w": normal(4, 3, 3, 3), "fc": normal(4, 5), "maps": normal(5, 4, 1, 1)})
+
+
+def transformer(body: str) -> onnx.ModelProto:
+    return net(f"(float[1, 3, {4 * ROWS}, {4 * COLUMNS}] x) => (float[1, 5] y) {{ {body} }}", WEIGHTS)
+
+
+MODELS = {name: classifier(tail) for name, tail in IMAGES.items()} | {n: transformer(b) for n, b in TOKENS.items()}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_the_mean_is_that_of_the_whole_gradient(name: str) -> None:
+    explainer = Explainer(MODELS[name])
+    subject = explainer.subject
+    place = subject.place(None, "gradcam")
+    only = replace(place, mean_only=True)
+    width, height = subject.image.size
+    x = normal(1, 3, height, width)
+    ask = Ask([0, 0], [ClassTarget(1), ClassTarget(4)])
+    whole = subject.layer_gradient(place, subject.see(x, place, "symbolic"), ask)
+    mean = subject.layer_gradient(only, subject.see(x, only, "symbolic"), ask)
+    expected = whole.mean(axis=(2, 3), keepdims=True)
+    assert np.abs(expected).max() > 0
+    np.testing.assert_allclose(mean.mean(axis=(2, 3), keepdims=True), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_no_gradient_of_the_layer_s_size_is_made_where_the_mean_will_do() -> None:
+    for name in IMAGES:
+        subject = Explainer(MODELS[name]).subject
+        only = replace(subject.place(None, "gradcam"), mean_only=True)
+        mean = subject.layer_gradient(
+            only, subject.see(normal(1, 3, 6, 8), only, "symbolic"), Ask([0], [ClassTarget(0)])
+        )
+        assert mean.shape == (1, 4, 1, 1)
