@@ -19,7 +19,6 @@ _RECURRENT = "recurrent networks are not differentiated"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
 
 OUT_OF_SCOPE: dict[str, str] = {
-    "Attention": "not differentiated yet: export attention as MatMul and Softmax (opset 22 or lower)",
     "CausalConvWithState": _TOO_NEW,
     "ConcatFromSequence": _CONTAINER,
     "ConvInteger": _INTEGERS,

@@ -117,6 +117,7 @@ class Rule:
     only: frozenset[int] | None = None
 
 
+CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 Key = tuple[str, str]  # domain, op_type
 
 
@@ -133,10 +134,10 @@ class RuleSet:
 
     def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
         """The rule for a node, None when there is none for its version."""
-        rule = self.rules.get((node.domain, node.op_type))
-        if rule is None or (node.domain == "" and since_version(node.op_type, opset) not in rule.versions):
-            return None
-        return rule
+        version = 1 if node.domain else since_version(node.op_type, opset)
+        domain = node.domain if version else CONTRIB  # ONNX Runtime has put a few of its own into the default domain
+        rule = self.rules.get((domain, node.op_type))
+        return rule if rule is not None and (domain or version in rule.versions) else None
 
 
 _RULES: dict[Key, Rule] = {}

@@ -3,6 +3,7 @@
 from onnxcam.vjp.rules import (
     activation,
     arithmetic,
+    attention,
     contrib,
     control,
     convolution,
@@ -25,7 +26,7 @@ from onnxcam.vjp.rules import (
 )
 
 __all__ = [
-    "activation", "arithmetic", "contrib", "control", "convolution", "deformable", "grid", "guided", "indexing",
-    "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "reduction", "regions",
-    "resize", "shape", "signal",
+    "activation", "arithmetic", "attention", "contrib", "control", "convolution", "deformable", "grid", "guided",
+    "indexing", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "reduction",
+    "regions", "resize", "shape", "signal",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ import math
 
 from onnxcam.graph import Shape
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
 
 
@@ -156,9 +156,10 @@ def hard_swish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Swish", versions=(24,))
+@rule("QuickGelu", versions=(1,), domain=CONTRIB)
 def swish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x s(a x);  dx = ct (s + a x s (1 - s))."""
-    x, one, alpha = n.x(), n.scalar(1), n.attr("alpha", 1.0)
+    x, one, alpha = n.x(), n.scalar(1), n.attr("alpha", 1.702 if n.proto.op_type == "QuickGelu" else 1.0)
     scaled = x if alpha == 1 else g.op("Mul", x, n.scalar(alpha))
     s = g.op("Sigmoid", scaled)
     rest = g.op("Mul", scaled, g.op("Sub", one, s))
@@ -175,22 +176,38 @@ def mish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Gelu", versions=(20,))
+@rule("Gelu", versions=(1,), domain=CONTRIB)
 def gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x P(x);  dx = ct (P + x P'), P the normal distribution function or its tanh approximation."""
-    x, one, half = n.x(), n.scalar(1), n.scalar(0.5)
-    square = g.op("Mul", x, x)
-    if n.attr("approximate", "none") == "tanh":
-        c, k = math.sqrt(2 / math.pi), 0.044715
-        inner = g.op("Mul", x, g.op("Add", n.scalar(c), g.op("Mul", square, n.scalar(c * k))))
-        t = g.op("Tanh", inner)
-        p = g.op("Add", half, g.op("Mul", half, t))
-        inner_slope = g.op("Add", n.scalar(c / 2), g.op("Mul", square, n.scalar(1.5 * c * k)))
-        density = g.op("Mul", g.op("Sub", one, g.op("Mul", t, t)), inner_slope)
-    else:
-        p = g.op("Add", half, g.op("Mul", half, g.op("Erf", g.op("Mul", x, n.scalar(math.sqrt(0.5))))))
-        bell = g.op("Exp", g.op("Mul", square, n.scalar(-0.5)))
-        density = g.op("Mul", bell, n.scalar(1 / math.sqrt(2 * math.pi)))
-    return [g.op("Mul", ct, g.op("Add", p, g.op("Mul", x, density)))]
+    slope = gelu_slope_by_tanh if n.attr("approximate", "none") == "tanh" else gelu_slope
+    return [g.op("Mul", ct, slope(g, n, n.x()))]
+
+
+@rule("BiasGelu", "FastGelu", versions=(1,), domain=CONTRIB)
+def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """y = Gelu(x + b), in FastGelu the tanh approximation;  dx = ct Gelu'(x + b), db its sum to b's shape."""
+    slope = gelu_slope_by_tanh if n.proto.op_type == "FastGelu" else gelu_slope
+    dx = g.op("Mul", ct, slope(g, n, g.op("Add", n.x(), n.x(1)) if n.has(1) else n.x()))
+    return [dx, g.sum_to(dx, n.shape(), n.input[1]) if n.wants(1) else None]
+
+
+def gelu_slope(g: Emitter, n: Node, x: str) -> str:
+    """P + x P', P = (1 + erf(x / sqrt 2)) / 2."""
+    half = n.scalar(0.5)
+    p = g.op("Add", half, g.op("Mul", half, g.op("Erf", g.op("Mul", x, n.scalar(math.sqrt(0.5))))))
+    bell = g.op("Exp", g.op("Mul", g.op("Mul", x, x), n.scalar(-0.5)))
+    density = g.op("Mul", bell, n.scalar(1 / math.sqrt(2 * math.pi)))
+    return g.op("Add", p, g.op("Mul", x, density))
+
+
+def gelu_slope_by_tanh(g: Emitter, n: Node, x: str) -> str:
+    """P + x P', P = (1 + tanh(c (x + k x^3))) / 2."""
+    c, k, half, square = math.sqrt(2 / math.pi), 0.044715, n.scalar(0.5), g.op("Mul", x, x)
+    t = g.op("Tanh", g.op("Mul", x, g.op("Add", n.scalar(c), g.op("Mul", square, n.scalar(c * k)))))
+    p = g.op("Add", half, g.op("Mul", half, t))
+    inner_slope = g.op("Add", n.scalar(c / 2), g.op("Mul", square, n.scalar(1.5 * c * k)))
+    density = g.op("Mul", g.op("Sub", n.scalar(1), g.op("Mul", t, t)), inner_slope)
+    return g.op("Add", p, g.op("Mul", x, density))
 
 
 @rule("Tanh", versions=(13,))

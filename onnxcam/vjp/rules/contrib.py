@@ -1,55 +1,83 @@
-"""Fused operators of ONNX Runtime (com.microsoft): what they do, in standard operators."""
+"""Fused and renamed operators of ONNX Runtime: what they do, in standard operators."""
 
 from __future__ import annotations
 
+import numpy as np
+from onnx import TensorProto
+
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Node
+from onnxcam.vjp.registry import CONTRIB, Node, RuleError
 
-DOMAIN = "com.microsoft"
-EPSILON = 1e-12  # where a node names none
+Names = list[str | None]
 
 
-def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str = "") -> str:
+# -- normalizations -------------------------------------------------------------------------------
+
+
+def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> str:
     """X normalized over its last axis, by the standard operator where the opset has it."""
-    epsilon = n.attr("epsilon", EPSILON)
+    epsilon = n.attr("epsilon", 1e-12)
     if w.graph.opset >= 17:
         return w.op("LayerNormalization", x, scale, *([shift] if shift else []), epsilon=epsilon)
     centred = w.op("Sub", x, w.reduce("ReduceMean", x, [-1]))
-    y = root_mean_square_normalized(w, n, centred, scale)
+    y = root_mean_square_normalized(w, n, centred, scale, [-1], epsilon)
     return w.op("Add", y, shift) if shift else y
 
 
-def root_mean_square_normalized(w: Emitter, n: Node, x: str, scale: str) -> str:
-    """s X / root mean square of X along the last axis."""
-    mean = w.reduce("ReduceMean", w.op("Mul", x, x), [-1])
-    root = w.op("Sqrt", w.op("Add", mean, n.scalar(n.attr("epsilon", EPSILON))))
+def root_mean_square_normalized(w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float) -> str:
+    """s X / root mean square of X."""
+    mean = w.reduce("ReduceMean", w.op("Mul", x, x), axes)
+    root = w.op("Sqrt", w.op("Add", mean, n.scalar(epsilon)))
     return w.op("Mul", w.op("Div", x, root), scale)
 
 
-@lowering("SkipLayerNormalization", domain=DOMAIN)
-def skip_layer_normalization(w: Emitter, n: Node) -> list[str | None]:
+@lowering("SimplifiedLayerNormalization", domain=CONTRIB)
+def simplified_layer_normalization(w: Emitter, n: Node) -> Names:
+    """Y = scale X / root mean square of X over the axes from `axis` on."""
+    axes = list(range(n.axis(), n.rank()))
+    return [root_mean_square_normalized(w, n, n.x(), n.x(1), axes, n.attr("epsilon", 1e-5))]
+
+
+@lowering("SkipLayerNormalization", domain=CONTRIB)
+def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
     return [layer_normalized(w, n, s, n.x(2), n.x(3) if n.has(3) else ""), None, None, s]
 
 
-@lowering("SkipSimplifiedLayerNormalization", domain=DOMAIN)
-def skip_simplified_layer_normalization(w: Emitter, n: Node) -> list[str | None]:
+@lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
+def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, mean, deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
-    return [root_mean_square_normalized(w, n, s, n.x(2)), None, None, s]
+    return [root_mean_square_normalized(w, n, s, n.x(2), [-1], n.attr("epsilon", 1e-12)), None, None, s]
 
 
-ACTIVATIONS = {
-    "Relu": (), "Sigmoid": (), "Tanh": (), "LeakyRelu": ("alpha",), "HardSigmoid": ("alpha", "beta"),
+# -- products with an activation ------------------------------------------------------------------
+
+PARAMETERS = {
+    "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",), "ThresholdedRelu": ("alpha",),
 }  # fmt: skip
 
 
-@lowering("FusedConv", domain=DOMAIN)
-def fused_conv(w: Emitter, n: Node) -> list[str | None]:
+def activated(w: Emitter, n: Node, x: str) -> str:
+    """The activation that a fused node names, with its parameters."""
+    name, values = n.attr("activation", ""), n.attr("activation_params") or given(n)
+    if name == "Clip":
+        return w.op("Clip", x, *(n.scalar(limit) for limit in values))
+    return w.op(name, x, **dict(zip(PARAMETERS.get(name, ()), values, strict=False))) if name else x
+
+
+def given(n: Node) -> list[float]:
+    """The parameters that a FusedGemm spells out."""
+    values = [n.attr(f"activation_{which}") for which in ("alpha", "beta", "gamma")]
+    return [value for value in values if value is not None]
+
+
+@lowering("FusedConv", domain=CONTRIB)
+def fused_conv(w: Emitter, n: Node) -> Names:
     """Y = activation(Conv(X, W, B) + Z)."""
     convolution = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
     y = w.op("Conv", n.x(0), n.x(1), *([n.x(2)] if n.has(2) else []), **convolution)
@@ -57,9 +85,100 @@ def fused_conv(w: Emitter, n: Node) -> list[str | None]:
     return [activated(w, n, y)]
 
 
-def activated(w: Emitter, n: Node, x: str) -> str:
-    """The activation that a fused node names, with its parameters."""
-    name, given = n.attr("activation", ""), n.attr("activation_params", [])
-    if name == "Clip":
-        return w.op("Clip", x, *(n.scalar(limit) for limit in given))
-    return w.op(name, x, **dict(zip(ACTIVATIONS[name], given, strict=False))) if name else x
+@lowering("FusedGemm", domain=CONTRIB)
+def fused_gemm(w: Emitter, n: Node) -> Names:
+    """Y = activation(Gemm(A, B, C))."""
+    product = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
+    return [activated(w, n, w.op("Gemm", *(n.x(i) for i in range(3) if n.has(i)), **product))]
+
+
+@lowering("FusedMatMul", "TransposeMatMul", domain=CONTRIB)
+def fused_matmul(w: Emitter, n: Node) -> Names:
+    """Y = alpha A' B', A' and B' transposed as their attributes say."""
+    y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
+    return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.scalar(n.attr("alpha")))]
+
+
+def operand(w: Emitter, n: Node, i: int, side: str) -> str:
+    """One side of a FusedMatMul: its first axis before its last (transBatch), then its last two swapped (trans)."""
+    x, perm = n.x(i), list(range(n.rank(i)))
+    if n.attr(f"transBatch{side}", 0):
+        perm = [*perm[1:-1], 0, perm[-1]]
+    if n.attr(f"trans{side}", 0) and len(perm) > 1:
+        perm[-2:] = perm[:-3:-1]
+    return x if perm == sorted(perm) else w.op("Transpose", x, perm=perm)
+
+
+@lowering("MatMulNBits", domain=CONTRIB)
+def matmul_of_bits(w: Emitter, n: Node) -> Names:
+    """Y = A W^T + b, W = (B - z) s, the rows of B packed into bytes, z and s one a block of columns."""
+    if n.attr("weight_prepacked", 0):
+        raise RuleError("its weight is packed for one machine; quantize the model without weight_prepacked")
+    if n.has(3) and n.has(4):  # ONNX Runtime 1.31 leaves the zero points out then
+        raise RuleError("it has both zero points and an order of its columns (g_idx), which kernels do not agree on")
+    bits, columns, size = n.attr("bits", 4), n.attr("K"), n.attr("block_size")
+    blocks = -(-columns // size)
+    rows = w.ints(n.attr("N"), -1)
+
+    def columns_of(values: str, count: int) -> str:
+        return w.op("Slice", w.op("Reshape", values, rows), w.ints(0), w.ints(count), w.ints(1))
+
+    block = n.input[4] if n.has(4) else w.const(np.arange(columns) // size, np.int64)
+    scale = w.op("Gather", w.op("Reshape", n.x(2), rows), block, axis=1)
+    if not n.has(3):
+        zero = n.scalar(2 ** (bits - 1))
+    else:
+        packed = w.graph.type(n.input[3]).elem_type == TensorProto.UINT8
+        points = unpacked(w, n, w.op("Reshape", n.input[3], rows), bits) if packed else n.x(3)
+        zero = w.op("Gather", columns_of(points, blocks), block, axis=1)
+    weight = w.op("Mul", w.op("Sub", columns_of(unpacked(w, n, n.input[1], bits), columns), zero), scale)
+    y = w.op("MatMul", n.x(0), w.op("Transpose", weight, perm=[1, 0]))
+    return [w.op("Add", y, n.x(5)) if n.has(5) else y]
+
+
+def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
+    """Whole numbers out of bytes, the lowest bits first, along a new last axis."""
+    left, parts = w.cast(packed, n.elem_type), list[str]()
+    for _ in range(8 // bits):
+        rest = w.op("Floor", w.op("Div", left, n.scalar(2**bits)))
+        parts.append(w.op("Unsqueeze", w.op("Sub", left, w.op("Mul", rest, n.scalar(2**bits))), w.ints(-1)))
+        left = rest
+    return w.op("Concat", *parts, axis=-1)
+
+
+# -- standard operators under another name --------------------------------------------------------
+
+
+@lowering("NhwcMaxPool", domain=CONTRIB)
+def nhwc_max_pool(w: Emitter, n: Node) -> Names:
+    """MaxPool with the channels last."""
+    rank = n.rank()
+    x = w.op("Transpose", n.x(), perm=[0, rank - 1, *range(1, rank - 1)])
+    return [w.op("Transpose", w.op("MaxPool", x, **n.attrs), perm=[0, *range(2, rank), 1])]
+
+
+@lowering("Pad", domain=CONTRIB, only=[0, 2])
+def pad(w: Emitter, n: Node) -> Names:
+    """Pad."""
+    return [w.op("Pad", n.x(0), *n.input[1:2], *([n.x(2)] if n.has(2) else []), **n.attrs)]
+
+
+@lowering("Trilu", domain=CONTRIB, only=[0])
+def trilu(w: Emitter, n: Node) -> Names:
+    """Trilu."""
+    return [w.op("Trilu", n.x(), *n.input[1:], **n.attrs)]
+
+
+@lowering("ExpandDims", domain=CONTRIB, only=[0])
+def expand_dims(w: Emitter, n: Node) -> Names:
+    """Unsqueeze along one axis."""
+    axis = n.const(1)
+    if axis is None:
+        raise RuleError("its axis is computed")
+    return [w.op("Unsqueeze", n.x(), w.ints(int(axis.item())))]
+
+
+@lowering("GatherND", domain=CONTRIB, only=[0])
+def gather_nd(w: Emitter, n: Node) -> Names:
+    """GatherND."""
+    return [w.op("GatherND", n.x(), w.cast(n.input[1], TensorProto.INT64))]

@@ -10,13 +10,13 @@ import numpy as np
 
 from onnxcam.graph import RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
 
 VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
 @rule("QuantizeLinear", versions=VERSIONS, only=[0])
-@rule("QuantizeLinear", versions=(1,), only=[0], domain="com.microsoft")
+@rule("QuantizeLinear", versions=(1,), only=[0], domain=CONTRIB)
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
 
@@ -32,7 +32,7 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0])
-@rule("DequantizeLinear", versions=(1,), only=[0], domain="com.microsoft")
+@rule("DequantizeLinear", versions=(1,), only=[0], domain=CONTRIB)
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s."""
     return [g.op("Mul", ct, scale(g, n))]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from tests.vjp.cases import (
     activation,
     arithmetic,
+    attention,
     contrib,
     convolution,
     deformable,
@@ -22,7 +23,7 @@ from tests.vjp.cases import (
 )
 
 CASES = [
-    *activation.CASES, *arithmetic.CASES, *contrib.CASES, *convolution.CASES, *deformable.CASES, *indexing.CASES,
-    *linear.CASES, *loss.CASES, *normalization.CASES, *pooling.CASES, *reduction.CASES, *regions.CASES, *resize.CASES,
-    *sampling.CASES, *shape.CASES, *signal.CASES,
+    *activation.CASES, *arithmetic.CASES, *attention.CASES, *contrib.CASES, *convolution.CASES, *deformable.CASES,
+    *indexing.CASES, *linear.CASES, *loss.CASES, *normalization.CASES, *pooling.CASES, *reduction.CASES,
+    *regions.CASES, *resize.CASES, *sampling.CASES, *shape.CASES, *signal.CASES,
 ]  # fmt: skip

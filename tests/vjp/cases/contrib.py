@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable
 from functools import partial
 
 import numpy as np
 
-from tests.vjp.case import Array, case, held, normal
+from tests.vjp.case import Arg, Array, case, held, index, ints, normal, positive
 
 ms = partial(case, domain="com.microsoft")
 
@@ -32,8 +34,48 @@ def convolved(x: Array, w: Array, b: Array, z: Array | float = 0, low: float = 0
     return np.clip(np.einsum("nchw,kc->nkhw", x, w[:, :, 0, 0]) + b[:, None, None] + z, low, high)
 
 
+def erf_gelu(x: Array, b: Array | float = 0) -> Array:
+    return (x + b) * (1 + np.vectorize(math.erf)((x + b) / math.sqrt(2))) / 2
+
+
+def tanh_gelu(x: Array, b: Array | float = 0) -> Array:
+    z = x + b
+    return z * (1 + np.tanh(math.sqrt(2 / math.pi) * (z + 0.044715 * z**3))) / 2
+
+
+def gemm(activation: Callable[[Array], Array], alpha: float = 1, *, trans: bool = False):
+    def truth(a: Array, b: Array, c: Array | float = 0) -> Array:
+        return activation(alpha * a @ (b.T if trans else b) + c)
+
+    return truth
+
+
+def bits_product(bits: int, block: int, columns: int, groups: Array | None = None, *, packed: bool = True):
+    """A (B - z) s, with B and z taken out of their bytes one by one."""
+
+    def numbers(data: Array, count: int) -> Array:
+        each = [data >> (bits * i) & (2**bits - 1) for i in range(8 // bits)]
+        return np.stack(each, -1).reshape(len(data), -1)[:, :count].astype(float)
+
+    def truth(a: Array, b: Array, s: Array, z: Array | None = None, _: Array | None = None, bias: Array | float = 0):
+        group = np.arange(columns) // block if groups is None else groups
+        rows, blocks = len(b), -(-columns // block)
+        points = np.full((rows, blocks), 2.0 ** (bits - 1))
+        if z is not None:
+            points = numbers(z.reshape(rows, -1), blocks) if packed else z.reshape(rows, blocks)
+        weight = numbers(b.reshape(rows, -1), columns) - points[:, group]
+        return a @ (weight * s.reshape(rows, blocks)[:, group]).T + bias
+
+    return truth
+
+
+def bytes_of(*shape: int) -> Arg:
+    return index(np.random.default_rng(3).integers(0, 256, shape), np.uint8)
+
+
 SEQUENCE = normal("N", "H", 4)
 KERNEL = held(normal(2, 3, 1, 1))
+GROUPS = np.random.default_rng(4).integers(0, 2, 32)
 
 CASES = [
     ms("SkipLayerNormalization", SEQUENCE, SEQUENCE, normal(4), normal(4), normal(4), truth=skipped()),
@@ -45,4 +87,39 @@ CASES = [
     ms("FusedConv", normal("N", 3, "H", "W"), KERNEL, held(normal(2)), activation="Relu", truth=convolved),
     ms("FusedConv", normal("N", 3, 2, 4), KERNEL, held(normal(2)), normal("N", 2, 2, 4),
        activation="Clip", activation_params=[-0.5, 0.5], truth=partial(convolved, low=-0.5, high=0.5)),
+    ms("FusedGemm", normal("N", 3), normal(3, 4), normal(4), activation="Tanh", alpha=0.5, truth=gemm(np.tanh, 0.5)),
+    ms("FusedGemm", normal("N", 3), held(normal(4, 3)), transB=1, activation="LeakyRelu", activation_alpha=0.25,
+       truth=gemm(lambda y: np.where(y > 0, y, 0.25 * y), trans=True)),
+    ms("FusedMatMul", normal("N", 2, 3), normal("N", 4, 3), transB=1, alpha=0.5,
+       truth=lambda a, b: 0.5 * a @ b.swapaxes(1, 2)),
+    ms("FusedMatMul", normal("N", 3, 2), normal(3, 4), transA=1, truth=lambda a, b: a.swapaxes(1, 2) @ b),
+    ms("FusedMatMul", normal(2, "N", 3), normal(3, "N", 4), transBatchA=1, transBatchB=1,
+       truth=lambda a, b: a.swapaxes(0, 1) @ b.swapaxes(0, 1)),
+    ms("FusedMatMul", normal(3, "N", 2), normal("N", 3, 4), transBatchA=1, transA=1,
+       truth=lambda a, b: a.transpose(1, 2, 0) @ b),
+    ms("TransposeMatMul", normal("N", 3), held(normal(4, 3)), transB=1, alpha=2.0, truth=lambda a, b: 2 * a @ b.T),
+    ms("Gelu", normal("N", 5), truth=erf_gelu),
+    ms("BiasGelu", normal("N", "H", 5), normal(5), truth=erf_gelu),
+    ms("FastGelu", normal("N", 5), truth=tanh_gelu),
+    ms("FastGelu", normal("N", "H", 5), normal(5), truth=tanh_gelu),
+    ms("QuickGelu", normal("N", 5), truth=lambda x: x / (1 + np.exp(-1.702 * x))),
+    ms("QuickGelu", normal("N", 5), alpha=1.0, truth=lambda x: x / (1 + np.exp(-x))),
+    ms("MatMulNBits", normal("N", 2, 32), bytes_of(3, 2, 8), held(positive(6)), bits=4, block_size=16, K=32, N=3,
+       truth=bits_product(4, 16, 32)),
+    ms("MatMulNBits", normal("N", 40), bytes_of(3, 3, 8), held(positive(9)), bytes_of(6), None, held(normal(3)),
+       bits=4, block_size=16, K=40, N=3, truth=bits_product(4, 16, 40)),
+    ms("MatMulNBits", normal("N", 32), bytes_of(3, 2, 8), held(positive(6)), None, index(GROUPS, np.int32),
+       bits=4, block_size=16, K=32, N=3, truth=bits_product(4, 16, 32, GROUPS)),
+    ms("MatMulNBits", normal("N", 32), bytes_of(3, 2, 16), held(positive(6)), bytes_of(6), bits=8, block_size=16,
+       K=32, N=3, truth=bits_product(8, 16, 32)),
+    ms("MatMulNBits", normal("N", 32), bytes_of(3, 2, 8), held(positive(6)), held(positive(6)), bits=4, block_size=16,
+       K=32, N=3, truth=bits_product(4, 16, 32, packed=False)),
+    ms("Pad", normal("N", 3), ints(0, 1, 0, 2), truth=lambda x, _: np.pad(x, [(0, 0), (1, 2)])),
+    ms("Pad", normal("N", 4), ints(0, 1, 0, 2), mode="reflect",
+       truth=lambda x, _: np.pad(x, [(0, 0), (1, 2)], "reflect")),
+    ms("Trilu", normal("N", 3, 3), index(1), upper=0, truth=lambda x, k: np.tril(x, 1)),
+    ms("Trilu", normal("N", 3, 4), truth=np.triu),
+    ms("ExpandDims", normal("N", 3), index(-1, np.int32), truth=lambda x, _: x[..., None]),
+    ms("ExpandDims", normal("N", 3), index([1], np.int32), truth=lambda x, _: x[:, None]),
+    ms("GatherND", normal(3, "N"), index([[2], [0], [2]], np.int32), truth=lambda x, i: x[i[:, 0]]),
 ]  # fmt: skip

@@ -302,6 +302,22 @@ KNOWN = [
         [1, 1, 0],
         weights="float s = {0.5}, uint16 z = {0}",
     ),
+    Known(
+        "integers pooled with the channels last",
+        "q = QuantizeLinear(x, s, zu) m = com.microsoft.NhwcMaxPool<kernel_shape = [1, 2]>(q) "
+        "y = DequantizeLinear(m, s, zu)",
+        [[[[1, 7], [2, 3], [2, 4]]]],
+        [[[[0, 1], [2, 0], [0, 1]]]],
+        weights=QUANTIZER,
+    ),
+    # ONNX Runtime's own operator in the default domain: x / root mean square, times k
+    Known(
+        "SimplifiedLayerNormalization",
+        "y = SimplifiedLayerNormalization(x, k)",
+        [[3, 4]],
+        [[-0.0905097, 0.0678823]],
+        weights="float[2] k = {1, 2}",
+    ),
     # other rules for rectifiers
     Known(
         "a guided Relu inside a quantizer",
