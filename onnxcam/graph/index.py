@@ -277,10 +277,14 @@ def sliced_shape(node: onnx.NodeProto, shape: Shape) -> npt.NDArray[np.int64]:
 
 def attributes(node: onnx.NodeProto) -> dict[str, Any]:
     """A node's attributes as Python values (strings decoded)."""
-    found = {a.name: helper.get_attribute_value(a) for a in node.attribute}
-    return {
-        name: value.decode(errors="replace") if isinstance(value, bytes) else value for name, value in found.items()
-    }
+    return {a.name: decoded(helper.get_attribute_value(a)) for a in node.attribute}
+
+
+def decoded(value: Any) -> Any:
+    """An attribute's value, its bytes as text."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def read_graph(model: Model) -> Graph:

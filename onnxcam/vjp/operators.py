@@ -15,7 +15,6 @@ OLDEST_OPSET = 16  # models are brought here before they are differentiated
 _INTEGERS = "computes in integers: quantize the model in QDQ format"
 _CONTAINER = "sequences and optional values are not differentiated"
 _TEXT = "works on text"
-_RECURRENT = "recurrent networks are not differentiated"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
 
 OUT_OF_SCOPE: dict[str, str] = {
@@ -23,9 +22,7 @@ OUT_OF_SCOPE: dict[str, str] = {
     "ConcatFromSequence": _CONTAINER,
     "ConvInteger": _INTEGERS,
     "DynamicQuantizeLinear": "its scale depends on the input: quantize the model statically, in QDQ format",
-    "GRU": _RECURRENT,
     "ImageDecoder": "decodes files",
-    "LSTM": _RECURRENT,
     "LinearAttention": _TOO_NEW,
     "MatMulInteger": _INTEGERS,
     "Optional": _CONTAINER,
@@ -33,7 +30,6 @@ OUT_OF_SCOPE: dict[str, str] = {
     "OptionalHasElement": _CONTAINER,
     "QLinearConv": _INTEGERS,
     "QLinearMatMul": _INTEGERS,
-    "RNN": _RECURRENT,
     "RegexFullMatch": _TEXT,
     "Scatter": "deprecated: use ScatterElements",
     "SequenceAt": _CONTAINER,

@@ -19,10 +19,10 @@ NO_DOUBLE: set[str | tuple[str, int]] = {
     "Cosh", "Det", "Elu", "Erf", "Gelu", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "HardSigmoid",
     "HardSwish", "InstanceNormalization", "LRN", "LpPool", "MaxRoiPool", "MaxUnpool", "Mean",
     "MeanVarianceNormalization", "OneHot", "Resize", "RotaryEmbedding", "Selu", "Sinh", "Softplus", "Softsign", "Tan",
-    "ThresholdedRelu",
+    "ThresholdedRelu", "GRU", "LSTM", "RNN",
 }  # fmt: skip
 NO_KERNEL = {("GlobalLpPool", 22), ("MaxRoiPool", 22), ("RoiAlign", 22)}
-NO_HALF = {"Celu", "Range", "Resize"}
+NO_HALF = {"Celu", "GRU", "LSTM", "RNN", "Range", "Resize"}
 STANDARD_CASES = [case for case in CASES if not case.domain]  # com.microsoft's kernels take float32
 
 

@@ -18,6 +18,7 @@ from onnxcam.vjp.rules import (
     normalization,
     pooling,
     quantization,
+    recurrent,
     reduction,
     regions,
     resize,
@@ -27,6 +28,6 @@ from onnxcam.vjp.rules import (
 
 __all__ = [
     "activation", "arithmetic", "attention", "contrib", "control", "convolution", "deformable", "grid", "guided",
-    "indexing", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "reduction",
-    "regions", "resize", "shape", "signal",
+    "indexing", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "recurrent",
+    "reduction", "regions", "resize", "shape", "signal",
 ]  # fmt: skip

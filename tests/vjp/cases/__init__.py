@@ -14,6 +14,7 @@ from tests.vjp.cases import (
     loss,
     normalization,
     pooling,
+    recurrent,
     reduction,
     regions,
     resize,
@@ -24,6 +25,6 @@ from tests.vjp.cases import (
 
 CASES = [
     *activation.CASES, *arithmetic.CASES, *attention.CASES, *contrib.CASES, *convolution.CASES, *deformable.CASES,
-    *indexing.CASES, *linear.CASES, *loss.CASES, *normalization.CASES, *pooling.CASES, *reduction.CASES,
-    *regions.CASES, *resize.CASES, *sampling.CASES, *shape.CASES, *signal.CASES,
+    *indexing.CASES, *linear.CASES, *loss.CASES, *normalization.CASES, *pooling.CASES, *recurrent.CASES,
+    *reduction.CASES, *regions.CASES, *resize.CASES, *sampling.CASES, *shape.CASES, *signal.CASES,
 ]  # fmt: skip

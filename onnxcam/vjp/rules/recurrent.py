@@ -1,0 +1,222 @@
+"""Recurrent networks, as scans over their steps.
+
+A step is written in standard operators and put into a Scan, whose rule does the rest. What every step makes of its
+input alone is one product in front of it. X is (T, N, I), a state (N, H); weights have a leading axis of directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from onnx import TensorProto
+
+from onnxcam.graph import ValueType
+from onnxcam.vjp.body import lowering
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Node, RuleError
+from onnxcam.vjp.rules.loops import Along, scan_node
+from onnxcam.vjp.subgraph import closed
+
+States = list[str]
+Step = Callable[[Emitter, str, States], States]  # what the gates get from the input, the states -> the next states
+
+PARAMETERS = {
+    "Relu": (), "Tanh": (), "Sigmoid": (), "Softsign": (), "Softplus": (), "LeakyRelu": (0.01,), "Elu": (1.0,),
+    "ThresholdedRelu": (1.0,), "HardSigmoid": (0.2, 0.5), "Affine": (1.0, 0.0), "ScaledTanh": (1.0, 1.0),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Direction:
+    """One direction of a recurrent node.
+
+    Attributes:
+        number: its place on the axis of directions.
+        backwards: whether it begins at the end.
+        activations: its functions, with their parameters.
+        clip: the largest magnitude of their inputs; None: no limit.
+    """
+
+    number: int
+    backwards: bool
+    activations: Sequence[tuple[str, Sequence[float]]]
+    clip: float | None
+
+    def of(self, w: Emitter, value: str) -> str:
+        """Its part of a value that has the axis of directions in front."""
+        return w.op("Gather", value, w.const(self.number, np.int64), axis=0)
+
+    def activated(self, b: Emitter, n: Node, which: int, x: str) -> str:
+        """The activation of that number."""
+        name, given = self.activations[which]
+        if self.clip is not None:
+            x = b.op("Clip", x, n.scalar(-self.clip), n.scalar(self.clip))
+        if name == "Affine":
+            return b.op("Add", b.op("Mul", x, n.scalar(given[0])), n.scalar(given[1]))
+        if name == "ScaledTanh":
+            return b.op("Mul", b.op("Tanh", b.op("Mul", x, n.scalar(given[1]))), n.scalar(given[0]))
+        parameters: dict[str, Any] = dict(zip(("alpha", "beta"), given, strict=False))
+        return str(b.op(name, x, **parameters))
+
+
+def directions(n: Node, defaults: Sequence[str]) -> list[Direction]:
+    """The directions of a node whose activations are `defaults` where it names none."""
+    if n.attr("layout", 0):
+        raise RuleError("its batch comes first (layout 1)")
+    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[n.attr("direction", "forward")]
+    spelled = {name.lower(): name for name in PARAMETERS}
+    names = [spelled.get(name.lower(), "") for name in n.attr("activations", list(defaults) * len(ways))]
+    if len(names) != len(defaults) * len(ways) or not all(names):
+        raise RuleError("it names other activations than ONNX knows")
+    given = [list(n.attr(f"activation_{parameter}", [])) for parameter in ("alpha", "beta")]
+    functions = [
+        (name, [left.pop(0) if left else usual for left, usual in zip(given, PARAMETERS[name], strict=False)])
+        for name in names
+    ]
+    per = len(defaults)
+    return [Direction(i, way, functions[i * per : (i + 1) * per], n.attr("clip")) for i, way in enumerate(ways)]
+
+
+def biases(w: Emitter, n: Node, one: Direction, gates: int) -> tuple[str, str]:
+    """The biases of the input's and of the state's products, a vector each; "" where there are none."""
+    if not n.has(3):
+        return "", ""
+    width = gates * n.attr("hidden_size")
+    first, second = w.op("Split", one.of(w, n.x(3)), w.ints(width, width), axis=0, outputs=2)
+    return first, second
+
+
+def product(w: Emitter, x: str, weight: str, bias: str) -> str:
+    """x W^T + b."""
+    y = w.op("MatMul", x, w.op("Transpose", weight, perm=[1, 0]))
+    return w.op("Add", y, bias) if bias else y
+
+
+def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, step: Step) -> tuple[str, States]:
+    """The first state of every step (T, N, H), and the last states; sequences that are over keep theirs and give 0."""
+    b = w.inside()
+    x, ports = w.fresh("x"), [w.fresh("state") for _ in initial]
+    moved = step(b, x, ports)
+    given, alive = moved[0], ""
+    types = dict.fromkeys([*ports, x], ValueType(n.elem_type, None))
+    series = [Along(inputs, 0, int(one.backwards))]
+    if n.has(4):
+        alive = w.fresh("alive")
+        types[alive] = ValueType(TensorProto.BOOL, None)
+        series.append(Along(still_running(w, n), 0, int(one.backwards)))
+        given = b.op("Where", alive, given, n.scalar(0))
+        moved = [b.op("Where", alive, new, old) for new, old in zip(moved, ports, strict=True)]
+    body = closed(b, [*moved, given], types)
+    *last, every = scan_node(w, body, initial, series, [Along("", 0, int(one.backwards))])
+    return every, last
+
+
+def still_running(w: Emitter, n: Node) -> str:
+    """Whether a sequence of the batch has that step: (T, N, 1)."""
+    steps = w.op("Gather", w.op("Shape", n.x(0)), w.const(0, np.int64))
+    numbers = w.op("Range", w.const(0, np.int64), steps, w.const(1, np.int64))
+    lengths = w.op("Reshape", w.cast(n.input[4], TensorProto.INT64), w.ints(1, -1, 1))
+    return w.op("Less", w.op("Reshape", numbers, w.ints(-1, 1, 1)), lengths)
+
+
+def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
+    """The state in front of the first step, (N, H): input i, or zeros."""
+    if n.has(i):
+        return one.of(w, n.x(i))
+    batch = w.op("Gather", w.op("Shape", n.x(0)), w.ints(1))
+    return w.op("Expand", n.scalar(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
+
+
+def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
+    """Y (T, D, N, H), and each last state (D, N, H), of the runs in all directions."""
+    every = w.op("Concat", *(w.op("Unsqueeze", y, w.ints(1)) for y, _ in runs), axis=1)
+    states = zip(*(last for _, last in runs), strict=True)
+    return [every, *(w.op("Concat", *(w.op("Unsqueeze", s, w.ints(0)) for s in same), axis=0) for same in states)]
+
+
+@lowering("RNN", versions=(14, 22), only=[0, 1, 2, 3, 5])
+def rnn(w: Emitter, n: Node) -> list[str | None]:
+    """H = f(X W^T + H' R^T + b);  outputs Y, the last H."""
+    runs = []
+    for one in directions(n, ["Tanh"]):
+        wb, rb = biases(w, n, one, 1)
+        r = one.of(w, n.x(2))
+
+        def step(b: Emitter, x: str, states: States, one: Direction = one, r: str = r, rb: str = rb) -> States:
+            return [one.activated(b, n, 0, b.op("Add", x, product(b, states[0], r, rb)))]
+
+        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
+        runs.append(unrolled(w, n, one, inputs, [initial_state(w, n, one, 5)], step))
+    return outputs(w, runs)
+
+
+@lowering("GRU", versions=(14, 22), only=[0, 1, 2, 3, 5])
+def gru(w: Emitter, n: Node) -> list[str | None]:
+    """z, r = f(X W^T + H' R^T + b), h = g(X W^T + (r H') R^T + b), H = (1 - z) h + z H';  outputs Y, the last H.
+
+    With linear_before_reset h = g(X W^T + r (H' R^T + b)).
+    """
+    width, before = n.attr("hidden_size"), bool(n.attr("linear_before_reset", 0))
+    runs = []
+    for one in directions(n, ["Sigmoid", "Tanh"]):
+        wb, rb = biases(w, n, one, 3)
+        parts = w.ints(2 * width, width)
+        r_gates, r_new = w.op("Split", one.of(w, n.x(2)), parts, axis=0, outputs=2)
+        b_gates, b_new = w.op("Split", rb, parts, axis=0, outputs=2) if rb else ("", "")
+
+        def step(
+            b: Emitter, x: str, states: States, one: Direction = one, r_gates: str = r_gates, r_new: str = r_new,
+            b_gates: str = b_gates, b_new: str = b_new,
+        ) -> States:  # fmt: skip
+            (h,) = states
+            x_gates, x_new = b.op("Split", x, b.ints(2 * width, width), axis=-1, outputs=2)
+            gates = one.activated(b, n, 0, b.op("Add", x_gates, product(b, h, r_gates, b_gates)))
+            z, r = b.op("Split", gates, b.ints(width, width), axis=-1, outputs=2)
+            old = b.op("Mul", r, product(b, h, r_new, b_new)) if before else product(b, b.op("Mul", r, h), r_new, b_new)
+            new = one.activated(b, n, 1, b.op("Add", x_new, old))
+            return [b.op("Add", new, b.op("Mul", z, b.op("Sub", h, new)))]
+
+        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
+        runs.append(unrolled(w, n, one, inputs, [initial_state(w, n, one, 5)], step))
+    return outputs(w, runs)
+
+
+@lowering("LSTM", versions=(14, 22), only=[0, 1, 2, 3, 5, 6, 7])
+def lstm(w: Emitter, n: Node) -> list[str | None]:
+    """i, o, f = f(X W^T + H' R^T + b + P C), c = g(...), C = f C' + i c, H = o h(C);  outputs Y, the last H and C.
+
+    The peepholes P read C' for i and f, C for o. With input_forget f = 1 - i.
+    """
+    width, coupled = n.attr("hidden_size"), bool(n.attr("input_forget", 0))
+    runs = []
+    for one in directions(n, ["Sigmoid", "Tanh", "Tanh"]):
+        wb, rb = biases(w, n, one, 4)
+        r = one.of(w, n.x(2))
+        p = w.op("Split", one.of(w, n.x(7)), w.ints(width, width, width), axis=0, outputs=3) if n.has(7) else None
+
+        def step(
+            b: Emitter, x: str, states: States, one: Direction = one, r: str = r, rb: str = rb,
+            p: tuple[str, ...] | None = p,
+        ) -> States:  # fmt: skip
+            h, c = states
+            gates = b.op("Add", x, product(b, h, r, rb))
+            i, o, f, new = b.op("Split", gates, b.ints(*[width] * 4), axis=-1, outputs=4)
+
+            def peeping(gate: str, which: int, cell: str) -> str:
+                seen = b.op("Add", gate, b.op("Mul", p[which], cell)) if p else gate
+                return one.activated(b, n, 0, seen)
+
+            i = peeping(i, 0, c)
+            f = b.op("Sub", n.scalar(1), i) if coupled else peeping(f, 2, c)
+            c = b.op("Add", b.op("Mul", f, c), b.op("Mul", i, one.activated(b, n, 1, new)))
+            name, given = one.activations[2]
+            shown = Direction(one.number, one.backwards, [(name, given)], None).activated(b, n, 0, c)
+            return [b.op("Mul", peeping(o, 1, c), shown), c]
+
+        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
+        initial = [initial_state(w, n, one, i) for i in (5, 6)]
+        runs.append(unrolled(w, n, one, inputs, initial, step))
+    return outputs(w, runs)
