@@ -1,5 +1,6 @@
 """The model as a graph: load, normalize, index, inspect, cut, write."""
 
+from onnxcam.graph.blocked import BLOCKED, CURE
 from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, global_mean, head, pooled_value, pruned
 from onnxcam.graph.edit import (
     default_to,
@@ -29,6 +30,8 @@ from onnxcam.graph.types import Shape, ValueType, made_up, shown
 from onnxcam.graph.write import save, write_whole
 
 __all__ = [
+    "BLOCKED",
+    "CURE",
     "INTEGERS",
     "QUANTIZERS",
     "RANGES",

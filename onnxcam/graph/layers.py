@@ -10,7 +10,8 @@ import numpy as np
 import onnx
 
 from onnxcam.arguments import NAME, require
-from onnxcam.errors import LayerError, did_you_mean
+from onnxcam.errors import LayerError, ModelError, did_you_mean
+from onnxcam.graph.blocked import CURE, blocked
 from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.index import Graph, read_graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
@@ -64,16 +65,21 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     weights_behind = weighted_behind(graph, score.name)
     arrives = arriving(graph, on_all_paths, score.name, known)
     merged: dict[str, Layer] = {}
+    hidden = blocked(graph)
     computed = weighted_before(graph, image.name)
     for name in reversed(on_all_paths):
         if name not in computed:  # the image itself, scaled or turned
             break
+        if name in hidden:
+            continue
         value = readable(graph, name)
         source = original(graph, value, arrives.keys(), known)
         layer = as_layer(graph, value, known.get(value))
         shown_as = layer and as_layer(graph, source, known.get(source))
         if shown_as is not None and shown_as.name not in merged:
             merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, source, weights_behind, arrives))
+    if not merged and hidden:
+        raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
     best = next((name for name, layer in merged.items() if not layer.reason), None)
     ranked = [
         replace(
@@ -176,6 +182,8 @@ def named_layer(graph: Graph, name: str) -> Layer:
             raise LayerError(f"the model has no layer '{name}'{did_you_mean(name, known)} (see `onnxcam layers`)")
         value = nodes[name].output[0]
     value = readable(graph, value)
+    if value in blocked(graph):
+        raise LayerError(f"the layer '{name}' holds blocks of channels: {CURE}")
     known_layouts = layouts(graph)
     shape = graph.shape(value)
     layout = known_layouts.get(value)

@@ -21,6 +21,7 @@ from onnxcam.graph.index import Graph
 Array = npt.NDArray[np.float32]
 Sizes = tuple[int, ...]
 
+DOMAINS = frozenset({"", "com.microsoft", "com.microsoft.nchwc"})  # their operators of one name move alike
 LONGEST = 2**22  # cells along one axis that are followed
 LARGEST = 2**24  # elements of a coordinate
 
@@ -92,7 +93,9 @@ def positions(graph: Graph, images: dict[str, str], rules: dict[str, Rule]) -> d
         if sizes is not None:
             known.found[name] = pixels(axes, sizes)
     for node in graph.nodes:
-        if node.domain not in ("", "com.microsoft") or not any(name in known.found for name in node.input):
+        if node.domain not in DOMAINS or not any(
+            name in known.found for name in node.input
+        ):
             continue
         rule = rules.get(node.op_type, elementwise)
         for i, name in enumerate(node.output):

@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import QUANTIZERS, Graph, reads
+from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
@@ -82,7 +82,7 @@ def back(
     opset = g.graph.opsets.get(node.domain, 1)
     found = rules.find(node, opset)
     if found is None:
-        raise unsupported(node, opset)
+        raise unsupported(node, opset, CURE if node.domain in BLOCKED else "")
     names = reads(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
