@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model
 from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described
-from onnxcam.graph.upgrade import upgrade
+from onnxcam.graph.upgrade import align_functions, upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
 LATEST = 2**31 - 1  # what onnx holds versions in
@@ -81,6 +81,7 @@ def unify_domains(proto: onnx.ModelProto, name: str) -> None:
 def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     """The model with every call of a model-local function replaced by its body."""
     drop_shadowed(proto)
+    align_functions(proto)
     functions = {(f.domain, f.name) for f in proto.functions}
     check_calls(proto, name)
     try:

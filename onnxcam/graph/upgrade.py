@@ -7,7 +7,7 @@ An adapter is a small function and its row, in `upgrade_rules` (other spelling) 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import onnx
 from onnx import helper
@@ -38,6 +38,35 @@ def upgrade(model: onnx.ModelProto) -> None:
     del model.opset_import[:]
     model.opset_import.extend([helper.make_opsetid("", TARGET), *others])
     model.ir_version = max(model.ir_version, LOWEST_IR)
+
+
+def align_functions(model: onnx.ModelProto) -> None:
+    """In place: functions of another opset take the model's where every operator in them means the same in both."""
+    version = default_opset(model)
+    for function in model.functions:
+        used = operators(function.node)
+        for entry in function.opset_import:
+            if version and entry.domain in DEFAULT_DOMAIN and all(same(op, entry.version, version) for op in used):
+                entry.version = version
+
+
+def operators(nodes: Iterable[onnx.NodeProto]) -> set[str]:
+    """The default domain's operators among nodes, those of subgraphs too."""
+    found = set()
+    for node in nodes:
+        found |= {node.op_type} if node.domain in DEFAULT_DOMAIN else set()
+        for body in bodies(node):
+            found |= operators(body.node)
+    return found
+
+
+def same(op_type: str, one: int, other: int) -> bool:
+    """Whether two opsets share their version of an operator."""
+    try:
+        versions = {onnx.defs.get_schema(op_type, opset).since_version for opset in (one, other)}
+    except onnx.defs.SchemaError:
+        return False
+    return len(versions) == 1
 
 
 def default_opset(model: onnx.ModelProto) -> int | None:
