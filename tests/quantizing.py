@@ -90,8 +90,18 @@ class Calibration(CalibrationDataReader):  # type: ignore[misc]
 
 
 @cache
-def quantized(form: str = "int8", quantizer: QuantFormat = QuantFormat.QDQ) -> onnx.ModelProto:
-    """`float_net` as onnxruntime's static quantizer writes it."""
+def quantized(form: str = "int8") -> onnx.ModelProto:
+    """`float_net` between QuantizeLinear and DequantizeLinear, as onnxruntime's static quantizer writes it."""
+    return statically(form, QuantFormat.QDQ)
+
+
+@cache
+def operators(form: str = "int8") -> onnx.ModelProto:
+    """`float_net` in operators that compute with integers."""
+    return statically(form, QuantFormat.QOperator)
+
+
+def statically(form: str, quantizer: QuantFormat) -> onnx.ModelProto:
     with TemporaryDirectory() as folder:
         before, after = Path(folder, "float.onnx"), Path(folder, "quantized.onnx")
         onnx.save(float_net(), before)
@@ -129,10 +139,17 @@ def kernels(proto: onnx.ModelProto) -> Counter[str]:
         return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
+FUSED = {"DynamicQuantizeMatMul": "MatMulInteger", "MatMulIntegerToFloat": "MatMulInteger"}  # and what scales it
+
+
 def integer_kernels(proto: onnx.ModelProto) -> dict[str, int]:
     """Those that compute with integers."""
-    found = kernels(proto)
-    return {op: n for op, n in sorted(found.items()) if op.startswith(("QLinear", "QGemm")) or op.endswith("Integer")}
+    found: Counter[str] = Counter()
+    for op, n in kernels(proto).items():
+        name = FUSED.get(op, op)
+        if name.startswith(("QLinear", "QGemm")) or name.endswith("Integer"):
+            found[name] += n
+    return dict(sorted(found.items()))
 
 
 def cosine(one: Array, other: Array) -> float:

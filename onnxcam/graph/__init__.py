@@ -13,15 +13,16 @@ from onnxcam.graph.edit import (
 )
 from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes, read_graph
+from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.normalize import check_calls, lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
+    as_deployed,
     dequantized,
-    keep_integer_kernels,
     quantizer,
     same_constant,
-    twins,
+    sources,
     unquantized,
 )
 from onnxcam.graph.score import class_axis, find_score
@@ -33,6 +34,7 @@ __all__ = [
     "BLOCKED",
     "CURE",
     "INTEGERS",
+    "MICROSOFT",
     "QUANTIZERS",
     "RANGES",
     "ROWS",
@@ -42,6 +44,7 @@ __all__ = [
     "Model",
     "Shape",
     "ValueType",
+    "as_deployed",
     "attributes",
     "candidates",
     "captures",
@@ -59,7 +62,6 @@ __all__ = [
     "global_mean",
     "head",
     "image_input",
-    "keep_integer_kernels",
     "lift_constants",
     "list_layers",
     "load",
@@ -78,7 +80,8 @@ __all__ = [
     "serialize",
     "shown",
     "sort_nodes",
-    "twins",
+    "sources",
+    "steps",
     "unquantized",
     "without_idle_weights",
     "write_metadata",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import onnx
@@ -11,8 +11,9 @@ from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
-from onnxcam.graph.quantized import keep_integer_kernels, quantizer, twins, unquantized
+from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
 from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Dim, Shape
@@ -54,28 +55,29 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
         if name not in outputs:
             found = graph.type(name)
             proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
-    return keep_integer_kernels(graph, proto)
+    return as_deployed(graph, proto)
 
 
 def head(graph: Graph, layer: str, score: str) -> Head:
     """The nodes that depend on `layer` on the way to `score`, with the constants they read.
 
-    What dequantizes the same integers is the layer too; a score that is a rounded one is taken before its rounding.
+    A layer that integers stand for is read under all its names; a score that is rounded is taken before that.
 
     Raises:
         ModelError: the score does not depend on the layer.
         LayerError: behind the layer something is read that is no row of an image, and cannot be told from the layer.
     """
-    same = dict.fromkeys(twins(graph, layer), layer)
-    score = unquantized(graph, score)
-    reached, behind = {layer}, list[onnx.NodeProto]()
+    same, score = aliases(graph, layer), unquantized(graph, score)
+    reached, behind = {layer, *same}, list[onnx.NodeProto]()
     for i in sorted(graph.ancestors([score], stop=[layer, *same])):
-        node = renamed(graph.nodes[i], same)
+        node = graph.nodes[i]
         if reached.intersection([*node.input, *captures(node)]):
             behind.append(node)
             reached |= set(node.output)
     if score not in reached:
         raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
+    read = {name for node in behind for name in (*node.input, *captures(node)) if name}
+    behind = [*(node for name, node in same.items() if name in read), *behind]
     outside = {name for node in behind for name in (*node.input, *captures(node)) if name} - reached
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
@@ -88,14 +90,16 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     return Head(Graph(graph.model, subgraph(graph, nodes, [layer, *extra], score, sizes)), layer, score, extra)
 
 
-def renamed(node: onnx.NodeProto, names: Mapping[str, str]) -> onnx.NodeProto:
-    """A node that reads other values; itself where it reads none of them."""
-    if names.keys().isdisjoint(node.input):
-        return node
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
-    copy.input[:] = [names.get(name, name) for name in node.input]
-    return copy
+def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
+    """Other names of a layer, each with the node that gives it: its integers, and what else is read of them."""
+    found = {name: helper.make_node("Identity", [layer], [name]) for name in twins(graph, layer)}
+    reading = graph.nodes[graph.producer[layer]] if layer in graph.producer else None
+    for name in sources(graph, layer):
+        if reading is not None and name != layer:
+            axis = [attribute for attribute in reading.attribute if attribute.name in ("axis", "block_size")]
+            found[name] = helper.make_node("QuantizeLinear", [layer, *reading.input[1:]], [name], domain=reading.domain)
+            found[name].attribute.extend(axis)
+    return found
 
 
 def check_rows(graph: Graph, layer: str, name: str) -> None:
@@ -144,7 +148,8 @@ FREE_TAPS = frozenset(["Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePoo
 def free_taps(graph: Graph) -> set[str]:
     """Values that a run of the model gives out without losing a fusion: the backward pass need not make them again."""
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
-    return {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
+    integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
+    return integers | {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
 
 
 def pruned(
@@ -177,7 +182,22 @@ LINEAR = frozenset(
         "QuantizeLinear", "DequantizeLinear",
     ]
 )  # fmt: skip
-AFFINE = frozenset({"Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div"})  # linear when all but one operand is fixed
+AFFINE = frozenset(
+    [
+        "Gemm",
+        "MatMul",
+        "Conv",
+        "Add",
+        "Sub",
+        "Mul",
+        "Div",
+        "QGemm",
+        "QLinearMatMul",
+        "QLinearConv",
+        "QLinearAdd",
+        "QLinearMul",
+    ]
+)  # fmt: skip  (linear when all but one operand is fixed)
 
 
 def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
@@ -216,8 +236,10 @@ def global_mean(graph: Graph, layer: str, layout: Layout) -> str | None:
 
 
 def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The node that reads a value, when there is one alone."""
-    readers = graph.consumers.get(name, [])
+    """The node that reads a value, or the integers that stand for one which nothing reads, when there is one alone."""
+    readers = graph.consumers.get(name) or [
+        i for q in sources(graph, name) for i in graph.consumers[q] if graph.nodes[i].op_type != "DequantizeLinear"
+    ]
     return graph.nodes[readers[0]] if len(readers) == 1 else None
 
 
@@ -227,7 +249,7 @@ def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
     tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
     if tokens != (None if layout.grid is None else math.prod(layout.grid)):  # a class token is in the mean too
         return False
-    if node.op_type == "GlobalAveragePool":
+    if node.op_type in ("GlobalAveragePool", "QLinearGlobalAveragePool"):
         return True
     attrs = attributes(node)
     if node.op_type == "AveragePool":

@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.branches import without_known_branches
+from onnxcam.graph.integers import makes_integers, surface
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.normalize import normalize
 from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
@@ -142,7 +143,7 @@ class Graph:
     def _quantized(self) -> set[str]:
         found = set(self._given)
         for node in self.nodes:
-            if node.op_type in QUANTIZERS or not found.isdisjoint(reads(node)):
+            if node.op_type in QUANTIZERS or makes_integers(node) or not found.isdisjoint(reads(node)):
                 found |= {name for name in node.output if self.type(name).elem_type in INTEGERS}
         return found
 
@@ -289,7 +290,7 @@ def decoded(value: Any) -> Any:
 
 def read_graph(model: Model) -> Graph:
     """The normalized graph of a loaded model; an If whose condition is known is the branch that it takes."""
-    graph = Graph(model, normalize(model))
+    graph = Graph(model, surface(normalize(model)))
     while any(node.op_type == "If" for node in graph.nodes):
         proto = without_known_branches(graph.proto, graph.constant, model.name)
         if proto is None:

@@ -93,9 +93,7 @@ def positions(graph: Graph, images: dict[str, str], rules: dict[str, Rule]) -> d
         if sizes is not None:
             known.found[name] = pixels(axes, sizes)
     for node in graph.nodes:
-        if node.domain not in DOMAINS or not any(
-            name in known.found for name in node.input
-        ):
+        if node.domain not in DOMAINS or not any(name in known.found for name in node.input):
             continue
         rule = rules.get(node.op_type, elementwise)
         for i, name in enumerate(node.output):

@@ -15,16 +15,17 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import INTEGERS, Graph, attributes
+from onnxcam.graph.integers import drop_unread, makes_integers, steps
 from onnxcam.runtime import oracle
 
 CARRYING = frozenset({"Identity", "Cast"})  # hand an integer on as it is
 
 
 def quantizer(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The QuantizeLinear that makes `name`, or that alone reads it; None where there is none."""
-    i = graph.producer.get(name)
-    if i is not None and graph.nodes[i].op_type == "QuantizeLinear":
-        return graph.nodes[i]
+    """The node that makes the integers `name`, or the QuantizeLinear that alone reads it; None where there is none."""
+    node = made_by(graph, name)
+    if node is not None and makes_integers(node):
+        return node
     readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
     if name in graph.outputs or not readers or any(node.op_type != "QuantizeLinear" for node in readers):
         return None
@@ -64,13 +65,13 @@ def carries(graph: Graph, node: onnx.NodeProto) -> bool:
 
 
 def same_steps(graph: Graph, one: onnx.NodeProto, other: onnx.NodeProto) -> bool:
-    """Whether two nodes of the pair share scale, zero point and axis."""
-    if len(one.input) != len(other.input) or any(
-        attributes(one).get(key, default) != attributes(other).get(key, default)
-        for key, default in (("axis", 1), ("block_size", 0))
-    ):
-        return False
-    return all(same_constant(graph, a, b) for a, b in zip(one.input[1:], other.input[1:], strict=True))
+    """Whether two nodes share scale, zero point and axis of their integers."""
+    for key, default in (("axis", 1), ("block_size", 0)):
+        if "QuantizeLinear" in (one.op_type, other.op_type) and (
+            attributes(one).get(key, default) != attributes(other).get(key, default)
+        ):
+            return False
+    return all(same_constant(graph, a, b) for a, b in zip(steps(one), steps(other), strict=True))
 
 
 def same_constant(graph: Graph, one: str, other: str) -> bool:
@@ -100,8 +101,9 @@ def unquantized(graph: Graph, name: str) -> str:
 def maker(graph: Graph, name: str) -> onnx.NodeProto:
     """The node whose result a computed value is: of an x, q or d the operator before the quantizer."""
     node = graph.nodes[graph.producer[name]]
-    x = node.input[0] if node.op_type == "QuantizeLinear" else unquantized(graph, name)
-    return made_by(graph, x) or node
+    if node.op_type == "DequantizeLinear" and (before := made_by(graph, sources(graph, name)[0])) is not None:
+        node = before
+    return (made_by(graph, node.input[0]) or node) if node.op_type == "QuantizeLinear" else node
 
 
 def made_by(graph: Graph, name: str) -> onnx.NodeProto | None:
@@ -109,16 +111,22 @@ def made_by(graph: Graph, name: str) -> onnx.NodeProto | None:
     return graph.nodes[graph.producer[name]] if name in graph.producer else None
 
 
-def twins(graph: Graph, name: str) -> list[str]:
-    """Other values that dequantize the same integers: some quantizers write Q and DQ anew for each reader."""
+def sources(graph: Graph, name: str) -> list[str]:
+    """The integers that a d stands for: several, where each reader has a quantizer of its own; none of other values."""
     node = made_by(graph, name)
     if node is None or node.op_type != "DequantizeLinear":
         return []
     root = node.input[0]
     while (before := made_by(graph, root)) is not None and carries(graph, before):
         root = before.input[0]
-    waiting, found = equals(graph, root), list[str]()
-    while waiting:
+    return equals(graph, root)
+
+
+def twins(graph: Graph, name: str) -> list[str]:
+    """Other values that dequantize the same integers."""
+    waiting, found = sources(graph, name), list[str]()
+    node = made_by(graph, name)
+    while node is not None and waiting:
         for i in graph.consumers.get(waiting.pop(), []):
             reader = graph.nodes[i]
             if reader.op_type == node.op_type and same_steps(graph, node, reader):
@@ -139,15 +147,17 @@ def equals(graph: Graph, q: str) -> list[str]:
     ]
 
 
-# -- int8 activations -----------------------------------------------------------------------------
+# -- what runs ------------------------------------------------------------------------------------
 
 
-def keep_integer_kernels(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
-    """In place: int8 activations become uint8 where ONNX Runtime would make them so, had they no further reader.
+def as_deployed(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """In place: a graph made from `graph` such that what was there runs as it does without what was added.
 
-    Its x86 kernels take uint8 activations only, and it shifts a pair of Q and DQ there when nobody else reads it. With
-    a tap or a mask on the pair it would not, and the operators around would run in float. The values are the same.
+    int8 activations become uint8 where ONNX Runtime would make them so, had they no further reader. Its x86 kernels
+    take uint8 activations only, and it shifts a pair of Q and DQ there when nobody else reads it. With a tap or a mask
+    on the pair it would not, and the operators around would run in float. The values are the same.
     """
+    drop_unread(proto)
     pairs = lone_pairs(graph)
     if not pairs or not shifts_int8():
         return proto

@@ -8,6 +8,7 @@ import onnx
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.index import Graph
+from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.types import shown
 from onnxcam.runtime.manifest import Score
 
@@ -32,6 +33,8 @@ PASSING = frozenset(
     ]
 )  # between the score and what the model gives out
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+
+QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 
 
 def find_score(graph: Graph, named: str | None = None) -> Score:
@@ -72,6 +75,8 @@ def trace(graph: Graph, output: str) -> Score | None:
         node = graph.nodes[graph.producer[name]] if name in graph.producer else None
         if node is None or not node.input:
             break
+        if (squash := QUANTIZED.get(node.op_type)) and (score := dequantized(graph, node.input[0])) is not None:
+            return Score(score, "logit", squash, output)
         if node.op_type in SQUASHING and name != node.input[0]:
             score = node.input[0]
             return Score(score, "logit", SQUASHING[node.op_type], output)

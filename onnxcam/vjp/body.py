@@ -28,8 +28,8 @@ def lowering(
 
     The function writes nodes with an emitter and gives the names of the node's outputs (None, or fewer, for those that
     let no gradient pass). It reads what may have a gradient as `n.x(i)`, so that all is computed in the cotangents'
-    type, quantized integers as real numbers. The deployed node stays as it is, and where the backward pass reads its
-    outputs they are not made again.
+    type, quantized integers as real numbers; or integers as they are, `n.input[i]`, to dequantize them. The deployed
+    node stays as it is, and where the backward pass reads its outputs they are not made again.
     """
 
     def register(function: Lowering) -> Lowering:
@@ -53,27 +53,30 @@ def lowered(function: Lowering) -> RuleFunction:
                 seeds.setdefault(made[i], []).append(ct)
         here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
         g.adopt(w)
-        body = body_graph(g, w.nodes, {n.x(i): ValueType(n.elem_type, n.shape(i)) for i in here})
+        integers = {name for node in w.nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
+        read = {i: n.input[i] if n.input[i] in integers else n.x(i) for i in here}
+        types = {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}
+        body = body_graph(g, w.nodes, types)
         kept = {}
         for i, name in enumerate(made[: len(n.output)]):
             if name in body.producer and n.output[i]:
                 alike = body.type(name).elem_type == g.graph.type(n.output[i]).elem_type
                 kept[name] = n.output[i] if alike else n.y(i)
-        wrt = [n.x(i) for i in here if n.wants(i)]
+        wrt = [name for i, name in read.items() if n.wants(i)]
         try:
             found = pull_back(g, body, kept, {name: g.add(cts) for name, cts in seeds.items()}, wrt, n.rules)
         except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
             raise unsupported(n.proto, g.graph.opsets.get(n.proto.domain, 1), error.why) from error
-        return by_input(n, found)
+        return by_input(n, read, found)
 
     through_body.__doc__ = function.__doc__
     return through_body
 
 
-def by_input(n: Node, found: Mapping[str, str | None]) -> Cotangents:
+def by_input(n: Node, read: Mapping[int, str], found: Mapping[str, str | None]) -> Cotangents:
     """Cotangents of values in the order of a node's inputs; a value that is read twice has it once."""
     left = dict(found)
-    return [(left.pop(n.x(i), None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
+    return [(left.pop(read[i], None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
 
 
 def body_graph(

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, Shape, attributes, dequantized, quantizer, reads
+from onnxcam.graph import Graph, Shape, attributes, dequantized, quantizer, reads, steps
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
@@ -115,9 +115,14 @@ class Emitter:
         node = quantizer(self.graph, name)
         if node is None:
             return name
-        found = dequantized(self.graph, name)
-        attrs = {key: value for key, value in attributes(node).items() if key in ("axis", "block_size")}
-        return found or self.op("DequantizeLinear", node.output[0], *node.input[1:], domain=node.domain, **attrs)
+        if (found := dequantized(self.graph, name)) is not None:
+            return found
+        if node.op_type != "QuantizeLinear":
+            return self.op("DequantizeLinear", node.output[0], *filter(None, steps(node)))
+        given = attributes(node)
+        axis, block = given.get("axis"), given.get("block_size")
+        inputs = [node.output[0], *node.input[1:]]
+        return self.op("DequantizeLinear", *inputs, domain=node.domain, axis=axis, block_size=block)
 
     def fresh(self, hint: str) -> str:
         """A name that neither the graph nor this emitter uses."""

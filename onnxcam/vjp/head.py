@@ -15,18 +15,20 @@ from onnxcam.graph import (
     QUANTIZERS,
     Graph,
     Head,
+    as_deployed,
     captures,
     declared,
     free_taps,
-    keep_integer_kernels,
     pruned,
-    twins,
+    sources,
+    steps,
     unquantized,
 )
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type
-from onnxcam.vjp.registry import STANDARD, RuleSet
+from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
+from onnxcam.vjp.rules.quantization import unscaled
 from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
@@ -156,10 +158,22 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
 
 
 def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
-    """The cotangent of one value, under all its names; zeros where `of` does not depend on it."""
-    found = reverse(g, {of: start}, [wrt, *twins(g.graph, wrt)], rules)
+    """The cotangent of one value; zeros where `of` does not depend on it.
+
+    Integers are what they stand for. Where some stand for the value, all that reads these reads it.
+    """
+    integers = [wrt] if not g.graph.is_float(wrt) else sources(g.graph, wrt)
+    found = reverse(g, {of: start}, integers or [wrt], rules)
     parts = [ct for ct in found.values() if ct is not None]
-    return g.add(parts) if parts else g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
+    if not parts:
+        return g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
+    if not integers:
+        return parts[0]
+    maker = g.graph.nodes[g.graph.producer[wrt]]
+    reading = helper.make_node("DequantizeLinear", [integers[0], *filter(None, steps(maker))], [wrt])
+    if maker.op_type in ("QuantizeLinear", "DequantizeLinear"):
+        reading.attribute.extend(attribute for attribute in maker.attribute if attribute.name == "axis")
+    return g.add([unscaled(g, Node(g, reading, frozenset(), rules), ct) for ct in parts])
 
 
 def appended(
@@ -177,4 +191,4 @@ def appended(
     kind = cotangent_type(graph.type(wrt).elem_type)
     output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
     proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
-    return keep_integer_kernels(graph, proto)
+    return as_deployed(graph, proto)

@@ -12,7 +12,6 @@ from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, since_version
 
 OLDEST_OPSET = 16  # models are brought here before they are differentiated
 
-_INTEGERS = "computes in integers: quantize the model in QDQ format"
 _CONTAINER = "sequences and optional values are not differentiated"
 _TEXT = "works on text"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
@@ -20,16 +19,11 @@ _TOO_NEW = "no ONNX Runtime loads its opset yet"
 OUT_OF_SCOPE: dict[str, str] = {
     "CausalConvWithState": _TOO_NEW,
     "ConcatFromSequence": _CONTAINER,
-    "ConvInteger": _INTEGERS,
-    "DynamicQuantizeLinear": "its scale depends on the input: quantize the model statically, in QDQ format",
     "ImageDecoder": "decodes files",
     "LinearAttention": _TOO_NEW,
-    "MatMulInteger": _INTEGERS,
     "Optional": _CONTAINER,
     "OptionalGetElement": _CONTAINER,
     "OptionalHasElement": _CONTAINER,
-    "QLinearConv": _INTEGERS,
-    "QLinearMatMul": _INTEGERS,
     "RegexFullMatch": _TEXT,
     "Scatter": "deprecated: use ScatterElements",
     "SequenceAt": _CONTAINER,

@@ -12,7 +12,7 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from onnxcam.graph import attributes, reads
+from onnxcam.graph import attributes, quantizer, reads
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type
 
 Cotangent = str | None
@@ -56,7 +56,16 @@ class Node:
 
         Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
         """
-        return self._as_cotangent(self._g.dequantized(self.output[i]))
+        name = self.output[i]
+        return self._as_cotangent(self._g.dequantized(name) if self._g.graph.is_float(name) else name)
+
+    def is_quantized(self) -> bool:
+        """Whether a quantizer alone reads the primal output."""
+        return quantizer(self._g.graph, self.output[0]) is not None
+
+    def real(self) -> str:
+        """What the primal output stands for, where it is a quantizer's integers, in the cotangents' type."""
+        return self._as_cotangent(self._g.dequantized(self.output[0]))
 
     def _as_cotangent(self, name: str) -> str:
         g, kind = self._g, self._g.graph.type(name).elem_type

@@ -11,7 +11,17 @@ import pytest
 from onnxcam import Explainer, differentiate, export
 from onnxcam.graph import features, load, read_graph
 from tests.nets import run, tapped
-from tests.quantizing import CLASSES, FORMS, cosine, float_net, image, integer_kernels, quantized
+from tests.quantizing import (
+    CLASSES,
+    FORMS,
+    cosine,
+    dynamically_quantized,
+    float_net,
+    image,
+    integer_kernels,
+    operators,
+    quantized,
+)
 
 X = image(99)
 forms = pytest.mark.parametrize("form", FORMS)
@@ -104,3 +114,44 @@ def test_a_relu_inside_a_quantizer_is_rectified(form: str) -> None:
     )
     assert cosine(guided, sibling) > 0.97
     assert cosine(np.abs(guided), plain) < 0.97
+
+
+OPERATOR_FORMS = [form for form in FORMS if form not in ("a pair for each reader", "int16 activations")]
+
+
+@pytest.mark.parametrize("form", OPERATOR_FORMS)
+@pytest.mark.parametrize("method", ["gradcam", "cam", "hirescam", "saliency", "guidedbackprop"])
+def test_operators_of_integers_are_explained_as_their_float_sibling(form: str, method: str) -> None:
+    model = operators(form)
+    assert any(node.op_type == "QLinearConv" for node in model.graph.node)
+    ours, theirs = (Explainer(source)(X, target=2, method=method) for source in (model, float_net()))
+    assert ours.layer in ("c5_quantized_dequantized", "x")
+    assert cosine(ours.map, theirs.map) > (0.99 if theirs.layer == "last" else 0.95)
+
+
+@pytest.mark.parametrize(("name", "layer"), {"c1": "a1", "c2": "a2", "c3": "c3", "sum": "a3", "c4": "a4"}.items())
+def test_every_layer_of_integers(name: str, layer: str) -> None:
+    """An operator of integers holds the Relu behind it."""
+    ours = Explainer(operators("uint8"))(X, target=2, layer=f"{name}_quantized")
+    theirs = Explainer(float_net())(X, target=2, layer=layer)
+    assert ours.layer == f"{name}_quantized_dequantized"
+    assert cosine(ours.map, theirs.map) > 0.98
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "saliency", "guidedbackprop"])
+def test_dynamically_quantized(method: str) -> None:
+    ours, theirs = (Explainer(model)(X, target=2, method=method) for model in (dynamically_quantized(), float_net()))
+    assert ours.layer == theirs.layer
+    assert cosine(ours.map, theirs.map) > (0.99 if theirs.layer == "last" else 0.95)
+
+
+@pytest.mark.parametrize("model", [operators("uint8"), dynamically_quantized()], ids=["QOperator", "dynamic"])
+def test_the_integer_kernels_of_operators_stay(model: onnx.ModelProto) -> None:
+    deployed = integer_kernels(model)
+    assert sum(deployed.values()) >= 6
+    place = Explainer(model).subject.place(None, "gradcam")
+    assert integer_kernels(features(read_graph(load(model)), [place.name])) == deployed
+    gradient = differentiate(model, of="probabilities", wrt="x")
+    assert integer_kernels(gradient.model) == deployed
+    given = run(gradient.model, {"x": X, gradient.seed: np.ones((1, CLASSES), np.float32)})["probabilities"]
+    np.testing.assert_array_equal(given, run(model, {"x": X})["probabilities"])

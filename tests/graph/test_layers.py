@@ -280,19 +280,23 @@ def test_a_quantized_layer_is_what_its_integers_stand_for() -> None:
         assert named_layer(graph_of(model), name).name == "last"
 
 
-def test_integers_without_a_rule_are_refused_by_name() -> None:
-    text = f"""(float[N,3,8,8] x) => (float[N,5] y) {{
+def test_a_layer_of_integers_alone_is_read_dequantized() -> None:
+    """In QOperator format no float stands behind an operator: a DequantizeLinear is put there, for the layer alone."""
+    text = """(float[N,3,8,8] x) => (float[N,5] y) {
   qx = QuantizeLinear(x, s, z)
   qc = QLinearConv<pads=[1,1,1,1]>(qx, s, z, wq, sw, zs, s, z)
-  last = DequantizeLinear(qc, s, z)
-{TAIL}"""
+  qp = com.microsoft.QLinearGlobalAveragePool(qc, s, z, s, z)
+  pooled = DequantizeLinear(qp, s, z)
+  features = Flatten(pooled)
+  y = Gemm(features, fc, bias)
+}"""
     model = net(text, QUANTIZED)
-    assert named_layer(graph_of(model), "last").grid == (8, 8)
-    with pytest.raises(LayerError):
-        named_layer(graph_of(model), "qc")
-    with pytest.raises(onnxcam.OnnxCamError, match="QLinearConv") as caught:
-        onnxcam.differentiate(model, of="logits", wrt="x")
-    assert "\n" not in str(caught.value)
+    (layer,) = layers_of(model)
+    assert (layer.name, layer.op, layer.grid, layer.automatic) == ("qc_dequantized", "QLinearConv", (8, 8), True)
+    for name in ("qc", "qc_dequantized", "node1"):
+        assert named_layer(graph_of(model), name).name == "qc_dequantized"
+    gradient = onnxcam.differentiate(model, of="y", wrt="x").model
+    assert not any("qc_dequantized" in node.output for node in gradient.graph.node)
 
 
 def test_a_branch_is_passed() -> None:

@@ -9,6 +9,7 @@ from onnxcam.vjp.operators import OLDEST_OPSET, schema_versions
 from onnxcam.vjp.registry import CONTRIB
 from tests.vjp.cases import CASES
 from tests.vjp.cases.control import FLOWS
+from tests.vjp.cases.integer import INTEGERS
 from tests.vjp.cases.known import KNOWN
 
 RULES = {name: rule for (domain, name), rule in STANDARD.rules.items() if domain == ""}
@@ -24,6 +25,7 @@ def test_every_rule_has_a_row() -> None:
     nodes = [(node.domain, node.op_type) for row in (*KNOWN, *FLOWS) for node in row.model().graph.node]
     own = standard_operators()  # ONNX Runtime has put a few others into the default domain
     rows = cases | {(domain if domain or op in own else CONTRIB, op) for domain, op in nodes}
+    rows |= {row.key for row in INTEGERS}
     assert set(STANDARD.rules) - rows == set()
     assert cases <= set(STANDARD.rules)
 

@@ -11,6 +11,7 @@ from onnxcam.vjp.rules import (
     grid,
     guided,
     indexing,
+    integer,
     linear,
     loops,
     loss,
@@ -28,6 +29,6 @@ from onnxcam.vjp.rules import (
 
 __all__ = [
     "activation", "arithmetic", "attention", "contrib", "control", "convolution", "deformable", "grid", "guided",
-    "indexing", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization", "recurrent",
-    "reduction", "regions", "resize", "shape", "signal",
+    "indexing", "integer", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization",
+    "recurrent", "reduction", "regions", "resize", "shape", "signal",
 ]  # fmt: skip

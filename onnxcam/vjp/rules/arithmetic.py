@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
@@ -35,8 +37,14 @@ def multiply(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("Div", versions=(14,), broadcasts=True)
 def divide(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """y = a / b;  da = ct / b, db = -ct y / b."""
-    da = g.op("Div", ct, n.x(1))
+    """y = a / b;  da = ct / b, db = -ct y / b.
+
+    What a quantizer made of a division by zero was cut off: it lets nothing through, and 0 / 0 shall not be NaN.
+    """
+    b = n.x(1)
+    if n.is_quantized() and n.const(1) is None:
+        b = g.op("Where", g.op("Equal", b, n.scalar(0)), n.scalar(math.inf), b)
+    da = g.op("Div", ct, b)
     return [da, g.op("Neg", g.op("Mul", da, n.y())) if n.wants(1) else None]
 
 

@@ -25,7 +25,7 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     there too, and so does what a folded Relu cut.
     """
     free = n.input[0] in g.graph.inputs or n.input[0] in g.graph.fixed
-    value, steps = (n.x(), -0.5) if free else (n.y(), 0.5)
+    value, steps = (n.x(), -0.5) if free else (n.real(), 0.5)
     low, high = ends(g, n)
     inside = g.op("And", g.op("Greater", value, at(g, n, low + steps)), g.op("Less", value, at(g, n, high - steps)))
     return [g.op("Where", inside, unscaled(g, n, ct), n.scalar(0))]
@@ -36,6 +36,14 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s."""
     return [g.op("Mul", ct, scale(g, n))]
+
+
+@rule("DynamicQuantizeLinear", versions=(11,))
+def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, *_: str | None) -> Cotangents:
+    """q = round(x / s) + z, s and z measured of x so that nothing is cut off;  dx = ct / s (straight-through)."""
+    if ct is None:
+        raise RuleError("its scale is not differentiated, only its integers are")
+    return [g.op("Div", ct, n.y(1))]
 
 
 def ends(g: Emitter, n: Node) -> tuple[int, int]:
@@ -64,7 +72,12 @@ def unscaled(g: Emitter, n: Node, ct: str) -> str:
 
 
 def scale(g: Emitter, n: Node) -> str:
-    """The scale, ready to broadcast."""
+    """The scale, ready to broadcast; in blocks the operator itself spreads it."""
+    shape = n.shape(1)
+    if n.proto.op_type == "DequantizeLinear" and shape is not None and len(shape) > 1:
+        ones = g.op("Expand", g.const(1, np.int8), g.shape_of(n.input[0]))
+        axis, size = n.attr("axis", 1), n.attr("block_size", 0)
+        return g.op("DequantizeLinear", ones, n.input[1], axis=axis, block_size=size)
     return along_axis(g, n, n.x(1), n.shape(1))
 
 

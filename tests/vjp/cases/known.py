@@ -296,6 +296,22 @@ KNOWN = [
         weights="float[2] s = {0.5, 1}, float[2] t = {1, 2}, int8[2] z2 = {0, 0}",
     ),
     Known(
+        "a scale for every block",
+        "q = QuantizeLinear(x, s, z) y = DequantizeLinear<axis = 1, block_size = 2>(q, t, o)",
+        [[1, 2, 3, 4], [5, 6, 7, 8]],
+        [[1, 1, 2, 2], [3, 3, 4, 4]],
+        weights="float s = {1}, int8 z = {0}, float[2, 2] t = {1, 2, 3, 4}, int8[2, 2] o = {0, 0, 0, 0}",
+        opset=21,
+    ),
+    Known(
+        "a division by zero that a quantizer cuts off",
+        "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) o = Neg(d) b = Neg(o) t = Div(one, b) "
+        "u = QuantizeLinear(t, s, z) y = DequantizeLinear(u, s, z)",
+        [0, 1],
+        [0, -1],
+        weights="float s = {0.5}, uint8 z = {0}, float one = {1}",
+    ),
+    Known(
         "com.microsoft's 16 bits",
         "q = com.microsoft.QuantizeLinear(x, s, z) y = com.microsoft.DequantizeLinear(q, s, z)",
         [1, 7, 1e9],

@@ -1,0 +1,64 @@
+"""Operators that give out quantized integers, and what these stand for.
+
+A quantized graph in QOperator format has no float value in its middle. Behind each of its operators a DequantizeLinear
+is put in, which nothing reads: a place where a layer or a score can be read. What runs keeps only those that something
+does read (`drop_unread`).
+"""
+
+from __future__ import annotations
+
+import onnx
+from onnx import helper
+
+MICROSOFT = "com.microsoft"
+SURFACED = "onnxcam/dequantized"  # begins the names of the nodes put in here
+STEPS: dict[tuple[str, str], tuple[int, int]] = {
+    ("", "QuantizeLinear"): (1, 2), (MICROSOFT, "QuantizeLinear"): (1, 2),
+    ("", "QLinearConv"): (6, 7), (MICROSOFT, "QLinearConv"): (6, 7), ("", "QLinearMatMul"): (6, 7),
+    (MICROSOFT, "QGemm"): (7, 8), (MICROSOFT, "QLinearAdd"): (6, 7), (MICROSOFT, "QLinearMul"): (6, 7),
+    (MICROSOFT, "QLinearWhere"): (7, 8), (MICROSOFT, "QLinearConcat"): (0, 1),
+    **{(MICROSOFT, f"QLinear{op}"): (3, 4) for op in (
+        "AveragePool", "GlobalAveragePool", "LeakyRelu", "Sigmoid", "Softmax",
+    )},
+}  # fmt: skip
+"""Operators that make quantized integers, each with its inputs that hold their scale and zero point."""
+
+
+def steps(node: onnx.NodeProto) -> list[str]:
+    """Names of the scale and the zero point of the integers a node makes, or takes in DequantizeLinear; "" for none."""
+    places = (1, 2) if node.op_type == "DequantizeLinear" else STEPS[node.domain, node.op_type]
+    return [node.input[i] if i < len(node.input) else "" for i in places]
+
+
+def makes_integers(node: onnx.NodeProto) -> bool:
+    """Whether a node gives out quantized integers of a scale of their own."""
+    place = STEPS.get((node.domain, node.op_type))
+    return place is not None and place[0] < len(node.input) and bool(node.input[place[0]])
+
+
+def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """In place: a DequantizeLinear behind every operator that computes with integers, unless it has one."""
+    graph = proto.graph
+    shown = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    taken = {name for node in graph.node for name in node.output}
+    nodes = []
+    for node in graph.node:
+        nodes.append(node)
+        if makes_integers(node) and node.op_type != "QuantizeLinear" and node.output[0] not in shown:
+            name = f"{node.output[0]}_dequantized"
+            if name not in taken:
+                inputs = [node.output[0], *filter(None, steps(node))]
+                nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
+    if len(nodes) > len(graph.node):
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del graph.node[:]
+        graph.node.extend(copies)
+    return proto
+
+
+def drop_unread(proto: onnx.ModelProto) -> None:
+    """In place: without the nodes that `surface` put in and nothing reads."""
+    graph = proto.graph
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    for node in [node for node in graph.node if node.name.startswith(SURFACED) and node.output[0] not in read]:
+        graph.node.remove(node)

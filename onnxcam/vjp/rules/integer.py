@@ -1,0 +1,174 @@
+"""Operators that compute with integers: what they do, as DequantizeLinear, the operator on floats, QuantizeLinear.
+
+The deployed node stays. The masks are read from what it gives out, so nothing here runs but products with dequantized
+weights. A bias moves nothing and is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from onnxcam.graph import MICROSOFT as DOMAIN
+from onnxcam.vjp.body import lowering
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Node, RuleError
+
+Lowered = Sequence[str | None]
+
+
+def real(w: Emitter, n: Node, i: int, scale: int = -1, zero: int = -1, axis: int = 1) -> str:
+    """What the integers of input i stand for; its scale and zero point follow it unless they are given."""
+    scale, zero = (i + 1, i + 2) if scale < 0 else (scale, zero)
+    shape = n.shape(scale)
+    if shape is None or len(shape) > 1:
+        raise RuleError("a scale is neither one number nor one for each slice")
+    points = [n.input[zero]] if n.has(zero) else []
+    return w.op("DequantizeLinear", n.input[i], n.input[scale], *points, axis=axis)
+
+
+def quantized(w: Emitter, n: Node, value: str, scale: int) -> Lowered:
+    """The integers of the node's output; the zero point follows the scale."""
+    points = [n.input[scale + 1]] if n.has(scale + 1) else []
+    return [w.op("QuantizeLinear", value, n.input[scale], *points)]
+
+
+def channels_first(w: Emitter, n: Node, x: str, function: Callable[[str], str]) -> str:
+    """A function of values with channels second, on one that may have them last (`channels_last`)."""
+    if not n.attr("channels_last", 0):
+        return function(x)
+    rank = n.rank()
+    y = function(w.op("Transpose", x, perm=[0, rank - 1, *range(1, rank - 1)]))
+    return w.op("Transpose", y, perm=[0, *range(2, rank), 1])
+
+
+def attrs_but(n: Node, *names: str) -> dict[str, Any]:
+    """The node's attributes without some."""
+    return {key: value for key, value in n.attrs.items() if key not in names}
+
+
+# -- convolutions and products --------------------------------------------------------------------
+
+
+def qlinear_conv(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(Conv(dX, dW) + B);  inputs X, W, Y each with scale and zero point, B."""
+    weight = real(w, n, 3, axis=0)
+    attrs = attrs_but(n, "channels_last")
+    return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op("Conv", x, weight, **attrs)), 6)
+
+
+lowering("QLinearConv", versions=(10,))(qlinear_conv)
+lowering("QLinearConv", domain=DOMAIN)(qlinear_conv)
+
+
+@lowering("QLinearMatMul", versions=(10, 21))
+def qlinear_matmul(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(dA dB)."""
+    return quantized(w, n, w.op("MatMul", real(w, n, 0, axis=n.rank(0) - 2), real(w, n, 3, axis=n.rank(3) - 1)), 6)
+
+
+@lowering("QGemm", domain=DOMAIN)
+def qgemm(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(alpha dA dB + C), or that in floats where no scale of Y is given."""
+    y = w.op("Gemm", real(w, n, 0), real(w, n, 3, axis=0 if n.attr("transB", 0) else 1), **n.attrs)
+    return quantized(w, n, y, 7) if n.has(7) else [y]
+
+
+@lowering("ConvInteger", versions=(10,))
+def conv_integer(w: Emitter, n: Node) -> Lowered:
+    """Y = Conv(X - x0, W - w0), in integers; the zero point x0 moves nothing."""
+    weight = shifted(w, n, 1, 3, [-1, *[1] * (n.rank(1) - 1)])
+    return [w.op("Conv", n.x(0), weight, **n.attrs)]
+
+
+@lowering("MatMulInteger", versions=(10,))
+def matmul_integer(w: Emitter, n: Node) -> Lowered:
+    """Y = (A - a0) (B - b0), in integers; a0 may be one for each row, b0 one for each column."""
+    return [w.op("MatMul", shifted(w, n, 0, 2, [-1, 1]), shifted(w, n, 1, 3, [1, -1]))]
+
+
+def shifted(w: Emitter, n: Node, i: int, zero: int, along: Sequence[int]) -> str:
+    """Input i less its zero point, as real numbers; several zero points lie along one axis."""
+    x = n.x(i) if n.wants(i) else w.cast(n.input[i], n.elem_type)
+    if not n.has(zero):
+        return x
+    point, shape = w.cast(n.input[zero], n.elem_type), n.shape(zero) or ()
+    return w.op("Sub", x, w.op("Reshape", point, w.ints(*along)) if len(shape) == 1 and shape != (1,) else point)
+
+
+@lowering("MatMulIntegerToFloat", domain=DOMAIN)
+def matmul_integer_to_float(w: Emitter, n: Node) -> Lowered:
+    """Y = dA dB + b;  inputs A, B, their scales, their zero points, b."""
+    return [w.op("MatMul", real(w, n, 0, 2, 4), real(w, n, 1, 3, 5, axis=n.rank(1) - 1))]
+
+
+@lowering("DynamicQuantizeMatMul", domain=DOMAIN, only=[0])
+def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
+    """Y = A dB + b, A rounded on the way, its range as it is measured;  inputs A, B, B's scale and zero point, b."""
+    return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
+
+
+@lowering("MatMulNBits", domain=DOMAIN, only=[0])
+def matmul_nbits(w: Emitter, n: Node) -> Lowered:
+    """Y = A W + b, W packed into few bits: the operator itself unpacks it, given the identity."""
+    inputs = [name if i < 5 else "" for i, name in enumerate(n.input)]
+    identity = w.const(np.eye(int(n.attr("K"))), np.float32)
+    packed = w.op("MatMulNBits", identity, *inputs[1:5], domain=DOMAIN, **n.attrs)
+    return [w.op("MatMul", n.x(0), packed)]
+
+
+# -- element by element ---------------------------------------------------------------------------
+
+
+@lowering("QLinearAdd", "QLinearMul", domain=DOMAIN)
+def qlinear_binary(w: Emitter, n: Node) -> Lowered:
+    """C = Q(dA + dB), or Q(dA dB)."""
+    return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), real(w, n, 3)), 6)
+
+
+@lowering("QLinearSigmoid", "QLinearLeakyRelu", domain=DOMAIN)
+def qlinear_unary(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(f(dX))."""
+    return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), **n.attrs), 3)
+
+
+@lowering("QLinearSoftmax", domain=DOMAIN)
+def qlinear_softmax(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(Softmax(dX)); below opset 13 over all axes from `axis` on."""
+    x, axis = real(w, n, 0), n.axis()
+    if n.attr("opset", 13) >= 13:
+        return quantized(w, n, w.op("Softmax", x, axis=axis), 3)
+    y = w.op("Softmax", w.op("Flatten", x, axis=axis), axis=1)
+    return quantized(w, n, w.op("Reshape", y, w.shape_of(n.input[0])), 3)
+
+
+@lowering("QLinearWhere", domain=DOMAIN)
+def qlinear_where(w: Emitter, n: Node) -> Lowered:
+    """Z = Q(dX where the condition holds, else dY)."""
+    return quantized(w, n, w.op("Where", n.input[0], real(w, n, 1), real(w, n, 4)), 7)
+
+
+# -- pools, concatenation -------------------------------------------------------------------------
+
+
+@lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=DOMAIN)
+def qlinear_pool(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(pool of dX)."""
+    op, attrs = n.proto.op_type.removeprefix("QLinear"), attrs_but(n, "channels_last")
+    return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op(op, x, **attrs)), 3)
+
+
+@lowering("QLinearConcat", domain=DOMAIN)
+def qlinear_concat(w: Emitter, n: Node) -> Lowered:
+    """Y = Q(dX1, dX2, ...);  inputs scale and zero point of Y, then each X with its own."""
+    parts = [real(w, n, i) for i in range(2, len(n.input), 3)]
+    return quantized(w, n, w.op("Concat", *parts, axis=n.attr("axis")), 0)
+
+
+@lowering("NhwcMaxPool", domain=DOMAIN)
+def nhwc_max_pool(w: Emitter, n: Node) -> Lowered:
+    """The largest integer of each window, channels last."""
+    n.attrs["channels_last"] = 1
+    return [channels_first(w, n, n.x(0), lambda x: w.op("MaxPool", x, **attrs_but(n, "channels_last")))]

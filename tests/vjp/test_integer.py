@@ -1,0 +1,70 @@
+"""Operators that compute with integers have the gradient of what they stand for."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx.reference import ReferenceEvaluator
+
+from onnxcam.vjp import differentiate
+from tests.nets import run
+from tests.quantizing import integer_kernels
+from tests.vjp.case import Array
+from tests.vjp.cases.integer import INTEGERS, STEP, Integer
+
+SMALL = 1e-5
+
+
+def truth(row: Integer, seed: Array) -> dict[str, Array]:
+    """d <seed, y> / d every element by float64 differences of the float graph."""
+    model = row.model(row.plain)
+    for value in (*model.graph.input, *model.graph.output):
+        value.type.tensor_type.elem_type = onnx.TensorProto.DOUBLE
+    for tensor in model.graph.initializer:
+        if tensor.data_type == onnx.TensorProto.FLOAT:
+            array = onnx.numpy_helper.to_array(tensor).astype(np.float64)
+            tensor.CopyFrom(onnx.numpy_helper.from_array(array, tensor.name))
+    evaluator = ReferenceEvaluator(model)
+    feeds = {name: array.astype(np.float64) for name, array in row.feeds.items()}
+
+    def score(name: str, at: int, step: float) -> float:
+        moved = feeds[name].copy()
+        moved.flat[at] += step
+        return float(np.sum(seed * evaluator.run(None, {**feeds, name: moved})[0]))
+
+    found = {}
+    for name, array in feeds.items():
+        slopes = [(score(name, i, SMALL) - score(name, i, -SMALL)) / (2 * SMALL) for i in range(array.size)]
+        found[name] = np.reshape(slopes, array.shape)
+    return found
+
+
+@pytest.mark.parametrize("row", INTEGERS, ids=str)
+def test_the_gradient_is_the_float_graphs(row: Integer) -> None:
+    model = row.quantized()
+    before = run(model, row.feeds)["y"]
+    seed = np.random.default_rng(1).normal(size=before.shape).astype(np.float32)
+    gradient = differentiate(model, of="y", wrt=list(row.feeds))
+    after = run(gradient.model, {**row.feeds, gradient.seed: seed})
+    np.testing.assert_array_equal(after["y"], before)
+    assert integer_kernels(gradient.model) == integer_kernels(model)
+    for name, expected in truth(row, seed.astype(np.float64)).items():
+        found = after[gradient.gradients[name]]
+        scale = float(np.max(np.abs(expected)))
+        np.testing.assert_allclose(found, expected, atol=row.tolerance * scale, err_msg=f"d/d{name}")
+
+
+def test_what_is_cut_off_has_no_gradient() -> None:
+    """Strictly inside the range of the output, by what the deployed operator gives."""
+    row = next(row for row in INTEGERS if row.op == "com.microsoft.QLinearAdd")
+    model = row.quantized()
+    feeds = {"x": np.zeros(row.x, np.float32), "z": np.zeros(row.x, np.float32)}
+    feeds["x"].flat[:3] = [7.9, 7.9, -8]
+    feeds["z"].flat[:3] = [0, 7.9, -8]
+    for tensor in model.graph.initializer:
+        if tensor.name == "coarse":
+            tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(STEP), "coarse"))
+    gradient = differentiate(model, of="y", wrt="x")
+    found = run(gradient.model, {**feeds, gradient.seed: np.ones(row.x, np.float32)})[gradient.gradients["x"]]
+    np.testing.assert_array_equal(found.flat[:4], [1, 0, 0, 1])
