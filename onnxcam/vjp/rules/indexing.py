@@ -197,7 +197,10 @@ def scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def put(g: Emitter, n: Node, data: str, updates: str, reduction: str | None = None) -> str:
-    """The same scatter of other values."""
+    """The same scatter of other values; what meets is reduced by ScatterElements (see `put_back`)."""
+    if reduction and n.proto.op_type == "ScatterND":
+        flat = [g.op("Reshape", value, g.ints(-1)) for value in (data, take(g, n, numbered(g, n)), updates)]
+        return g.reshape_to(g.op("ScatterElements", *flat, axis=0, reduction=reduction), n.input[0])
     return g.op(n.proto.op_type, data, n.input[1], updates, axis=n.attr("axis"), reduction=reduction)
 
 

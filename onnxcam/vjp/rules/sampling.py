@@ -159,10 +159,14 @@ def plane(g: Emitter, axes: Sequence[Taps], sizes: Sequence[str]) -> Plane:
 
 
 def extents(g: Emitter, image: str) -> tuple[str, str, str]:
-    """Images, channels and pixels of an image (B, C, *S), as vectors of one."""
-    shape = g.op("Shape", image)
-    pixels = g.op("ReduceProd", g.op("Slice", shape, g.ints(2), g.ints(2**31 - 1)), keepdims=1)
-    return g.op("Gather", shape, g.ints(0)), g.op("Gather", shape, g.ints(1)), pixels
+    """Images, channels and pixels of an image (B, C, *S), as vectors of one, constants where they are known."""
+    sizes = (g.graph.shape(image) or (None, None, None))[2:]
+    known = [size for size in sizes if isinstance(size, int)]
+    if len(known) == len(sizes):
+        pixels = g.ints(int(np.prod(known)))
+    else:
+        pixels = g.op("ReduceProd", g.op("Slice", g.op("Shape", image), g.ints(2), g.ints(2**31 - 1)), keepdims=1)
+    return g.dims(image, (0, 1)), g.dims(image, (1, 1)), pixels
 
 
 def as_rows(g: Emitter, image: str) -> str:
