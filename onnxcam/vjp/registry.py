@@ -126,6 +126,7 @@ class Rule:
     only: frozenset[int] | None = None
 
 
+EARLY = {"LayerNormalization": 17}  # the version that ONNX Runtime runs at opsets that have none
 CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
 Key = tuple[str, str]  # domain, op_type
 
@@ -143,7 +144,7 @@ class RuleSet:
 
     def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
         """The rule for a node, None when there is none for its version."""
-        version = 1 if node.domain else since_version(node.op_type, opset)
+        version = 1 if node.domain else since_version(node.op_type, opset) or EARLY.get(node.op_type, 0)
         domain = node.domain if version else CONTRIB  # ONNX Runtime has put a few of its own into the default domain
         rule = self.rules.get((domain, node.op_type))
         return rule if rule is not None and (domain or version in rule.versions) else None

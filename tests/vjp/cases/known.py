@@ -334,6 +334,14 @@ KNOWN = [
         [[-0.0905097, 0.0678823]],
         weights="float[2] k = {1, 2}",
     ),
+    Known(
+        "LayerNormalization before its opset",
+        "y = LayerNormalization(x, k)",
+        [[1, 1, 7, 7]],
+        [[-1 / 6, 1 / 6, -0.5, 0.5]],
+        weights="float[4] k = {1, 2, 3, 6}",
+        opset=16,
+    ),
     # other rules for rectifiers
     Known(
         "a guided Relu inside a quantizer",
