@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
 
 
 def transposed(g: Emitter, x: str, rank: int) -> str:
@@ -101,6 +101,13 @@ def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     signs = n.array((-1.0) ** np.add.outer(np.arange(size), np.arange(size)))
     cofactors = g.op("Mul", g.op("Det", swapped), signs)
     return [g.op("Mul", cofactors, g.op("Unsqueeze", ct, g.ints(-2, -1)))]
+
+
+@rule("Inverse", versions=(1,), domain=CONTRIB)
+def inverse(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = X^-1;  dX = -Y^T ct Y^T."""
+    y = transposed(g, n.y(), n.rank())
+    return [g.op("Neg", g.op("MatMul", g.op("MatMul", y, ct), y))]
 
 
 @rule("Einsum", versions=(12, 28))

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import numpy as np
 
 from tests.vjp.case import Arg, Array, case, held, index, ints, normal, positive
+from tests.vjp.cases.sampling import grid_of, sampled
 
 ms = partial(case, domain="com.microsoft")
 
@@ -73,6 +75,10 @@ def bytes_of(*shape: int) -> Arg:
     return index(np.random.default_rng(3).integers(0, 256, shape), np.uint8)
 
 
+def sampled_as(attrs: dict[str, Any], x: Array, grid: Array) -> Array:
+    return sampled(x, grid, attrs)
+
+
 SEQUENCE = normal("N", "H", 4)
 KERNEL = held(normal(2, 3, 1, 1))
 GROUPS = np.random.default_rng(4).integers(0, 2, 32)
@@ -122,4 +128,10 @@ CASES = [
     ms("ExpandDims", normal("N", 3), index(-1, np.int32), truth=lambda x, _: x[..., None]),
     ms("ExpandDims", normal("N", 3), index([1], np.int32), truth=lambda x, _: x[:, None]),
     ms("GatherND", normal(3, "N"), index([[2], [0], [2]], np.int32), truth=lambda x, i: x[i[:, 0]]),
+    *(
+        ms("GridSample", normal("N", 2, 4, 5), grid_of("N", 3, 2, 2), truth=partial(sampled_as, attrs), **attrs)
+        for attrs in ({}, {"mode": "bicubic", "padding_mode": "reflection"}, {"mode": "nearest", "align_corners": 1})
+    ),
+    ms("Inverse", normal("N", 3, 3), truth=np.linalg.inv),
+    ms("Inverse", normal(2, 2), truth=np.linalg.inv),
 ]  # fmt: skip
