@@ -192,7 +192,6 @@ NO_GRADIENT: frozenset[str] = frozenset(
         "ArgMax",
         "ArgMin",
         "Bernoulli",
-        "BitCast",
         "BitShift",
         "BitwiseAnd",
         "BitwiseNot",

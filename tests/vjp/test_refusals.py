@@ -76,3 +76,12 @@ def test_no_zeros_in_silence(op: str, weights: str, body: str) -> None:
     model = onnx.parser.parse_model(f"{head} g (float[2, 2] x) => (float[] y) <{weights}> {{ {body} }}")
     with pytest.raises(UnsupportedOpError, match=f"no gradient for {op}"):
         differentiate(model, of="y", wrt="x")
+
+
+def test_bits_there_and_back_are_no_zeros() -> None:
+    """The identity, by way of integers that no small change of x leaves alone."""
+    head = '<ir_version: 13, opset_import: ["" : 26]>'
+    body = "b = BitCast<to = 6>(x) y = BitCast<to = 1>(b)"
+    model = onnx.parser.parse_model(f"{head} g (float[2] x) => (float[2] y) {{ {body} }}")
+    with pytest.raises(UnsupportedOpError, match="no gradient for BitCast"):
+        differentiate(model, of="y", wrt="x")
