@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-import numpy as np
-
 from onnxcam.graph import MICROSOFT as DOMAIN
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
@@ -110,15 +108,6 @@ def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
     return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
 
 
-@lowering("MatMulNBits", domain=DOMAIN, only=[0])
-def matmul_nbits(w: Emitter, n: Node) -> Lowered:
-    """Y = A W + b, W packed into few bits: the operator itself unpacks it, given the identity."""
-    inputs = [name if i < 5 else "" for i, name in enumerate(n.input)]
-    identity = w.const(np.eye(int(n.attr("K"))), np.float32)
-    packed = w.op("MatMulNBits", identity, *inputs[1:5], domain=DOMAIN, **n.attrs)
-    return [w.op("MatMul", n.x(0), packed)]
-
-
 # -- element by element ---------------------------------------------------------------------------
 
 
@@ -165,10 +154,3 @@ def qlinear_concat(w: Emitter, n: Node) -> Lowered:
     """Y = Q(dX1, dX2, ...);  inputs scale and zero point of Y, then each X with its own."""
     parts = [real(w, n, i) for i in range(2, len(n.input), 3)]
     return quantized(w, n, w.op("Concat", *parts, axis=n.attr("axis")), 0)
-
-
-@lowering("NhwcMaxPool", domain=DOMAIN)
-def nhwc_max_pool(w: Emitter, n: Node) -> Lowered:
-    """The largest integer of each window, channels last."""
-    n.attrs["channels_last"] = 1
-    return [channels_first(w, n, n.x(0), lambda x: w.op("MaxPool", x, **attrs_but(n, "channels_last")))]
