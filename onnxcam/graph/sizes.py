@@ -15,7 +15,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.graph.index import IMPURE, Graph, attributes
+from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.subgraphs import captures
 
 

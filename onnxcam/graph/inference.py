@@ -1,0 +1,148 @@
+"""Types and shapes of all values, and the small values that no input moves: each settles more of the other."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.graph.load import Model, serialize
+from onnxcam.graph.sizing import Sizing
+from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
+from onnxcam.runtime import oracle
+
+SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
+IMPURE = frozenset(
+    {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
+)
+Constants = dict[str, npt.NDArray[Any]]
+
+
+class Inference:
+    """What follows from a normalized model alone."""
+
+    def __init__(self, model: Model, proto: onnx.ModelProto) -> None:
+        self._model, self._proto = model, proto
+        self._nodes = list(proto.graph.node)
+        self._made = {name for node in self._nodes for name in node.output if name}
+        small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
+        self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
+        self._computed: Constants = {}
+        self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
+
+    @cached_property
+    def types(self) -> dict[str, ValueType]:
+        """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
+        found = self._inferred()
+        while self._open(found) and self._compute(found):  # constants settle sizes, and sizes constants
+            found = self._inferred()
+        unknown = [name for name in self._made if name not in found or found[name].shape is None]
+        if unknown:
+            for name, (elem_type, shape) in oracle.value_types(*self._runnable(sorted(unknown))).items():
+                known = found.get(name, ValueType(0, None))
+                found[name] = ValueType(known.elem_type or elem_type, shape)
+        return found
+
+    @cached_property
+    def constants(self) -> Constants:
+        """Every small value that does not depend on the inputs."""
+        self._compute(self.types)
+        return self._given | self._computed
+
+    def _inferred(self) -> dict[str, ValueType]:
+        """Types as onnx infers them, sizes as ONNX Runtime computes them."""
+        while True:
+            found = inferred_types(with_constants(self._sizing.proto, self._computed))
+            for tensor in self._proto.graph.initializer:
+                found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
+            if not self._sizing.correct(found):
+                return found
+
+    def _open(self, types: dict[str, ValueType]) -> bool:
+        """Whether the shape of a computed value is not known, or holds a size that inference made up."""
+        shapes = (types[name].shape if name in types else None for name in self._made)
+        return any(shape is None or any(made_up(dim) for dim in shape) for shape in shapes)
+
+    def _runnable(self, outputs: Iterable[str]) -> tuple[bytes, str | None]:
+        """This graph with other outputs, for the oracle: bytes and the folder of its external data."""
+        probe = onnx.ModelProto()
+        probe.CopyFrom(self._proto)
+        del probe.graph.output[:]
+        probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        return self._model.portable(probe), str(self._model.folder) if self._model.folder else None
+
+    def _compute(self, types: dict[str, ValueType]) -> bool:
+        """Add the constants that follow from these types; whether there were any new ones."""
+        before = len(self._computed)
+        known = self._given | self._computed
+        fixed, nodes = set(known), list[onnx.NodeProto]()
+        for node in self._nodes:
+            if node.op_type in IMPURE or captures(node) or all(name in known or not name for name in node.output):
+                continue
+            if node.op_type == "Shape" and node.domain == "":
+                shape = types[node.input[0]].shape if node.input[0] in types else None
+                if shape is not None and all(isinstance(dim, int) for dim in shape):
+                    self._computed[node.output[0]] = sliced_shape(node, shape)
+                    fixed.add(node.output[0])
+            elif node.input and all(name in fixed or not name for name in node.input) and is_small(node, types):
+                nodes.append(node)
+                fixed |= set(node.output) - {""}
+        if nodes:
+            self._computed |= self._evaluated(nodes)
+        return len(self._computed) > before
+
+    def _evaluated(self, nodes: list[onnx.NodeProto]) -> Constants:
+        """What nodes make of constants, worked out by ONNX Runtime."""
+        wanted = [name for node in nodes for name in node.output if name]
+        known = self._given | self._computed
+        read = sorted({name for node in nodes for name in node.input if name} - set(wanted))
+        graph = helper.make_graph(
+            nodes, "constants", [], [onnx.ValueInfoProto(name=name) for name in wanted],
+            [numpy_helper.from_array(known[name], name) for name in read],
+        )  # fmt: skip
+        proto = helper.make_model(
+            graph, ir_version=self._proto.ir_version, opset_imports=list(self._proto.opset_import)
+        )
+        values = oracle.evaluate(serialize(proto, self._model.name))
+        return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
+
+
+def is_small(node: onnx.NodeProto, types: dict[str, ValueType]) -> bool:
+    """Whether what a node makes of constants is worth computing: it is small, or of unknown size and no floats."""
+    for name in node.output:
+        found = types.get(name, ValueType(0, None))
+        sizes = [dim for dim in found.shape or () if isinstance(dim, int)]
+        open_size = found.shape is None or len(sizes) < len(found.shape)
+        if name and (math.prod(sizes) > SMALL or (open_size and found.elem_type in FLOATS)):
+            return False
+    return True
+
+
+def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
+    """A copy in which computed constants are initializers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    kept = [node for node in proto.graph.node if not all(name in constants or not name for name in node.output)]
+    del copy.graph.node[:]
+    copy.graph.node.extend(kept)
+    made = {name for node in kept for name in node.output}
+    copy.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made)
+    return copy
+
+
+def readable(tensor: onnx.TensorProto) -> bool:
+    """Whether NumPy has the element type."""
+    return tensor.data_type not in (TensorProto.STRING, TensorProto.UNDEFINED)
+
+
+def sliced_shape(node: onnx.NodeProto, shape: Shape) -> npt.NDArray[np.int64]:
+    """What Shape gives for a static shape, its start and end attributes heeded."""
+    limits = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)

@@ -1,0 +1,187 @@
+"""Static sizes that onnx infers otherwise than ONNX Runtime computes them, corrected where they are made.
+
+Pools that round up, SAME padding of dilated windows, transposed convolutions that pad both ways, and scales whose
+product with a size is nearly whole: of each such node ONNX Runtime is asked what it makes of the size at hand, and
+where onnx says otherwise the node is spelled in a way on which both agree. Only inference reads that spelling.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.errors import OnnxCamError
+from onnxcam.graph.types import Shape, ValueType
+from onnxcam.runtime import oracle
+
+Sizes = tuple[int, ...]
+Constant = Callable[[str], npt.NDArray[Any] | None]
+Types = Mapping[str, ValueType]
+POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+
+
+@dataclass(frozen=True)
+class Question:
+    """What a node makes of these sizes.
+
+    Attributes:
+        rank: of its input.
+        axes: those that it changes.
+        sizes: of the input along them.
+        kernel: of a convolution.
+        scales: of a resize, an axis each.
+    """
+
+    rank: int
+    axes: Sizes
+    sizes: Sizes
+    kernel: Sizes = ()
+    scales: tuple[float, ...] = ()
+
+
+class Sizing:
+    """A model as onnx's inference is to read it.
+
+    Attributes:
+        proto: the model itself, or a copy in which some nodes are spelled otherwise.
+    """
+
+    def __init__(self, proto: onnx.ModelProto, constant: Constant) -> None:
+        self.proto = proto
+        self._constant = constant
+        self._versions = {entry.domain: entry.version for entry in proto.opset_import}
+        self._doubtful = {i: node for i, node in enumerate(proto.graph.node) if node.domain == "" and doubtful(node)}
+        self._answers: dict[tuple[int, Question], Sizes | None] = {}
+        self._spelled: set[tuple[int, Question]] = set()
+
+    def correct(self, types: Types) -> bool:
+        """Spell anew what these types show to be wrong; whether anything was."""
+        wrong: dict[int, tuple[Question, Sizes]] = {}
+        for i, node in self._doubtful.items():
+            question = asked(node, types, self._constant)
+            right = self._answer(i, node, question) if question is not None else None
+            if question is None or right is None or (i, question) in self._spelled:
+                continue
+            if along(shape_of(types, node.output[0]), question.axes) != right:
+                wrong[i] = (question, right)
+                self._spelled.add((i, question))
+        if wrong:
+            copy = onnx.ModelProto()
+            copy.CopyFrom(self.proto)
+            for i, (question, right) in wrong.items():
+                spell(copy.graph, i, self._doubtful[i], question, right)
+            self.proto = copy
+        return bool(wrong)
+
+    def _answer(self, i: int, node: onnx.NodeProto, question: Question) -> Sizes | None:
+        """What ONNX Runtime computes; None where it refuses."""
+        key = (i, question)
+        if key not in self._answers:
+            try:
+                self._answers[key] = computed(node, question, self._versions[""])
+            except OnnxCamError:  # it will refuse the model too, and says why
+                self._answers[key] = None
+        return self._answers[key]
+
+
+def doubtful(node: onnx.NodeProto) -> bool:
+    """Whether onnx and ONNX Runtime may disagree on what a node makes of a size."""
+    attrs = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    same = attrs.get("auto_pad", b"NOTSET").startswith(b"SAME")
+    if node.op_type in POOLS:
+        return bool(attrs.get("ceil_mode")) or (same and any(d > 1 for d in attrs.get("dilations", [])))
+    if node.op_type == "ConvTranspose":
+        return same and any(attrs.get("output_padding", []))
+    return node.op_type == "Resize" and len(node.input) == 3 and bool(node.input[2])
+
+
+def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | None:
+    """What to ask of a node; None where a size is free."""
+    shape = shape_of(types, node.input[0])
+    if shape is None:
+        return None
+    kernel: Sizes = ()
+    scales: tuple[float, ...] = ()
+    axes = tuple(range(2, len(shape)))
+    if node.op_type == "Resize":
+        found = constant(node.input[2])
+        if found is None or found.ndim != 1 or found.dtype != np.float32:
+            return None
+        which = next((list(a.ints) for a in node.attribute if a.name == "axes"), range(len(shape)))
+        times = {axis % len(shape): float(scale) for axis, scale in zip(which, found, strict=False) if scale != 1}
+        axes, scales = tuple(sorted(times)), tuple(times[axis] for axis in sorted(times))
+    elif node.op_type == "ConvTranspose":
+        weight = shape_of(types, node.input[1])
+        kernel = tuple(dim for dim in (weight or ())[2:] if isinstance(dim, int))
+        if len(kernel) != len(axes):
+            return None
+    sizes = along(shape, axes)
+    return Question(len(shape), axes, sizes, kernel, scales) if axes and sizes is not None else None
+
+
+def shape_of(types: Types, name: str) -> Shape | None:
+    """The shape of a value."""
+    return types[name].shape if name in types else None
+
+
+def along(shape: Shape | None, axes: Sizes) -> Sizes | None:
+    """The sizes along some axes; None unless all are known."""
+    sizes = tuple(dim for axis in axes if shape and axis < len(shape) and isinstance(dim := shape[axis], int))
+    return sizes if len(sizes) == len(axes) else None
+
+
+def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
+    """The sizes that ONNX Runtime makes of these: the node alone, on zeros of one channel."""
+    blank = np.ones(question.rank, np.int64)
+    blank[list(question.axes)] = question.sizes
+    given: dict[str, npt.NDArray[Any]] = {"sizes": blank}
+    nodes = [helper.make_node("ConstantOfShape", ["sizes"], ["x"])]
+    inputs = ["x"]
+    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in ("group", "axes")}
+    if node.op_type == "ConvTranspose":
+        given["kernel"] = np.array([1, 1, *question.kernel], np.int64)
+        nodes.append(helper.make_node("ConstantOfShape", ["kernel"], ["w"]))
+        inputs.append("w")
+    elif node.op_type == "Resize":
+        scales = np.ones(question.rank, np.float32)
+        scales[list(question.axes)] = question.scales
+        given["scales"] = scales
+        inputs += ["", "scales"]
+    nodes += [helper.make_node(node.op_type, inputs, ["y"], **attrs), helper.make_node("Shape", ["y"], ["shape"])]
+    shape = helper.make_tensor_value_info("shape", TensorProto.INT64, [question.rank])
+    weights = [numpy_helper.from_array(value, name) for name, value in given.items()]
+    graph = helper.make_graph(nodes, "size", [], [shape], weights)
+    proto = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)])
+    (found,) = oracle.evaluate(proto.SerializeToString())
+    return tuple(int(found[axis]) for axis in question.axes)
+
+
+def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Question, right: Sizes) -> None:
+    """Write node i of a graph so that onnx infers the right sizes: as `node`, with pads or scales that give them."""
+    attrs = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    new = graph.node[i]
+    new.CopyFrom(node)
+    if node.op_type == "Resize":
+        times = {axis: (r + 0.5) / size for axis, size, r in zip(question.axes, question.sizes, right, strict=True)}
+        which = attrs.get("axes") or range(question.rank)
+        scales = np.array([times.get(axis, 1.0) for axis in which], np.float32)
+        new.input[2] = f"onnxcam/scales/{i}/{'x'.join(map(str, right))}"
+        graph.initializer.append(numpy_helper.from_array(scales, new.input[2]))
+        return
+    kept = {n: v for n, v in attrs.items() if n not in ("auto_pad", "ceil_mode", "pads", "output_padding")}
+    if node.op_type == "ConvTranspose":
+        fresh = helper.make_node(node.op_type, node.input, node.output, output_shape=right, **kept)
+    else:
+        space = len(question.axes)
+        strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
+        reach = [d * (k - 1) + 1 for k, d in zip(attrs["kernel_shape"], dilations, strict=True)]
+        pads = [max(s * (m - 1) + r - n, 0) for s, r, n, m in zip(strides, reach, question.sizes, right, strict=True)]
+        fresh = helper.make_node(node.op_type, node.input, node.output, pads=[0] * space + pads, **kept)
+    del new.attribute[:]
+    new.attribute.extend(fresh.attribute)

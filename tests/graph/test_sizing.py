@@ -1,0 +1,93 @@
+"""Static sizes are what ONNX Runtime computes, also where onnx infers others."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+import onnxcam
+from tests.graph.building import graph_of
+from tests.nets import net, normal, run, tapped
+
+CASES = {
+    "ceil": ("MaxPool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,1,1],ceil_mode=1>(a)", 5, 3),
+    "ceil, no pads": ("AveragePool<kernel_shape=[2,2],strides=[3,3],ceil_mode=1>(a)", 6, 2),
+    "same, dilated": ('MaxPool<kernel_shape=[2,2],dilations=[2,2],auto_pad="SAME_UPPER">(a)', 4, 3),
+    "same, dilated, strided": (
+        'MaxPool<kernel_shape=[2,2],strides=[2,2],dilations=[2,2],auto_pad="SAME_LOWER">(a)', 6, 2
+    ),
+    "transposed both ways": ('ConvTranspose<strides=[2,2],output_padding=[1,1],auto_pad="SAME_UPPER">(a, t)', 4, 8),
+    "scales": ("Resize(a, , by)", 20, 26),
+    "linear scales": ('Resize<mode="linear">(a, , by)', 20, 26),
+}  # fmt: skip
+
+
+def model(node: str, size: int, opset: int, tail: str = "y = Flatten(b)") -> onnx.ModelProto:
+    return net(
+        f"(float[N,3,{size},{size}] x) => (float[N,K] y) {{\n a = Conv(x, k)\n b = {node}\n {tail}\n}}",
+        {"k": normal(2, 3, 1, 1), "t": normal(2, 2, 2, 2), "by": np.array([1, 1, 1.3, 1.3], np.float32)},
+        opset=opset,
+    )
+
+
+@pytest.mark.parametrize("opset", [17, 22])
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_size_is_the_one_that_is_computed(name: str, opset: int) -> None:
+    node, size, expected = CASES[name]
+    made = model(node, size, opset)
+    graph = graph_of(made)
+    assert (graph.shape("b") or ())[1:] == (2, expected, expected)
+    assert (graph.shape("y") or ())[1:] == (2 * expected**2,)
+    assert run(made, {"x": normal(2, 3, size, size)})["y"].shape == (2, 2 * expected**2)
+
+
+@pytest.mark.parametrize("name", list(CASES))
+def test_the_gradient_has_the_size_that_is_computed(name: str) -> None:
+    """Against central differences in double along one direction, which a window too many would not give."""
+    node, size, expected = CASES[name]
+    made = model(node, size, 17)
+    found = onnxcam.differentiate(made, of="y", wrt="x")
+    x, step = normal(1, 3, size, size, seed=1), normal(1, 3, size, size, seed=2)
+    seed = normal(1, 2 * expected**2, seed=3)
+    slope = (run(found.model, {"x": x, found.seed: seed})[found.gradients["x"]] * step).sum()
+    ahead, behind = (run(made, {"x": x + sign * 1e-3 * step})["y"] for sign in (1, -1))
+    assert slope == pytest.approx(float(((ahead - behind) * seed).sum() / 2e-3), rel=2e-2)
+
+
+def test_a_size_that_follows_from_a_corrected_one() -> None:
+    """The second pool reads what the first makes, and both round up."""
+    made = model(
+        CASES["ceil"][0], 5, 17, "c = MaxPool<kernel_shape=[2,2],strides=[3,3],ceil_mode=1>(b)\n y = Flatten(c)"
+    )
+    graph = graph_of(made)
+    assert graph.shape("c") == ("N", 2, *run(tapped(made, "c"), {"x": normal(1, 3, 5, 5)})["c"].shape[2:])
+
+
+def test_the_file_keeps_its_own_spelling() -> None:
+    made = model(CASES["ceil"][0], 5, 17)
+    graph = graph_of(made)
+    assert graph.shape("b") == ("N", 2, 3, 3)
+    (pool,) = (node for node in graph.proto.graph.node if node.op_type == "MaxPool")
+    assert {attribute.name for attribute in pool.attribute} == {"kernel_shape", "strides", "pads", "ceil_mode"}
+
+
+def test_weights_worked_out_in_the_graph_have_a_size() -> None:
+    """Weight standardization (ResNetV2, NFNet): the mean of each filter taken off, its scale divided out."""
+    made = net(
+        """(float[N,3,8,8] x) => (float[N,K] y) {
+  flat = Reshape(w, rows)
+  out, m, v = BatchNormalization<training_mode=1,epsilon=0.000001>(flat, gain, zero, zero, gain)
+  filters = Shape(w)
+  standard = Reshape(out, filters)
+  a = Conv<pads=[1,1,1,1]>(x, standard)
+  b = Relu(a)
+  y = Flatten(b)
+}""",
+        {"w": normal(200, 3, 3, 3), "rows": np.array([1, 200, -1]), "gain": np.ones(200, np.float32),
+         "zero": np.zeros(200, np.float32)},
+    )  # fmt: skip
+    graph = graph_of(made)
+    assert graph.shape("standard") == (200, 3, 3, 3)
+    assert graph.shape("b") == ("N", 200, 8, 8)
+    assert onnxcam.list_layers(made, score="y")[0].name == "b"
