@@ -25,6 +25,7 @@ Array = npt.NDArray[Any]
 SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
 SAME_GRADIENT = 0.99  # cosine
 LARGEST_NOISE = 2**26  # elements of a made-up input
+USUAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SAME_LENGTH = 0.1
 CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
@@ -85,9 +86,9 @@ def check(
 
 
 def noise(subject: Rewritten) -> Array:
-    """A made-up input: normal noise in the model's shape, 224 where it takes any size."""
-    sizes = dict(zip("WH", subject.image.size, strict=True)) | {"C": subject.image.channels or 3}
-    shape = [sizes[axis] or 224 for axis in subject.image.layout.replace("N", "")]
+    """A made-up input: normal noise in the model's shape, 224 pixels where it takes any size."""
+    declared = zip(subject.image.layout, subject.graph.shape(subject.image.name) or (), strict=True)
+    shape = [size if isinstance(size, int) and size > 0 else USUAL[axis] for axis, size in declared if axis != "N"]
     if math.prod(shape) > LARGEST_NOISE:
         raise UsageError(f"the model takes images of shape {shape}, too large to make one up: give an IMAGE")
     return noise_of(shape, subject.image.dtype, 0)

@@ -179,7 +179,7 @@ class Explainer:
         if row.ndim == len(layout) + 1 and len(row) == 1:
             row = row[0]
         width, height = spec.size
-        wanted = {"C": spec.channels, "H": height, "W": width}
+        wanted = {"C": spec.channels, "D": None, "H": height, "W": width}
         fits = row.ndim == len(layout) and all(wanted[a] in (None, n) for a, n in zip(layout, row.shape, strict=False))
         if not fits:
             shape = ", ".join(str(wanted[axis] or "any") for axis in layout)
@@ -309,8 +309,7 @@ class Explainer:
         return self.subject.numeric_mean(place, seen, ask) * positions, "numeric"
 
     def _channels_first(self, rows: Array) -> Array:
-        layout = self.subject.image.layout
-        return np.moveaxis(rows, -1, 1) if layout.endswith("C") else rows
+        return np.moveaxis(rows, self.subject.image.layout.replace("N", "").index("C") + 1, 1)
 
     def _result(
         self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, method: Method,

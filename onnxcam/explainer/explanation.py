@@ -134,10 +134,22 @@ class Explanation:
 
     @cached_property
     def heatmap(self) -> npt.NDArray[np.float32]:
-        """float32 (H, W) on the photo: 0..1, or -1..1 for a signed method; 0 where the model did not look."""
+        """float32 (H, W) on the photo: 0..1, or -1..1 for a signed method; 0 where the model did not look.
+
+        Raises:
+            UsageError: the map is of a volume, (d, h, w).
+        """
+        self._refuse_volume()
         finite = np.where(np.isfinite(self.map), self.map, np.float32(0))
         shown = normalize(finite[None], signed=self.method.signed)[0]
         return place(shown.astype(np.float32), self.geometry.part(self.window))
+
+    def _refuse_volume(self) -> None:
+        """UsageError where the map is (d, h, w)."""
+        if self.map.ndim > 2:
+            raise UsageError(
+                f"the map is a volume, {list(self.map.shape)}, which no photo shows: use .map, or save .npy"
+            )
 
     def boxes(self) -> list[Box]:
         """Weakly supervised localization (the paper, 4.1): around the largest region above 15 % of the maximum."""
@@ -149,6 +161,7 @@ class Explanation:
 
         An input-level map is a few bright pixels among many: its colours end at the 99th percentile, as the bar says.
         """
+        self._refuse_volume()
         finite = np.abs(self.map[np.isfinite(self.map)])
         top = float(np.max(finite, initial=0.0, where=(self.map >= 0)[np.isfinite(self.map)] | self.method.signed))
         end = float(np.percentile(finite, BRIGHTEST)) if self.method.level == "input" and finite.size else top

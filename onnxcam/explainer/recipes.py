@@ -39,6 +39,11 @@ def choose_recipe(
         PreprocessError: it cannot be understood or does not fit the model's input.
     """
     require("preprocess", given, RECIPE)
+    if "D" in image.layout:
+        raise PreprocessError(
+            f"the model's input '{image.name}' takes volumes ({image.layout}), a photo has no depth: "
+            "give an array from Python"
+        )
     layout = "NHWC" if image.layout.endswith("C") else "NCHW"
     if isinstance(given, Preprocess):
         recipe, guess = given, False

@@ -12,6 +12,7 @@ from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput
 
 IMAGE_CHANNELS = (1, 3, 4)
+VOLUMES = ("NCDHW", "NDHWC", "NDCHW")
 IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT8)
 
 
@@ -36,7 +37,7 @@ def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
     """An input read as a picture, when it can be one."""
     shape = graph.shape(value.name)
     kind = value.type.tensor_type.elem_type
-    if shape is None or len(shape) not in (3, 4) or kind not in IMAGE_TYPES:
+    if shape is None or len(shape) not in (3, 4, 5) or kind not in IMAGE_TYPES:
         return None
     layout = image_layout(graph, value.name, shape)
     if layout is None:
@@ -51,7 +52,13 @@ def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
 
 
 def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
-    """Channels first or last: told by the sizes, and where these leave it open by what reads the input."""
+    """Where the channels are: told by the sizes, and where these leave it open by what reads the input.
+
+    Five axes are a volume, or the frames of a film: D, H and W.
+    """
+    if len(shape) == 5:
+        places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
+        return places[0] if len(places) == 1 else VOLUMES[0]
     batch = "N" if len(shape) == 4 else ""
     first, last = shape[len(batch)], shape[-1]
     if first in IMAGE_CHANNELS and last not in IMAGE_CHANNELS:

@@ -15,7 +15,7 @@ MANIFEST = "onnxcam.manifest"  # metadata key of an exported file
 PREPROCESS = "onnxcam.preprocess"  # metadata keys that any model may carry: a recipe as JSON,
 LABELS = "onnxcam.labels"  # and its class names, a line each
 FORMAT = 1
-LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC")  # of an image
+LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class ImageInput:
     """The input that takes the picture.
 
     Attributes:
-        layout: "NCHW", "NHWC", or without N where the model has no batch axis.
+        layout: one of LAYOUTS; without N where the model has no batch axis, with D for a volume.
         size: (width, height); None for a free dimension.
         channels: None where the model leaves them open.
         dtype: NumPy's name.
@@ -140,5 +140,5 @@ def check(manifest: Manifest) -> None:
     labelled = set("NCDHWP?").issuperset(layout.axes) and "C" in layout.axes
     sides = layout.window or ()
     shown = all(np.isfinite(side).all() and side[0] != side[1] for side in sides)
-    if not labelled or ("P" in layout.axes and not layout.grid) or not shown or len(sides) not in (0, 2):
+    if not labelled or ("P" in layout.axes and not layout.grid) or not shown or len(sides) not in (0, 2, 3):
         raise ValueError("no layout")

@@ -106,6 +106,32 @@ def test_channels_last_with_height_and_width_swapped() -> None:
     assert centre(found.heatmap) == pytest.approx((6, 30), abs=0.51)
 
 
+def test_bytes_are_scaled_turned_and_resized_inside() -> None:
+    """uint8 [N, H, W, 3], as for a phone: Cast, Resize, Transpose, Div, a crop of the middle."""
+    constants = {name: np.array(value, np.int64) for name, value in INTEGERS.items()}
+    made = net(
+        """(uint8[N,24,40,3] x) => (float[N,4] y) {
+  f = Cast<to=1>(x)
+  r = Resize<mode="linear">(f, , by)
+  t = Transpose<perm=[0,3,1,2]>(r)
+  d = Div(t, white)
+  m = Slice(d, inner, outer, spatial)
+  c = Conv<pads=[1,1,1,1]>(m, w)
+  last = Relu(c)
+  pool = GlobalAveragePool(last)
+  g = Flatten(pool)
+  y = MatMul(g, fc)
+}""",
+        {**WEIGHTS, **constants, "by": np.array([1, 2, 2, 1], np.float32), "white": np.float32(255),
+         "inner": np.array([8, 8]), "outer": np.array([40, 72])},
+    )  # fmt: skip
+    image = (blob(14, 30, "NHWC") * 255).astype(np.uint8)
+    found = onnxcam.explain(made, image, target=1)
+    assert (found.layer, found.map.shape) == ("last", (32, 64))
+    assert found.window == ((4 / 24, 20 / 24), (4 / 40, 36 / 40))
+    assert centre(found.heatmap) == pytest.approx((14, 30), abs=0.26)
+
+
 def test_what_a_crop_inside_cuts_away_stays_dark() -> None:
     found = onnxcam.explain(model(WAYS["cropped"]), np.ones((3, HEIGHT, WIDTH), np.float32), target=1)
     assert found.map.shape == (16, 32)

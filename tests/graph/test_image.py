@@ -34,6 +34,9 @@ def image_of(signature: str, body: str = "y = Identity(x)") -> ImageInput:
         ("uint8[N,H,W,3]", ImageInput("x", "NHWC", (None, None), 3, "uint8", None)),
         ("float16[N,1,32,H]", ImageInput("x", "NCHW", (None, 32), 1, "float16", None)),
         ("double[N,C,H,W]", ImageInput("x", "NCHW", (None, None), None, "float64", None)),
+        ("float[N,1,16,64,48]", ImageInput("x", "NCDHW", (48, 64), 1, "float32", None)),
+        ("float[1,16,64,48,3]", ImageInput("x", "NDHWC", (48, 64), 3, "float32", 1)),
+        ("float[N,16,3,64,48]", ImageInput("x", "NDCHW", (48, 64), 3, "float32", None)),
         ("float[N,10,64,64]", ImageInput("x", "NCHW", (64, 64), 10, "float32", None)),
     ],
 )
@@ -49,7 +52,7 @@ def test_a_transpose_tells_where_the_channels_are_when_sizes_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8]"]
+    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8,8]"]
 )
 def test_inputs_that_are_no_image(signature: str) -> None:
     with pytest.raises(ModelError, match=r"no input that takes an image .*'x'"):
