@@ -11,6 +11,7 @@ import click
 
 from onnxcam import __version__
 from onnxcam.cli.errors import complain, for_the_user
+from onnxcam.cli.interrupts import interruptible
 from onnxcam.cli.terminal import undisturbed
 
 COMMANDS = ("run", "layers", "ops", "check", "export")
@@ -32,7 +33,7 @@ class Commands(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; what can go wrong comes out as a click exception."""
-        with for_the_user(), undisturbed():
+        with for_the_user(), undisturbed(), interruptible():
             return super().invoke(ctx)
 
     def main(

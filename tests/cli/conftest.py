@@ -9,13 +9,24 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+import onnx
 import pytest
 from click.testing import CliRunner, Result
 
 from onnxcam.cli import main
+from tests.nets import net, normal
 
 ROOT = Path(__file__).resolve().parents[2]
 Invoke = Callable[..., Result]
+ENDLESS = """(float[N, 3, 8, 8] x) => (float[N, 4] y, float[n, k, h, w] l) {
+  c = Conv(x, stem)
+  l = Loop(, yes, c)<body = again (int64 i, bool go, float[n, k, h, w] v) => (bool on, float[n, k, h, w] o) {
+    on = Identity(go) o = Relu(v)
+  }>
+  a = Relu(c)
+  p = GlobalAveragePool(a) f = Flatten(p) y = Gemm<transB = 1>(f, w)
+}"""
 Process = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
@@ -26,6 +37,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     shutil.copy(ROOT / "sample_models" / "blobs.png", tmp_path / "blobs.png")
     monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+@pytest.fixture
+def endless(folder: Path) -> Path:
+    """A model that loops for ever when it is run; its layer is `a`."""
+    path = folder / "endless.onnx"
+    onnx.save(net(ENDLESS, {"stem": normal(4, 3, 3, 3), "w": normal(4, 4), "yes": np.array(True)}), path)
+    return path
 
 
 @pytest.fixture

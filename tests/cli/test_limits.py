@@ -5,34 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-import numpy as np
-import onnx
 import pytest
 
 from onnxcam.cli import limits
 from tests.cli.conftest import Invoke, names, refusal
-from tests.nets import net, normal
-
-ENDLESS = """(float[N, 3, 8, 8] x) => (float[N, 4] y, float[n, k, h, w] l) {
-  c = Conv(x, stem)
-  l = Loop(, yes, c)<body = again (int64 i, bool go, float[n, k, h, w] v) => (bool on, float[n, k, h, w] o) {
-    on = Identity(go) o = Relu(v)
-  }>
-  a = Relu(c)
-  p = GlobalAveragePool(a) f = Flatten(p) y = Gemm<transB = 1>(f, w)
-}"""
-
-
-@pytest.fixture
-def endless(folder: Path) -> Path:
-    path = folder / "endless.onnx"
-    onnx.save(net(ENDLESS, {"stem": normal(4, 3, 3, 3), "w": normal(4, 4), "yes": np.array(True)}), path)
-    return path
-
-
-def test_a_model_that_never_ends_is_ended(onnxcam: Invoke, endless: Path) -> None:
-    line = refusal(onnxcam("check", endless, "-l", "a", "--timeout", "3"))
-    assert line.startswith("`onnxcam check` was ended after 3 s: the model may never end")
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the process is a shell script")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -67,6 +68,20 @@ def test_an_interrupted_run_exits_130_and_keeps_what_it_finished(folder: Path) -
     assert len(rest.splitlines()) < 4999
     assert (folder / first["files"][0]).is_file()
     assert not [name for name in os.listdir(folder / "onnxcam_out") if name.startswith(".")]
+
+
+@POSIX
+@pytest.mark.parametrize(
+    "command", [["run", "endless.onnx", "blobs.png", "-l", "a"], ["check", "endless.onnx", "-l", "a"]]
+)
+def test_control_c_ends_what_never_ends(folder: Path, endless: Path, command: list[str]) -> None:
+    """Python's own handler would wait for ONNX Runtime."""
+    with subprocess.Popen([*COMMAND, *command], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as ran:
+        time.sleep(2)
+        ran.send_signal(signal.SIGINT)
+        _, error = ran.communicate(timeout=30)
+    assert (ran.returncode, error) == (130, "Error: interrupted\n")
+    assert not (folder / "onnxcam_out").exists()
 
 
 @POSIX

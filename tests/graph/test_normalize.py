@@ -383,3 +383,14 @@ def test_half_a_spectrum_has_the_shape_of_half_a_spectrum() -> None:
     )
     assert graph_of(model).shape("y") == (1, 2, 4, 2)
     assert run(model, {"x": np.zeros((1, 12, 1), np.float32)})["y"].shape == (1, 2, 4, 2)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "Constant"])
+def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
+    proto = net(
+        "(float[N,2] x) => (float[N,2] y) { c = Constant<value_float = 1.0>() s = Softmax<axis = 1>(x) y = Add(s, c) }"
+    )
+    (node,) = (node for node in proto.graph.node if node.op_type == op)
+    node.attribute[0].ref_attr_name = "axis"
+    with pytest.raises(ModelError, match=rf"^the model is broken: {op} 'node\d' refers to an attribute of a function"):
+        normalize(load(proto))
