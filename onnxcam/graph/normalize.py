@@ -153,9 +153,7 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
     for node in all_nodes(proto.graph):
         check_subgraphs(node, name)
         if any(attribute.ref_attr_name for attribute in node.attribute):
-            raise ModelError(
-                f"{name} is broken: {described(node)} refers to an attribute of a function, and is in none"
-            )
+            raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
         unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
         if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
             continue

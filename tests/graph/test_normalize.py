@@ -392,5 +392,5 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
     )
     (node,) = (node for node in proto.graph.node if node.op_type == op)
     node.attribute[0].ref_attr_name = "axis"
-    with pytest.raises(ModelError, match=rf"^the model is broken: {op} 'node\d' refers to an attribute of a function"):
+    with pytest.raises(ModelError, match=rf"^the model is broken: {op} 'node\d' refers to an attribute of no function"):
         normalize(load(proto))
