@@ -14,6 +14,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
 from onnxcam.errors import LayerError
 from onnxcam.vjp import Differentiated, differentiate
+from tests.nets import net, normal, run
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]>
 g (float[N, 3] x, float[N, 3] z, int64[2] i) => (float[N, 2] y, int64[N] best, float[N, 3] h)
@@ -193,3 +194,17 @@ def test_no_rows_have_no_gradients(body: str) -> None:
     session = onnxruntime.InferenceSession(result.model.SerializeToString())
     (found,) = session.run([result.gradients["x"]], {"x": x, result.seed: y})
     assert found.shape == x.shape
+
+
+def test_a_model_that_was_differentiated_may_be_again(tmp_path: Path) -> None:
+    """Names of the first time are in the way of none of the second; and a gradient has a gradient."""
+    once = differentiate(net("(float[N,3] x) => (float[N,3] y) { y = Mul(x, x) }"), of="y", wrt="x")
+    once.save(tmp_path / "once.onnx")
+    twice = differentiate(tmp_path / "once.onnx", of="y", wrt="x")
+    second = differentiate(tmp_path / "once.onnx", of=once.gradients["x"], wrt="x")
+    x, ct = normal(2, 3), normal(2, 3, seed=1)
+    found = run(twice.model, {"x": x, once.seed: ct, twice.seed: 2 * ct})
+    np.testing.assert_allclose(found[once.gradients["x"]], 2 * x * ct, rtol=1e-6)
+    np.testing.assert_allclose(found[twice.gradients["x"]], 4 * x * ct, rtol=1e-6)
+    found = run(second.model, {"x": x, once.seed: ct, second.seed: np.ones_like(x)})
+    np.testing.assert_allclose(found[second.gradients["x"]], 2 * ct, rtol=1e-6)
