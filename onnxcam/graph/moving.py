@@ -183,9 +183,9 @@ def split_apart(known: Known, node: onnx.NodeProto, i: int) -> Positions:
 
 def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """Parts along an axis. Along the channels they lie over each other; along positions, what has none joins them."""
-    sizes = [known.sizes(name) for name in node.input]
+    names = node.input[2::3] if node.op_type == "QLinearConcat" else node.input  # scale and zero point behind each
+    sizes, parts = [known.sizes(name) for name in names], [known.of(name) for name in names]
     rank = len(known.sizes(node.output[0]) or ())
-    parts = [known.of(name) for name in node.input]
     axis = attributes(node).get("axis", 0) % max(rank, 1)
     if any(size is None for size in sizes) or rank == 0:
         return {}
@@ -254,7 +254,7 @@ def extended(along: Along, axis: int, index: npt.NDArray[np.intp], *, joint: boo
 
 MOVES: dict[str, Rule] = {
     "Transpose": transposed, "Expand": expanded, "Tile": tiled, "Slice": sliced, "Gather": gathered,
-    "Split": split_apart, "Concat": concatenated, "Pad": padded,
+    "Split": split_apart, "Concat": concatenated, "QLinearConcat": concatenated, "Pad": padded,
     "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),
 }  # fmt: skip

@@ -32,19 +32,25 @@ class Windows:
 
 
 def slid(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """A convolution or pool over the axes behind the second."""
+    """A convolution or pool over the spatial axes: behind the second, or before the last where channels are there."""
     old, new = known.sizes(node.input[0]), known.sizes(node.output[i])
     windows = windows_of(known, node)
     if old is None or new is None or windows is None or len(old) != len(new):
         return {}
 
     def moved(along: Along) -> Along | None:
-        stepped = averaged(along, 1) if "Conv" in node.op_type else along
-        for axis, one in enumerate(windows, start=2):
+        first = first_spatial(node)
+        stepped = averaged(along, 1 if first == 2 else along.at.ndim - 1) if "Conv" in node.op_type else along
+        for axis, one in enumerate(windows, start=first):
             stepped = over(stepped, axis, one, new[axis]) if stepped is not None else None
         return stepped
 
     return kept(known.of(node.input[0]), moved)
+
+
+def first_spatial(node: onnx.NodeProto) -> int:
+    """The first spatial axis of what a node reads; com.microsoft has kernels with channels last."""
+    return 1 if node.op_type.startswith("Nhwc") or attributes(node).get("channels_last", 0) else 2
 
 
 def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
@@ -54,13 +60,14 @@ def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
     kernel = attrs.get("kernel_shape") or (weight[2:] if weight else None)
     if sizes is None or new is None or kernel is None:
         return None
-    space = len(sizes) - 2
+    first, space = first_spatial(node), len(sizes) - 2
+    sizes, new = sizes[first : first + space], new[first : first + space]
     strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
     reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
     pads = attrs.get("pads") or [0] * (2 * space)
     auto = attrs.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
-        total = [max((m - 1) * s + r - n, 0) for m, s, r, n in zip(new[2:], strides, reach, sizes[2:], strict=True)]
+        total = [max((m - 1) * s + r - n, 0) for m, s, r, n in zip(new, strides, reach, sizes, strict=True)]
         pads = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     return [Windows(r, s, -p) for r, s, p in zip(reach, strides, pads, strict=False)]
 
@@ -123,6 +130,6 @@ def stretched(along: Along, new: Sequence[int]) -> Along | None:
 SLIDING: dict[str, Rule] = {
     **dict.fromkeys(
         ["Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv", "DeformConv", "FusedConv",
-         "QLinearAveragePool"], slid),
+         "QLinearAveragePool", "NhwcMaxPool"], slid),
     **dict.fromkeys(["ConvTranspose", "Resize"], resized),
 }  # fmt: skip

@@ -23,6 +23,7 @@ from tests.quantizing import (
     quantized,
 )
 
+SAMPLES = Path(__file__).resolve().parents[2] / "sample_models"
 X = image(99)
 forms = pytest.mark.parametrize("form", FORMS)
 
@@ -155,3 +156,14 @@ def test_the_integer_kernels_of_operators_stay(model: onnx.ModelProto) -> None:
     assert integer_kernels(gradient.model) == deployed
     given = run(gradient.model, {"x": X, gradient.seed: np.ones((1, CLASSES), np.float32)})["probabilities"]
     np.testing.assert_array_equal(given, run(model, {"x": X})["probabilities"])
+
+
+@pytest.mark.parametrize("method", ["gradcam", "cam", "hirescam", "guidedbackprop"])
+def test_the_sample_in_integers_is_explained_as_in_floats(method: str) -> None:
+    ours, theirs = (
+        Explainer(SAMPLES / name)(SAMPLES / "chelsea.png", target=285, method=method)
+        for name in ("squeezenet11_int8.onnx", "squeezenet11.onnx")
+    )
+    assert ours.status == "ok"
+    assert ours.preprocess == theirs.preprocess
+    assert cosine(ours.map, theirs.map) > (0.9 if theirs.layer == "data" else 0.99)

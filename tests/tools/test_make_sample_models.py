@@ -67,7 +67,8 @@ def test_the_answer_is_the_one_to_expect(entry: dict[str, Any]) -> None:
     (probabilities,) = run(FOLDER / entry["file"], prepared(entry))
     assert probabilities.sum() == pytest.approx(1, abs=1e-5)
     assert probabilities[0].argmax() == entry["expected"]["top1"]
-    assert probabilities[0].max() == pytest.approx(entry["expected"]["score"], abs=1e-3)
+    slack = 0.02 if "int8" in entry["file"] else 1e-3  # a code more or less, by the rounding of one CPU or another
+    assert probabilities[0].max() == pytest.approx(entry["expected"]["score"], abs=slack)
 
 
 @every_model
