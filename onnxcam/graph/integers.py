@@ -22,6 +22,9 @@ STEPS: dict[tuple[str, str], tuple[int, int]] = {
     )},
 }  # fmt: skip
 """Operators that make quantized integers, each with its inputs that hold their scale and zero point."""
+MOVING = frozenset(
+    ["Identity", "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Transpose", "Slice", "MaxPool", "NhwcMaxPool"]
+)  # hand integers on, with their scale
 
 
 def steps(node: onnx.NodeProto) -> list[str]:
@@ -37,18 +40,22 @@ def makes_integers(node: onnx.NodeProto) -> bool:
 
 
 def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
-    """In place: a DequantizeLinear behind every operator that computes with integers, unless it has one."""
+    """In place: a DequantizeLinear behind every operator that computes with integers or moves them, if it has none."""
     graph = proto.graph
     shown = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
     taken = {name for node in graph.node for name in node.output}
+    scaled: dict[str, list[str]] = {}  # integers, with the names of their scale and zero point
     nodes = []
     for node in graph.node:
         nodes.append(node)
-        if makes_integers(node) and node.op_type != "QuantizeLinear" and node.output[0] not in shown:
-            name = f"{node.output[0]}_dequantized"
-            if name not in taken:
-                inputs = [node.output[0], *filter(None, steps(node))]
-                nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
+        if makes_integers(node) and node.op_type != "QuantizeLinear":
+            scaled[node.output[0]] = [*filter(None, steps(node))]
+        elif node.op_type in MOVING and node.input[0] in scaled:
+            scaled[node.output[0]] = scaled[node.input[0]]
+        name = f"{node.output[0]}_dequantized" if node.output else ""
+        if node.output and node.output[0] in scaled.keys() - shown and name not in taken:
+            inputs = [node.output[0], *scaled[node.output[0]]]
+            nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
     if len(nodes) > len(graph.node):
         copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
         del graph.node[:]

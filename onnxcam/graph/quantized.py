@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import INTEGERS, Graph, attributes
-from onnxcam.graph.integers import drop_unread, makes_integers, steps
+from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, steps
 from onnxcam.runtime import oracle
 
 CARRYING = frozenset({"Identity", "Cast"})  # hand an integer on as it is
@@ -36,7 +36,8 @@ def dequantized(graph: Graph, name: str) -> str | None:
     """The d of an x or a q; None where the graph has none."""
     node = quantizer(graph, name)
     if node is None:
-        return None
+        readers = [graph.nodes[i] for i in graph.consumers.get(name, []) if not graph.is_float(name)]
+        return next((reader.output[0] for reader in readers if reader.op_type == "DequantizeLinear"), None)
     waiting = [node.output[0]]
     while waiting:
         for i in graph.consumers.get(waiting.pop(), []):
@@ -96,6 +97,23 @@ def unquantized(graph: Graph, name: str) -> str:
     if before is None or before.op_type != "QuantizeLinear" or not same_steps(graph, before, node):
         return name
     return str(before.input[0])
+
+
+def rounded(graph: Graph, score: str) -> set[str]:
+    """The integers that stand for a score, where there is no x to take in front of them.
+
+    A saturated score would have no gradient through them: that it was cut off does not count.
+    """
+    node, found = made_by(graph, score), set[str]()
+    if node is None or node.op_type != "DequantizeLinear":
+        return found
+    name = node.input[0]
+    while True:
+        found.add(name)
+        before = made_by(graph, name)
+        if before is None or not (before.op_type in MOVING or carries(graph, before)):
+            return found
+        name = before.input[0]
 
 
 def maker(graph: Graph, name: str) -> onnx.NodeProto:

@@ -53,6 +53,7 @@ def lowered(function: Lowering) -> RuleFunction:
                 seeds.setdefault(made[i], []).append(ct)
         here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
         g.adopt(w)
+        g.uncut |= {name for name, output in zip(made, n.output, strict=False) if output in g.uncut}
         integers = {name for node in w.nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
         read = {i: n.input[i] if n.input[i] in integers else n.x(i) for i in here}
         types = {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}

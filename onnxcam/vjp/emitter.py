@@ -27,10 +27,12 @@ class Emitter:
 
     Attributes:
         graph: the primal graph.
+        uncut: integers of whose range no end counts: those of a score.
         nodes, initializers: what was written; much of it may be read by nobody (see `needed`).
     """
 
-    def __init__(self, graph: Graph) -> None:
+    def __init__(self, graph: Graph, uncut: Iterable[str] = ()) -> None:
+        self.uncut = set(uncut)
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []

@@ -20,6 +20,7 @@ from onnxcam.graph import (
     declared,
     free_taps,
     pruned,
+    rounded,
     sources,
     steps,
     unquantized,
@@ -89,7 +90,7 @@ def class_gradient(
     """
     wrt = wrt or head.layer
     graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
-    g = Emitter(graph)
+    g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
     if mean:
         ct = g.reduce("ReduceMean", ct, mean)
@@ -112,7 +113,7 @@ def seeded_gradient(
     head: Head, *, wrt: str | None = None, taps: Collection[str] = (), rules: RuleSet = STANDARD
 ) -> Backward:
     """d <SEED, score> / d layer (or `wrt`), a row a target; SEED has the score's shape, values in `taps` are inputs."""
-    g = Emitter(head.graph)
+    g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
     seed = typed(head.graph, head.score, rename=SEED)
@@ -122,7 +123,7 @@ def seeded_gradient(
 
 def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
     """Forward and backward in one graph: d <SEED, score> / d wrt, behind the original outputs."""
-    g = Emitter(graph)
+    g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), as_cotangent(g, SEED, score), wrt, rules)
     return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
@@ -133,7 +134,7 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
     The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
     lowest index).
     """
-    g = Emitter(graph)
+    g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
     classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
     return Backward(appended(g, ct, wrt, [classes]), GRADIENT)

@@ -167,3 +167,27 @@ def test_the_sample_in_integers_is_explained_as_in_floats(method: str) -> None:
     assert ours.status == "ok"
     assert ours.preprocess == theirs.preprocess
     assert cosine(ours.map, theirs.map) > (0.9 if theirs.layer == "data" else 0.99)
+
+
+def test_a_saturated_score_of_integers_has_a_gradient() -> None:
+    """There is no value in front of its codes; that the largest one was cut off does not count."""
+    text = """<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>
+    net (float[N, 1, 4, 4] x) => (float[N, 2] scores) <
+      int8[2, 1, 3, 3] w = {1,1,1,1,1,1,1,1,1, 1,0,0,0,0,0,0,0,0}, float s = {0.1}, uint8 z = {0}, int8 zero = {0},
+      int8[2, 2] v = {1, 2, 3, 4}, float coarse = {0.01}, float one = {1}>
+    {
+      qx = QuantizeLinear(x, s, z)
+      qc = QLinearConv<pads = [1, 1, 1, 1]>(qx, s, z, w, one, zero, s, z)
+      qp = com.microsoft.QLinearGlobalAveragePool(qc, s, z, s, z)
+      qf = Flatten(qp)
+      ql = com.microsoft.QGemm(qf, s, z, v, one, zero, , coarse, z)
+      qr = Reshape(ql, shape)
+      scores = DequantizeLinear(qr, coarse, z)
+    }"""
+    model = onnx.parser.parse_model(text.replace("float one = {1}>", "float one = {1}, int64[2] shape = {-1, 2}>"))
+    x = np.arange(1, 17, dtype=np.float32).reshape(1, 1, 4, 4) / 16
+    e = Explainer(model)(x, target=1)
+    assert (e.score, e.status, e.layer) == (np.float32(2.55), "ok", "qc_dequantized")
+    codes = run(tapped(model, "qc"), {"x": x})["qc"].astype(np.float32) * np.float32(0.1)
+    np.testing.assert_allclose(e.map, (2 * codes[0, 0] + 4 * codes[0, 1]) / 16, rtol=1e-5)
+    assert np.abs(Explainer(model)(x, target=1, method="saliency").map).max() > 0

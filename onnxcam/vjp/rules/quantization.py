@@ -24,6 +24,8 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     ends too, as in torch's fake_quantize. Elsewhere q decides, and the ends count as outside: what was cut off lies
     there too, and so does what a folded Relu cut.
     """
+    if n.output[0] in g.uncut:
+        return [unscaled(g, n, ct)]
     free = n.input[0] in g.graph.inputs or n.input[0] in g.graph.fixed
     value, steps = (n.x(), -0.5) if free else (n.real(), 0.5)
     low, high = ends(g, n)
