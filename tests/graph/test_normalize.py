@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from typing import Any
 
 import numpy as np
@@ -121,10 +120,8 @@ def test_functions_that_unfold_without_measure_are_refused() -> None:
     """Thirty functions that call the next one twice: a billion nodes."""
     functions = [function(f"F{i}", call(f"F{i + 1}", "a", "t"), call(f"F{i + 1}", "t", "b")) for i in range(30)]
     functions.append(function("F30", node("Neg", ["a"], ["b"])))
-    started = time.perf_counter()
     with pytest.raises(ModelError, match="more than any real model has"):
         graph_of(nodes_model([call("F0", "x", "y")], functions=tuple(functions)))
-    assert time.perf_counter() - started < 1
 
 
 # -- domains and opsets -------------------------------------------------------------------------------------
@@ -279,14 +276,12 @@ def test_what_a_subgraph_captures_comes_before_it() -> None:
     assert graph.ancestors(["y"]) == {0, 1}
 
 
-def test_a_deep_chain_in_reverse_order_is_sorted_within_a_second() -> None:
+def test_a_deep_chain_in_reverse_order_is_sorted() -> None:
     count = 5000
     nodes = [node("Relu", [f"v{i}"], [f"v{i + 1}"]) for i in reversed(range(count))]
     nodes[-1].input[0], nodes[0].output[0] = "x", "y"
     model = load(nodes_model(nodes))
-    started = time.perf_counter()
     proto = normalize(model)
-    assert time.perf_counter() - started < 1
     assert [n.output[0] for n in proto.graph.node] == [*(f"v{i}" for i in range(1, count)), "y"]
 
 
