@@ -59,8 +59,9 @@ class Inference:
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them."""
         while True:
-            found = inferred_types(with_constants(self._sizing.proto, self._computed))
-            for tensor in self._proto.graph.initializer:
+            settled = with_constants(self._sizing.proto, self._computed)
+            found = inferred_types(settled)
+            for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             if not self._sizing.correct(found):
                 return found

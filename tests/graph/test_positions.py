@@ -299,6 +299,38 @@ def test_two_class_tokens_and_their_mean() -> None:
     assert layers["sum"].reason == "only some positions reach the score from here"
 
 
+def test_a_class_token_whose_size_is_worked_out() -> None:
+    """TorchScript expands it by a subgraph of constants."""
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{{STEM}
+  size = Shape(tokens)
+  batch = Slice(size, zero, one)
+  ones = ConstantOfShape<value = int64[1] {{1}}>(three)
+  negative = Mul(ones, minus)
+  same = Equal(wanted, negative)
+  to = Where(same, ones, wanted)
+  class = Expand(token, to)
+  all = Concat<axis=1>(class, tokens)
+  last = Relu(all){attention("last", "last", "mixed")}
+  sum = Add(last, mixed)
+  a = Gather<axis=1>(sum, first)
+  y = MatMul(a, fc)
+}}""",
+        {
+            **PARTS,
+            "token": normal(1, 1, 6),
+            "three": np.array([3]),
+            "minus": np.array(-1),
+            "wanted": np.array([1, -1, -1]),
+        },
+    )
+    graph = graph_of(model)
+    assert graph.shape("class") == (1, 1, 6)
+    assert graph.small_constants["class"].shape == (1, 1, 6)
+    assert automatic(model) == "last"
+    assert layouts(graph)["last"] == Layout("NPC", (4, 4), 1)
+
+
 def test_a_learned_query_pools_all_positions() -> None:
     model = tokens_model(f" last = Relu(tokens){attention('query', 'last', 'pooled')}\n s = Squeeze(pooled, one)\n"
                          "  y = MatMul(s, fc)")  # fmt: skip
