@@ -208,3 +208,12 @@ def test_a_model_that_was_differentiated_may_be_again(tmp_path: Path) -> None:
     np.testing.assert_allclose(found[twice.gradients["x"]], 4 * x * ct, rtol=1e-6)
     found = run(second.model, {"x": x, once.seed: ct, second.seed: np.ones_like(x)})
     np.testing.assert_allclose(found[second.gradients["x"]], 2 * ct, rtol=1e-6)
+
+
+def test_a_mean_over_more_positions_than_an_integer_counts() -> None:
+    """Nobody feeds 2^80 pixels, but a file may say that it takes them: the count does not wrap around."""
+    side = 2**40
+    found = differentiate(
+        net(f"(float[1,1,{side},{side}] x) => (float[1,1,1,1] y) {{ y = GlobalAveragePool(x) }}"), of="y", wrt="x"
+    )
+    assert sum(tensor.ByteSize() for tensor in found.model.graph.initializer) < 1000

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -35,7 +36,7 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
     sizes = [shape[axis] for axis in axes]
     known = [size for size in sizes if isinstance(size, int) and size > 0]
     if len(known) == len(sizes):
-        count = int(np.prod(known, dtype=np.int64))
+        count = math.prod(known)
         tile = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
         if count <= 65536:  # one multiplication that broadcasts
             return g.op("Mul", ct, n.array(np.full(tile, 1 / count)))
