@@ -1,0 +1,102 @@
+"""Where integers are read as floats, under which names, and what runs stays as it was."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam.graph import Graph, dequantized, load, quantizer, read_graph, rounded, sources, unquantized
+from onnxcam.graph.integers import drop_unread, surface
+from onnxcam.graph.quantized import as_deployed, lone_pairs, readable, shifts_int8, twins
+from tests.nets import net, run
+
+STEPS = {"s": np.array(0.5, np.float32), "t": np.array(0.25, np.float32), "z": np.array(3, np.uint8)}
+SIGNED = {"s": np.array(0.5, np.float32), "i": np.array(-3, np.int8), "j": np.array(-3, np.int8)}
+
+
+def graph_of(body: str, weights: dict[str, np.ndarray] = STEPS, outputs: str = "float[4] y") -> Graph:
+    return read_graph(load(net(f"(float[4] x) => ({outputs}) {{ {body} }}", weights)))
+
+
+def test_a_value_is_read_behind_its_quantizer() -> None:
+    graph = graph_of("a = Neg(x) q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) y = Neg(d)")
+    assert [dequantized(graph, name) for name in ("a", "q", "d", "y")] == ["d", "d", None, None]
+    assert quantizer(graph, "x") is None
+    assert unquantized(graph, "d") == "a"
+    assert sources(graph, "d") == ["q"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, t, z) y = Neg(d)",
+        "q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) y = Add(a, d)",
+    ],
+    ids=["another scale", "read as it is besides"],
+)
+def test_a_value_that_is_read_or_scaled_otherwise_is_itself(body: str) -> None:
+    graph = graph_of("a = Neg(x) " + body)
+    assert dequantized(graph, "a") is None
+    assert readable(graph, "a") == "a"
+
+
+def test_a_relu_in_front_of_a_quantizer_is_part_of_the_kernel() -> None:
+    graph = graph_of("a = Neg(x) r = Relu(a) q = QuantizeLinear(r, s, z) d = DequantizeLinear(q, s, z) y = Neg(d)")
+    assert [readable(graph, name) for name in ("a", "r", "q", "d")] == ["d", "d", "d", "d"]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "q = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) e = DequantizeLinear(q, s, z) y = Add(d, e)",
+        "q = QuantizeLinear(a, s, z) p = QuantizeLinear(a, s, z) d = DequantizeLinear(q, s, z) "
+        "e = DequantizeLinear(p, s, z) y = Add(d, e)",
+        "q = QuantizeLinear(a, s, z) p = Identity(q) d = DequantizeLinear(q, s, z) e = DequantizeLinear(p, s, z) "
+        "y = Add(d, e)",
+    ],
+    ids=["two readings", "two quantizers", "handed on"],
+)
+def test_what_dequantizes_the_same_integers_is_the_same_value(body: str) -> None:
+    graph = graph_of("a = Neg(x) " + body)
+    assert (twins(graph, "d"), twins(graph, "e")) == (["e"], ["d"])
+
+
+def test_only_lone_int8_pairs_are_shifted() -> None:
+    """As ONNX Runtime does: a pair that is read twice stays."""
+    graph = graph_of(
+        "q = QuantizeLinear(x, s, i) d = DequantizeLinear(q, s, j) r = Relu(d) "
+        "p = QuantizeLinear(r, s, i) e = DequantizeLinear(p, s, i) f = DequantizeLinear(p, s, i) y = Add(e, f)",
+        SIGNED,
+    )
+    assert lone_pairs(graph) == {"q"}
+
+
+def test_a_shifted_pair_gives_the_same_values() -> None:
+    body = "q = QuantizeLinear(x, s, i) d = DequantizeLinear(q, s, j) y = Relu(d)"
+    graph = graph_of(body, SIGNED)
+    x = np.array([-80, -0.3, 0.8, 90], np.float32)
+    before = onnx.ModelProto()
+    before.CopyFrom(graph.proto)
+    after = as_deployed(graph, onnx.ModelProto.FromString(graph.proto.SerializeToString()))
+    kinds = {tensor.data_type for tensor in after.graph.initializer if "uint8" in tensor.name}
+    assert kinds == ({onnx.TensorProto.UINT8} if shifts_int8() else set())
+    for proto in (before, after):
+        np.testing.assert_array_equal(run(proto, {"x": x})["y"], [0, 0, 1, 65])
+
+
+INTEGERS = "q = QuantizeLinear(x, s, z) o = com.microsoft.QLinearSigmoid(q, s, z, s, z) f = Identity(o) "
+
+
+def test_integers_get_a_place_to_be_read_which_goes_where_nobody_reads_it() -> None:
+    model = net(f"(float[4] x) => (float[4] y) {{ {INTEGERS} y = DequantizeLinear(f, s, z) }}", STEPS)
+    proto = surface(onnx.ModelProto.FromString(model.SerializeToString()))
+    assert [node.output[0] for node in proto.graph.node] == ["q", "o", "o_dequantized", "f", "y"]
+    drop_unread(proto)
+    assert [node.output[0] for node in proto.graph.node] == ["q", "o", "f", "y"]
+
+
+def test_the_integers_of_a_score_go_back_to_what_makes_them() -> None:
+    graph = graph_of(INTEGERS + "y = DequantizeLinear(f, s, z)")
+    assert rounded(graph, "y") == {"f", "o"}
+    assert rounded(graph, "x") == set()

@@ -1,0 +1,39 @@
+"""What cannot be negative is proved from the graph alone."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxcam.graph import load, read_graph
+from onnxcam.vjp.sign import never_negative
+from tests.nets import net
+
+WEIGHTS = {
+    "s": np.array(0.5, np.float32), "low": np.array(0, np.uint8), "mid": np.array(9, np.uint8),
+    "least": np.array(-128, np.int8), "zero": np.array(0, np.float32), "half": np.array([0.5, 0.5], np.float32),
+    "minus": np.array([0.5, -0.5], np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("body", "proved"),
+    [
+        ("y = Relu(x)", True),
+        ("y = Neg(x)", False),
+        ("y = Clip(x, zero)", True),
+        ("y = Clip(x, s)", True),
+        ("a = Relu(x) b = Sigmoid(x) y = Add(a, b)", True),
+        ("a = Relu(x) y = Add(a, x)", False),
+        ("a = Relu(x) y = Mul(a, half)", True),
+        ("a = Relu(x) y = Mul(a, minus)", False),
+        ("q = QuantizeLinear(x, s, low) y = DequantizeLinear(q, s, low)", True),
+        ("q = QuantizeLinear(x, s, least) y = DequantizeLinear(q, s, least)", True),
+        ("q = QuantizeLinear(x, s) y = DequantizeLinear(q, s)", True),
+        ("q = QuantizeLinear(x, s, mid) y = DequantizeLinear(q, s, mid)", False),
+        ("y = Identity(x)", False),
+    ],
+)
+def test_never_negative(body: str, proved: bool) -> None:
+    graph = read_graph(load(net(f"(float[2] x) => (float[2] y) {{ {body} }}", WEIGHTS)))
+    assert never_negative(graph, "y") is proved
