@@ -12,7 +12,7 @@ from onnxcam.graph.edit import (
     write_metadata,
 )
 from onnxcam.graph.image import image_input
-from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes, read_graph
+from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
@@ -26,6 +26,7 @@ from onnxcam.graph.quantized import (
     sources,
     unquantized,
 )
+from onnxcam.graph.read import read_graph
 from onnxcam.graph.score import class_axis, find_score
 from onnxcam.graph.subgraphs import captures, described, reads, renamed
 from onnxcam.graph.types import Shape, ValueType, made_up, shown

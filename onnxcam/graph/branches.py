@@ -3,26 +3,21 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from itertools import count
-from typing import Any
 
-import numpy.typing as npt
 import onnx
 from onnx import helper
 
+from onnxcam.graph.index import Graph
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.subgraphs import local_names, renamed, subgraphs
 
-Constant = Callable[[str], npt.NDArray[Any] | None]
 
-
-def without_known_branches(proto: onnx.ModelProto, constant: Constant, name: str) -> onnx.ModelProto | None:
-    """A copy with the branches that are always taken in the main graph; None where no condition is known.
-
-    `constant` gives the value of a name that does not depend on an input; `name` is what messages call the model.
-    """
-    known = {i: value for i, node in enumerate(proto.graph.node) if (value := condition(node, constant)) is not None}
+def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
+    """The model with the branches that are always taken in the main graph; None where no condition is known."""
+    proto = graph.proto
+    known = {i: value for i, node in enumerate(graph.nodes) if (value := condition(graph, node)) is not None}
     if not known:
         return None
     found = onnx.ModelProto()
@@ -34,14 +29,14 @@ def without_known_branches(proto: onnx.ModelProto, constant: Constant, name: str
             unfold(node, "then_branch" if known[i] else "else_branch", made, found.graph)
         else:
             found.graph.node.append(node)
-    lift_constants(found.graph, name)
-    sort_nodes(found.graph, name)
+    lift_constants(found.graph, graph.model.name)
+    sort_nodes(found.graph, graph.model.name)
     return found
 
 
-def condition(node: onnx.NodeProto, constant: Constant) -> bool | None:
+def condition(graph: Graph, node: onnx.NodeProto) -> bool | None:
     """The condition of an If, when it is known."""
-    value = constant(node.input[0]) if node.op_type == "If" and node.domain == "" else None
+    value = graph.constant(node.input[0]) if node.op_type == "If" and node.domain == "" else None
     return bool(value) if value is not None and value.size == 1 else None
 
 

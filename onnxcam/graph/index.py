@@ -12,11 +12,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.inference import IMPURE, Inference, readable
-from onnxcam.graph.integers import makes_integers, surface
+from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.load import Model
-from onnxcam.graph.normalize import normalize
 from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType
 
@@ -182,17 +180,6 @@ def decoded(value: Any) -> Any:
     if isinstance(value, list):
         return [decoded(item) for item in value]
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def read_graph(model: Model) -> Graph:
-    """The normalized graph of a loaded model; an If whose condition is known is the branch that it takes."""
-    graph = Graph(model, surface(normalize(model)))
-    while any(node.op_type == "If" for node in graph.nodes):
-        proto = without_known_branches(graph.proto, graph.constant, model.name)
-        if proto is None:
-            break
-        graph = Graph(model, proto)
-    return graph
 
 
 def value_names(graph: Graph) -> Iterator[str]:

@@ -13,11 +13,12 @@ from onnxcam.arguments import NAME, require
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.blocked import CURE, blocked
 from onnxcam.graph.image import image_input, image_layout
-from onnxcam.graph.index import Graph, read_graph
+from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
+from onnxcam.graph.read import read_graph
 from onnxcam.graph.score import find_score
 from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Shape, shown

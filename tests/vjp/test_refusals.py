@@ -57,8 +57,9 @@ def test_what_does_not_depend_on_wrt_needs_no_rule() -> None:
 HIDDEN = [
     ("QuantizeLinear", "float[1, 2] s = {1, 2}, int8[1, 2] z = {0, 0}",
      "q = QuantizeLinear<block_size = 2, axis = 0>(x, s, z) y = DequantizeLinear<block_size = 2, axis = 0>(q, s, z)"),
-    ("ConcatFromSequence", "float k = {1}",
-     "t = SequenceConstruct(x, x) c = ConcatFromSequence<axis = 0>(t) y = Mul(c, k)"),
+    ("SequenceAt", "float k = {1}",
+     "t = SequenceConstruct(x, x) m = ReduceMax<keepdims = 0>(x) i = Cast<to = 7>(m) "
+     "c = SequenceAt(t, i) y = Mul(c, k)"),
     ("DequantizeLinear", "int8[2, 2] q = {1, 2, 3, 4}, int8 z = {0}",
      "a = ReduceMax<keepdims = 0>(x) y = DequantizeLinear(q, a, z)"),
     ("QuantizeLinear", "int8 z = {0}, float s = {1}",

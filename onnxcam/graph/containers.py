@@ -1,0 +1,194 @@
+"""Sequences and optional values that only carry tensors: what is taken out of them is what was put in."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper, numpy_helper
+
+from onnxcam.graph.index import Graph, attributes
+
+
+def without_containers(graph: Graph) -> onnx.ModelProto | None:
+    """The model with tensors read directly where it is known which one a container gives; None where that is nowhere.
+
+    Containers of unknown length, and positions that are computed, stay as they are.
+    """
+    unpacking, nodes, changed = Unpacking(graph), list[onnx.NodeProto](), False
+    for node in graph.nodes:
+        step = None if node.domain else STEPS.get(node.op_type)
+        instead = step(unpacking, node) if step else None
+        changed |= instead is not None
+        nodes += [node] if instead is None else instead
+    if not changed:
+        return None
+    found = onnx.ModelProto()
+    found.CopyFrom(graph.proto)
+    del found.graph.node[:]
+    found.graph.node.extend(nodes)
+    found.graph.initializer.extend(unpacking.initializers)
+    return found
+
+
+@dataclass
+class Unpacking:
+    """What is known on the way through a graph.
+
+    Attributes:
+        held: the tensors in every container whose content is known.
+        pending: the nodes that make a tensor which no node of the model makes, until somebody reads it.
+        initializers: constants that were made.
+    """
+
+    graph: Graph
+    held: dict[str, list[str]] = field(default_factory=dict)
+    pending: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    initializers: list[onnx.TensorProto] = field(default_factory=list)
+    made: set[str] = field(default_factory=set)
+
+    def content(self, name: str) -> list[str] | None:
+        """What a container holds; a tensor in the place of an optional value holds itself."""
+        return [name] if self.graph.type(name).elem_type else self.held.get(name)
+
+    def making(self, names: list[str]) -> list[onnx.NodeProto]:
+        """The nodes that make some tensors, where they are not there yet."""
+        return [node for name in names for node in self.pending.pop(name, [])]
+
+    def position(self, node: onnx.NodeProto, i: int, default: int) -> int | None:
+        """A position that a node is given as its input i; None where it is computed."""
+        if len(node.input) <= i or not node.input[i]:
+            return default
+        value = self.graph.constant(node.input[i])
+        return None if value is None else int(value.item())
+
+    def fresh(self, hint: str) -> str:
+        """A free name."""
+        names = (f"{hint}_{i}" for i in count())
+        name = next(name for name in names if name not in self.graph.names and name not in self.made)
+        self.made.add(name)
+        return name
+
+    def initializer(self, value: npt.NDArray[Any], hint: str) -> str:
+        """A constant under a free name."""
+        name = self.fresh(hint)
+        self.initializers.append(numpy_helper.from_array(value, name))
+        return name
+
+
+Nodes = list[onnx.NodeProto] | None
+
+
+def construct(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SequenceConstruct, SequenceEmpty, Optional: the inputs."""
+    u.held[node.output[0]] = list(node.input)
+    return None
+
+
+def insert(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SequenceInsert: at a position, or at the end."""
+    items = u.held.get(node.input[0])
+    at = u.position(node, 2, len(items or ()))
+    if items is not None and at is not None and -len(items) <= at <= len(items):
+        at = at + len(items) if at < 0 else at
+        u.held[node.output[0]] = [*items[:at], node.input[1], *items[at:]]
+    return None
+
+
+def erase(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SequenceErase: at a position, or the last."""
+    items, at = u.held.get(node.input[0]), u.position(node, 1, -1)
+    if items is not None and at is not None and -len(items) <= at < len(items):
+        u.held[node.output[0]] = [item for i, item in enumerate(items) if i != at % len(items)]
+    return None
+
+
+def item(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SequenceAt: the tensor itself."""
+    items, at = u.held.get(node.input[0]), u.position(node, 1, 0)
+    if items is None or at is None or not -len(items) <= at < len(items):
+        return None
+    source = items[at]
+    return [*u.making([source]), helper.make_node("Identity", [source], node.output, name=node.name)]
+
+
+def concatenated(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """ConcatFromSequence: Concat, of tensors that get one more axis where it says so."""
+    items, attrs = u.held.get(node.input[0]), attributes(node)
+    if not items:
+        return None
+    before = u.making(items)
+    if attrs.get("new_axis", 0):
+        axis = u.initializer(np.array([attrs["axis"]]), node.output[0])
+        wide = [u.fresh(node.output[0]) for _ in items]
+        before += [helper.make_node("Unsqueeze", [x, axis], [y], name=y) for x, y in zip(items, wide, strict=True)]
+        items = wide
+    return [*before, helper.make_node("Concat", items, node.output, name=node.name, axis=attrs["axis"])]
+
+
+def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SplitToSequence: slices along an axis, which they may lose where all are one thick."""
+    attrs, shape = attributes(node), u.graph.shape(node.input[0])
+    given = len(node.input) > 1 and bool(node.input[1])
+    sizes = u.graph.constant(node.input[1]) if given else np.array(1)
+    if sizes is None or shape is None:
+        return None
+    axis = attrs.get("axis", 0) % len(shape)
+    whole = shape[axis]
+    if sizes.ndim == 0:
+        if not isinstance(whole, int) or int(sizes) < 1:
+            return None
+        sizes = np.array([min(int(sizes), whole - i) for i in range(0, whole, int(sizes))])
+    axes = u.initializer(np.array([axis]), node.output[0])
+    names = []
+    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
+        limits = [u.initializer(np.array([at]), node.output[0]) for at in (end - size, end)]
+        name = u.fresh(node.output[0])
+        made = [helper.make_node("Slice", [node.input[0], *limits, axes], [name], name=name)]
+        if not given and not attrs.get("keepdims", 1):
+            flat = u.fresh(node.output[0])
+            made.append(helper.make_node("Squeeze", [name, axes], [flat], name=flat))
+        names.append(made[-1].output[0])
+        u.pending[names[-1]] = made
+    u.held[node.output[0]] = names
+    return None
+
+
+def length(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """SequenceLength, OptionalHasElement: a constant."""
+    items = u.content(node.input[0]) if node.input and node.input[0] else []
+    if items is None:
+        return None
+    value = np.array(len(items)) if node.op_type == "SequenceLength" else np.array(bool(items))
+    constant = u.initializer(value, node.output[0])
+    return [helper.make_node("Identity", [constant], node.output, name=node.name)]
+
+
+def element(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """OptionalGetElement: what was put in."""
+    items = u.content(node.input[0])
+    if items is None or len(items) != 1:
+        return None
+    if items[0] in u.held:
+        u.held[node.output[0]] = u.held[items[0]]
+    return [helper.make_node("Identity", items, node.output, name=node.name)]
+
+
+def same(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """Identity of a container."""
+    if node.input[0] in u.held:
+        u.held[node.output[0]] = u.held[node.input[0]]
+    return None
+
+
+STEPS: dict[str, Callable[[Unpacking, onnx.NodeProto], Nodes]] = {
+    **dict.fromkeys(["SequenceConstruct", "SequenceEmpty", "Optional"], construct),
+    "SequenceInsert": insert, "SequenceErase": erase, "SequenceAt": item, "ConcatFromSequence": concatenated,
+    "SplitToSequence": split, "SequenceLength": length, "OptionalHasElement": length, "OptionalGetElement": element,
+    "Identity": same,
+}  # fmt: skip

@@ -1,0 +1,22 @@
+"""From a loaded model to the graph that everything else reads."""
+
+from __future__ import annotations
+
+from onnxcam.graph.branches import without_known_branches
+from onnxcam.graph.containers import without_containers
+from onnxcam.graph.index import Graph
+from onnxcam.graph.integers import surface
+from onnxcam.graph.load import Model
+from onnxcam.graph.normalize import normalize
+
+
+def read_graph(model: Model) -> Graph:
+    """The normalized graph, without what is decided before it runs.
+
+    An If whose condition is known is the branch that it takes; a tensor out of a sequence or an optional value is the
+    one that was put in.
+    """
+    graph = Graph(model, surface(normalize(model)))
+    while (proto := without_known_branches(graph) or without_containers(graph)) is not None:
+        graph = Graph(model, proto)
+    return graph
