@@ -182,3 +182,74 @@ def expand_dims(w: Emitter, n: Node) -> Names:
 def gather_nd(w: Emitter, n: Node) -> Names:
     """GatherND."""
     return [w.op("GatherND", n.x(), w.cast(n.input[1], TensorProto.INT64))]
+
+
+# -- sampling and rotation ------------------------------------------------------------------------
+
+
+@lowering("CropAndResize", domain=CONTRIB, only=[0, 1])
+def crop_and_resize(w: Emitter, n: Node) -> Names:
+    """Y_r = A X A'^T where both positions lie inside X, A and A' the weights of rows and columns for region r."""
+    size = n.const(3)
+    if size is None:
+        raise RuleError("its size is computed")
+    x = w.op("Gather", n.x(0), n.input[2], axis=0)
+    rows, inside_rows = sampled(w, n, int(size[0]), (0, 2), 2)
+    columns, inside_columns = sampled(w, n, int(size[1]), (1, 3), 3)
+    y = w.op("MatMul", w.op("Unsqueeze", rows, w.ints(1)), x)
+    y = w.op("MatMul", y, w.op("Unsqueeze", w.op("Transpose", columns, perm=[0, 2, 1]), w.ints(1)))
+    inside = w.op("And", w.op("Unsqueeze", inside_rows, w.ints(1, 3)), w.op("Unsqueeze", inside_columns, w.ints(1, 2)))
+    return [w.op("Where", inside, y, n.scalar(n.attr("extrapolation_value", 0.0)))]
+
+
+def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -> tuple[str, str]:
+    """Weights [regions, count, size] of `count` positions along an axis, and which of these lie inside."""
+    last = w.op("Sub", w.cast(w.dims(n.input[0], (axis, 1)), n.elem_type), n.array([1]))
+    start, end = (w.op("Gather", n.x(1), w.ints(i), axis=1) for i in ends)
+    steps = np.linspace(0, 1, count)[None] if count > 1 else np.full((1, 1), 0.5)
+    part = w.op("Add", start, w.op("Mul", w.op("Sub", end, start), n.array(steps)))
+    position = w.op("Mul", part, last)
+    inside = w.op("And", w.op("GreaterOrEqual", position, n.scalar(0)), w.op("LessOrEqual", position, last))
+    if n.attr("mode", "bilinear") == "nearest":
+        position = w.op("Floor", w.op("Add", position, n.scalar(0.5)))
+    places = w.op("Range", n.scalar(0), w.op("Add", w.op("Squeeze", last), n.scalar(1)), n.scalar(1))
+    distance = w.op("Abs", w.op("Sub", w.op("Unsqueeze", position, w.ints(2)), places))
+    return w.op("Relu", w.op("Sub", n.scalar(1), distance)), inside
+
+
+@lowering("RotaryEmbedding", domain=CONTRIB, only=[0])
+def rotary_embedding(w: Emitter, n: Node) -> Names:
+    """Pairs (a, b) of every head turned: (a cos - b sin, a sin + b cos), angles by position."""
+    width = (n.shape(2) or (None, None))[1]
+    if not isinstance(width, int):
+        raise RuleError("the width of its angles is not known")
+    flat, turned = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width
+    x = w.op("Reshape", n.x(), w.ints(0, 0, n.attr("num_heads", 0) or -1, *size_of_heads(n, width))) if flat else n.x()
+    x = w.op("Transpose", x, perm=[0, 2, 1, 3]) if flat else x
+    cos, sin = (angles(w, n, x, i) for i in (2, 3))
+    pair = [0, 0, 0, -1, 2] if n.attr("interleaved", 0) else [0, 0, 0, 2, -1]
+    axis = pair.index(2)
+    head = w.op("Slice", x, w.ints(0), w.ints(turned), w.ints(3))
+    pairs = w.op("Reshape", head, w.ints(*pair))
+    a, b = (w.op("Gather", pairs, w.const(i, np.int64), axis=axis) for i in (0, 1))
+    left = w.op("Sub", w.op("Mul", a, cos), w.op("Mul", b, sin))
+    right = w.op("Add", w.op("Mul", a, sin), w.op("Mul", b, cos))
+    both = w.op("Concat", *(w.op("Unsqueeze", part, w.ints(axis)) for part in (left, right)), axis=axis)
+    rest = w.op("Slice", x, w.ints(turned), w.ints(np.iinfo(np.int64).max), w.ints(3))
+    y = w.op("Concat", w.op("Reshape", both, w.ints(0, 0, 0, turned)), rest, axis=3)
+    return [w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.ints(0, 0, -1)) if flat else y]
+
+
+def size_of_heads(n: Node, width: int) -> list[int]:
+    """The last axis of [batch, positions, heads, size]: left open where the number of heads is said."""
+    return [-1] if n.attr("num_heads", 0) else [2 * width]
+
+
+def angles(w: Emitter, n: Node, x: str, i: int) -> str:
+    """Cosines or sines [batch or 1, 1, positions, pairs] of the positions; one position is that of the first row."""
+    ids = n.input[1]
+    if n.rank(1) == 2:
+        return w.op("Unsqueeze", w.op("Gather", n.x(i), ids, axis=0), w.ints(1))
+    positions = w.op("Gather", w.op("Shape", x), w.const(2, np.int64))
+    ids = w.op("Add", w.op("Range", w.const(0, np.int64), positions, w.const(1, np.int64)), ids)
+    return w.op("Gather", n.x(i), ids, axis=0)

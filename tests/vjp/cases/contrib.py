@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from tests.vjp.case import Arg, Array, case, held, index, ints, normal, positive
+from tests.vjp.case import Arg, Array, case, held, index, ints, normal, positive, values
 from tests.vjp.cases.sampling import grid_of, sampled
 
 ms = partial(case, domain="com.microsoft")
@@ -79,6 +79,57 @@ def sampled_as(attrs: dict[str, Any], x: Array, grid: Array) -> Array:
     return sampled(x, grid, attrs)
 
 
+def cropped(nearest: bool = False, outside: float = 0):
+    """Every pixel of every region by itself."""
+
+    def one(x: Array, y_at: float, x_at: float) -> Array:
+        (height, width) = x.shape[1:]
+        if not (0 <= y_at <= height - 1 and 0 <= x_at <= width - 1):
+            return np.full(len(x), outside)
+        if nearest:
+            return x[:, int(y_at + 0.5), int(x_at + 0.5)]
+        top, left = int(np.floor(y_at)), int(np.floor(x_at))
+        down, right = min(top + 1, height - 1), min(left + 1, width - 1)
+        upper = x[:, top, left] + (x[:, top, right] - x[:, top, left]) * (x_at - left)
+        lower = x[:, down, left] + (x[:, down, right] - x[:, down, left]) * (x_at - left)
+        return upper + (lower - upper) * (y_at - top)
+
+    def positions(start: float, end: float, count: int, size: int) -> Array:
+        return (np.linspace(start, end, count) if count > 1 else np.array([(start + end) / 2])) * (size - 1)
+
+    def truth(x: Array, rois: Array, batch: Array, size: Array) -> Array:
+        found = np.zeros((len(rois), x.shape[1], *size))
+        for r, (y1, x1, y2, x2) in enumerate(rois):
+            for i, y_at in enumerate(positions(y1, y2, size[0], x.shape[2])):
+                for j, x_at in enumerate(positions(x1, x2, size[1], x.shape[3])):
+                    found[r, :, i, j] = one(x[batch[r]], y_at, x_at)
+        return found
+
+    return truth
+
+
+def turned(count: int, *, interleaved: bool = False, dim: int | None = None):
+    """Pairs of every head as complex numbers, turned."""
+
+    def truth(x: Array, ids: Array, cos: Array, sin: Array) -> Array:
+        four = x.reshape(*x.shape[:2], count, -1).swapaxes(1, 2) if x.ndim == 3 else x
+        ids = ids[:, None] if ids.ndim == 2 else ids + np.arange(four.shape[2])
+        size = dim or four.shape[3]
+        part, half = four[..., :size], size // 2
+        z = part[..., ::2] + 1j * part[..., 1::2] if interleaved else part[..., :half] + 1j * part[..., half:]
+        z = z * (cos[ids] + 1j * sin[ids])
+        pairs = np.stack([z.real, z.imag], -1 if interleaved else -2)
+        y = np.concatenate([pairs.reshape(part.shape), four[..., size:]], -1)
+        return y.swapaxes(1, 2).reshape(x.shape) if x.ndim == 3 else y
+
+    return truth
+
+
+ROIS = values([[0.1, 0.05, 0.83, 0.92], [-0.2, 0.3, 0.6, 0.74], [0.22, 0.9, 0.77, 0.31]])
+CROPS = ROIS, index([0, 1, 0], np.int32)
+ANGLES = held(normal(6, 2)), held(normal(6, 2))
+PLACES = index([[0, 1, 2], [5, 3, 4]])
+
 SEQUENCE = normal("N", "H", 4)
 KERNEL = held(normal(2, 3, 1, 1))
 GROUPS = np.random.default_rng(4).integers(0, 2, 32)
@@ -120,6 +171,15 @@ CASES = [
        K=32, N=3, truth=bits_product(8, 16, 32)),
     ms("MatMulNBits", normal("N", 32), bytes_of(3, 2, 8), held(positive(6)), held(positive(6)), bits=4, block_size=16,
        K=32, N=3, truth=bits_product(4, 16, 32, packed=False)),
+    ms("CropAndResize", normal(2, 2, "H", 5), *CROPS, index([3, 4], np.int32), truth=cropped()),
+    ms("CropAndResize", normal(2, 2, 4, 5), *CROPS, index([1, 1], np.int32), truth=cropped()),
+    ms("CropAndResize", normal(2, 2, 4, 5), *CROPS, index([3, 2], np.int32), mode="nearest", extrapolation_value=2.0,
+       truth=cropped(nearest=True, outside=2)),
+    ms("RotaryEmbedding", normal(2, 3, 8), PLACES, *ANGLES, truth=turned(2)),
+    ms("RotaryEmbedding", normal(2, 2, 3, 4), PLACES, *ANGLES, interleaved=1, truth=turned(2, interleaved=True)),
+    ms("RotaryEmbedding", normal("N", 3, 8), index([2]), *ANGLES, num_heads=2, truth=turned(2)),
+    ms("RotaryEmbedding", normal(2, 3, 12), PLACES, *ANGLES, num_heads=2, rotary_embedding_dim=4,
+       truth=turned(2, dim=4)),
     ms("Pad", normal("N", 3), ints(0, 1, 0, 2), truth=lambda x, _: np.pad(x, [(0, 0), (1, 2)])),
     ms("Pad", normal("N", 4), ints(0, 1, 0, 2), mode="reflect",
        truth=lambda x, _: np.pad(x, [(0, 0), (1, 2)], "reflect")),
