@@ -12,7 +12,7 @@ from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, since_version
 
 OLDEST_OPSET = 16  # models are brought here before they are differentiated
 
-_CONTAINER = "passed where it is known before the model runs which tensor it gives; else refused"
+_CONTAINER = "only where it is known before the model runs which tensor it gives"
 _TEXT = "works on text"
 _TOO_NEW = "no ONNX Runtime loads its opset yet"
 

@@ -42,7 +42,7 @@ def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = (), 
         tensor.name = names[tensor.name]
     named = {node.name for node in body.node}
     for node in body.node:  # messages name nodes by what the model calls them
-        node.name = node.name or (node.output[0] if node.output[0] not in named else "")
+        node.name = node.name or next((name for name in node.output if name and name not in named), "")
     nodes = renamed(body.node, names)
     inner = [names[name] for name in inputs]
     quantized = [name for name, value in zip(inner, values, strict=True) if g.graph.is_real(value)]

@@ -10,6 +10,7 @@ from onnx import TensorProto
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
+from onnxcam.vjp.operators import OUT_OF_SCOPE
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
 UNKNOWN = TensorProto.UNDEFINED
@@ -82,7 +83,7 @@ def back(
     opset = g.graph.opsets.get(node.domain, 1)
     found = rules.find(node, opset)
     if found is None:
-        raise unsupported(node, opset, CURE if node.domain in BLOCKED else "")
+        raise unsupported(node, opset, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(called(node), ""))
     names = reads(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
@@ -103,8 +104,12 @@ def back(
 
 def unsupported(node: onnx.NodeProto, opset: int, why: str = "") -> UnsupportedOpError:
     """The error for a node that cannot be passed."""
-    called = f"{node.domain}.{node.op_type}" if node.domain else node.op_type
-    return UnsupportedOpError(called, opset, node.name or node.output[0], ADVICE, why)
+    return UnsupportedOpError(called(node), opset, node.name or node.output[0], ADVICE, why)
+
+
+def called(node: onnx.NodeProto) -> str:
+    """An operator, with its domain when that is not ONNX's own."""
+    return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 
 
 def fitted(g: Emitter, node: onnx.NodeProto, name: str, ct: str, found: Rule) -> str:

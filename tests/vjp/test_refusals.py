@@ -86,3 +86,10 @@ def test_bits_there_and_back_are_no_zeros() -> None:
     model = onnx.parser.parse_model(f"{head} g (float[2] x) => (float[2] y) {{ {body} }}")
     with pytest.raises(UnsupportedOpError, match="no gradient for BitCast"):
         differentiate(model, of="y", wrt="x")
+
+
+def test_an_operator_out_of_scope_says_why() -> None:
+    text = """<ir_version: 8, opset_import: ["" : 17]> g (float[3] x) => (float[] y) { u = Unique(x) y = Exp(u) }"""
+    why = "the number of its outputs' elements depends on the input"
+    with pytest.raises(UnsupportedOpError, match=why):
+        differentiate(onnx.parser.parse_model(text), of="y", wrt="x")
