@@ -48,6 +48,7 @@ def find_score(graph: Graph, named: str | None = None) -> Score:
             raise LayerError(
                 f"the model has no value '{named}' to explain{did_you_mean(named, [*graph.outputs, *graph.producer])}"
             )
+        named = dequantized(graph, named) or named
         if not graph.is_float(named):
             raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
         readers = [graph.nodes[i] for i in graph.consumers.get(named, []) if graph.nodes[i].op_type in SQUASHING]

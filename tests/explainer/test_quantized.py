@@ -191,3 +191,11 @@ def test_a_saturated_score_of_integers_has_a_gradient() -> None:
     codes = run(tapped(model, "qc"), {"x": x})["qc"].astype(np.float32) * np.float32(0.1)
     np.testing.assert_allclose(e.map, (2 * codes[0, 0] + 4 * codes[0, 1]) / 16, rtol=1e-5)
     assert np.abs(Explainer(model)(x, target=1, method="saliency").map).max() > 0
+
+
+@pytest.mark.parametrize("name", ["logits", "logits_QuantizeLinear_Output", "logits_DequantizeLinear_Output"])
+def test_a_score_named_inside_a_kernel_is_read_behind_it(name: str) -> None:
+    model = quantized("uint8")
+    score = Explainer(model, score=name).subject.score
+    assert (score.name, score.kind, score.squash) == ("logits_DequantizeLinear_Output", "logit", "softmax")
+    assert integer_kernels(features(read_graph(load(model)), [score.name])) == integer_kernels(model)
