@@ -163,7 +163,8 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
 
     Integers are what they stand for. Where some stand for the value, all that reads these reads it.
     """
-    integers = [wrt] if not g.graph.is_float(wrt) else sources(g.graph, wrt)
+    made = wrt in g.graph.producer and not g.graph.is_float(wrt)  # an image of integers is what it is
+    integers = [wrt] if made else sources(g.graph, wrt)
     found = reverse(g, {of: start}, integers or [wrt], rules)
     parts = [ct for ct in found.values() if ct is not None]
     if not parts:
