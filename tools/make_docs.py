@@ -112,12 +112,20 @@ def costs_table() -> str:
     return str(bench.markdown(measured))
 
 
+def parity_tables() -> str:
+    """What tools/parity.py found last."""
+    import parity
+
+    return parity.markdown(json.loads(parity.FIGURES.read_text(encoding="utf-8")))
+
+
 SECTIONS: dict[str, Callable[[], str]] = {
     "cli": cli_sections,
     "cost": costs_table,
     "example": readme_example,
     "methods": methods_table,
     "operators": operators_table,
+    "parity": parity_tables,
 }
 
 
