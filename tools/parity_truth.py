@@ -19,8 +19,8 @@ from torch.utils._pytree import tree_leaves
 
 Array = npt.NDArray[Any]
 CANDIDATES, SEEDS = 6, 4  # images looked at, in so many draws
-TRIALS, JITTER = 3, 3e-7  # float32 passes for each, and how far their images are moved
-STEADY = 2e-5  # distance of images that will do
+TRIALS, JITTER = 3, 1e-5  # float32 passes for each, and how far their images are moved
+STEADY = 1e-4  # distance of images that will do
 SAME = 1e-4  # activations this near are those of one value
 TOLERANCE, NOISES = 1e-4, 10
 
