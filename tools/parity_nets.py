@@ -112,7 +112,7 @@ TIMM_OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 TORCHVISION: dict[str, dict[str, Any]] = {
-    "alexnet": {},
+    "alexnet": dict(size=224),
     "squeezenet1_0": {},
     "googlenet": dict(aux_logits=False, init_weights=True),
     "resnet18": {},
