@@ -3,8 +3,8 @@
     python tools/training_oracle.py MODEL [--layer NAME] [--score NAME]
 
 The model is split at the layer as `onnxcam export --split` does. The features run here, on a random image. The head's
-gradient d score[class] / d layer is taken twice, by onnxcam and by onnxruntime-training's GradientGraphBuilder. Printed is
-the largest difference, relative to the largest element.
+gradient d score[class] / d layer is taken twice, by onnxcam and by onnxruntime-training's GradientGraphBuilder. Printed
+is the largest difference, relative to the largest element.
 
 onnxruntime-training has its own `onnxruntime` package, so it lives in an environment of its own (CONTRIBUTING.md):
 `.venv-training`, or wherever ONNXCAM_TRAINING_PYTHON says its interpreter is. This file runs there, too.
