@@ -13,6 +13,7 @@ from onnxcam.graph.edit import (
 )
 from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
+from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
 from onnxcam.graph.load import Model, load, serialize
@@ -28,13 +29,14 @@ from onnxcam.graph.quantized import (
 )
 from onnxcam.graph.read import read_graph
 from onnxcam.graph.score import class_axis, find_score
-from onnxcam.graph.subgraphs import captures, described, reads, renamed
+from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed
 from onnxcam.graph.types import Shape, ValueType, made_up, shown
 from onnxcam.graph.write import save, write_whole
 
 __all__ = [
     "BLOCKED",
     "CURE",
+    "IMPURE",
     "INTEGERS",
     "MICROSOFT",
     "QUANTIZERS",
@@ -46,6 +48,7 @@ __all__ = [
     "Model",
     "Shape",
     "ValueType",
+    "all_nodes",
     "as_deployed",
     "attributes",
     "candidates",

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from onnxcam.graph import Graph, ValueType, lift_constants, renamed, sort_nodes
+from onnxcam.graph import IMPURE, Graph, ValueType, all_nodes, lift_constants, renamed, sort_nodes
 from onnxcam.vjp.body import body_graph, port
 from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import RuleError
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,9 @@ class Subgraph:
 
 def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = (), values: Sequence[str] = ()) -> Subgraph:
     """A subgraph of a node of `g.graph`; `types` are those of its inputs, `values` what goes into them."""
+    drawn = next((node.op_type for node in all_nodes(proto) if node.op_type in IMPURE), "")
+    if drawn:
+        raise RuleError(f"{drawn} inside would draw other numbers when it is run again")
     body = onnx.GraphProto()
     body.CopyFrom(proto)
     lift_constants(body, g.graph.model.name)

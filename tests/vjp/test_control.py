@@ -44,6 +44,13 @@ def test_a_state_that_grows_is_refused() -> None:
     assert refused(body, "its state 's' changes its shape from step to step", wrt="z").op == "Loop"
 
 
+def test_random_numbers_inside_are_refused() -> None:
+    """Run again, the loop would draw others."""
+    body = """y = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e) {
+        d = Identity(c) r = RandomNormalLike(s) e = Mul(r, s) }>"""
+    refused(body, "RandomNormalLike inside would draw other numbers")
+
+
 def test_a_state_that_is_a_sequence_is_refused() -> None:
     body = """e = SequenceEmpty() q = Loop (n, t, e) <
         body = b (int64 i, bool c, seq(float) s) => (bool d, seq(float) r) {
