@@ -60,8 +60,6 @@ HIDDEN = [
     ("SequenceAt", "float k = {1}",
      "t = SequenceConstruct(x, x) m = ReduceMax<keepdims = 0>(x) i = Cast<to = 7>(m) "
      "c = SequenceAt(t, i) y = Mul(c, k)"),
-    ("DequantizeLinear", "int8[2, 2] q = {1, 2, 3, 4}, int8 z = {0}",
-     "a = ReduceMax<keepdims = 0>(x) y = DequantizeLinear(q, a, z)"),
     ("QuantizeLinear", "int8 z = {0}, float s = {1}",
      "a = ReduceMax<keepdims = 0>(x) q = QuantizeLinear(x, a, z) y = DequantizeLinear(q, s, z)"),
     ("Resize", "float[2, 2] k = {1, 2, 3, 4}, int64[1] i = {-1}",

@@ -33,11 +33,32 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("Where", inside, unscaled(g, n, ct), n.scalar(0))]
 
 
-@rule("DequantizeLinear", versions=VERSIONS, only=[0])
-@rule("DequantizeLinear", versions=(1,), only=[0], domain=CONTRIB)
+@rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])
+@rule("DequantizeLinear", versions=(1,), only=[0, 1], domain=CONTRIB)
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """x = (q - z) s;  dq = ct s."""
-    return [g.op("Mul", ct, scale(g, n))]
+    """x = (q - z) s;  dq = ct s,  ds = ct (q - z), summed over what shares a scale."""
+    dq = g.op("Mul", ct, scale(g, n)) if n.wants(0) else None
+    return [dq, of_scale(g, n, ct) if n.wants(1) else None]
+
+
+def of_scale(g: Emitter, n: Node, ct: str) -> str:
+    """ct (q - z), summed over the elements of each scale: all of them, a slice along `axis`, or a block of that."""
+    shape, whole, size = n.shape(1), n.shape(), n.attr("block_size", 0)
+    if shape is None or whole is None or not all(isinstance(dim, int) for dim in (*shape, *(whole if size else ()))):
+        raise RuleError("the shape of its scale is not known")
+    axis, points = n.axis(default=1) if shape not in ((), (1,)) else 0, n.input[2:3]
+    unit = g.const(np.ones(shape), np.float32)  # by which q is dequantized to q - z
+    inputs, along, block = [n.input[0], unit, *points], axis if shape else None, size or None
+    integers = g.op("DequantizeLinear", *inputs, domain=n.proto.domain, axis=along, block_size=block)
+    product = g.op("Mul", ct, integers)
+    if len(shape) < 2:
+        gone = [i for i in range(len(whole)) if shape in ((), (1,)) or i != axis]
+        total = g.reduce("ReduceSum", product, gone, keepdims=0) if gone else product
+        return g.op("Reshape", total, g.const(np.array(shape, np.int64)))
+    if whole[axis] != shape[axis] * size:
+        raise RuleError("its last block is not full")
+    parted = g.op("Reshape", product, g.const([*whole[:axis], shape[axis], size, *whole[axis + 1 :]], np.int64))
+    return g.reduce("ReduceSum", parted, [axis + 1], keepdims=0)
 
 
 @rule("DynamicQuantizeLinear", versions=(11,))

@@ -304,6 +304,31 @@ KNOWN = [
         opset=21,
     ),
     Known(
+        "the scale of all",
+        "a = Neg(x) y = DequantizeLinear(q, a, o)",
+        [-0.5],
+        [-(1 + 2 + 3 + 4 + 10 + 12 + 14 + 16)],
+        seed=[[1, 1, 1, 1], [2, 2, 2, 2]],
+        weights="int8[2, 4] q = {1, 2, 3, 4, 5, 6, 7, 8}, int8[1] o = {0}",
+    ),
+    Known(
+        "a scale for every slice, differentiated",
+        "y = DequantizeLinear<axis = 0>(q, x, o)",
+        [0.5, 2],
+        [1 + 2 + 3 + 4 - 4, 2 * (5 + 6 + 7 + 8 - 8)],
+        seed=[[1, 1, 1, 1], [2, 2, 2, 2]],
+        weights="int8[2, 4] q = {1, 2, 3, 4, 5, 6, 7, 8}, int8[2] o = {1, 2}",
+    ),
+    Known(
+        "a scale for every block, differentiated",
+        "y = DequantizeLinear<axis = 1, block_size = 2>(q, x, o)",
+        [[1, 2], [3, 4]],
+        [[3, 7], [22, 30]],
+        seed=[[1, 1, 1, 1], [2, 2, 2, 2]],
+        weights="int8[2, 4] q = {1, 2, 3, 4, 5, 6, 7, 8}, int8[2, 2] o = {0, 0, 0, 0}",
+        opset=21,
+    ),
+    Known(
         "a division by zero that a quantizer cuts off",
         "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) o = Neg(d) b = Neg(o) t = Div(one, b) "
         "u = QuantizeLinear(t, s, z) y = DequantizeLinear(u, s, z)",
