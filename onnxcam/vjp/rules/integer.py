@@ -108,6 +108,16 @@ def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
     return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
 
 
+@lowering("QAttention", domain=DOMAIN)
+def qattention(w: Emitter, n: Node) -> Lowered:
+    """Y = Attention(dX, dW, b);  inputs X, W, b, scale of X, of W, mask, zero point of X, of W, past."""
+    rest = [n.input[i] if n.has(i) else "" for i in (5, 8)]
+    inputs = [real(w, n, 0, 3, 6), real(w, n, 1, 4, 7), n.input[2], *rest]
+    while not inputs[-1]:
+        inputs.pop()
+    return [w.op("Attention", *inputs, domain=DOMAIN, **n.attrs)]
+
+
 # -- element by element ---------------------------------------------------------------------------
 
 

@@ -17,6 +17,7 @@ from tests.vjp.case import Array, ir_version
 RNG = np.random.default_rng(7)
 STEP = 1 / 16  # of x, z and of what comes near them
 KERNEL = RNG.integers(-90, 90, (4, 3, 3, 3)).astype(np.int8)
+PACKED = RNG.integers(-90, 90, (4, 12)).astype(np.int8)  # queries, keys, values
 MATRIX = RNG.integers(20, 230, (6, 4)).astype(np.uint8)
 SLICES = np.array([0.01, 0.02, 0.015, 0.005], np.float32)
 POINTS = np.array([100, 120, 128, 140], np.uint8)
@@ -29,6 +30,8 @@ WEIGHTS: dict[str, Array] = {
     "mss": SLICES, "mzs": POINTS, "mm": (MATRIX.astype(np.float64) - POINTS) * SLICES,
     "mi": MATRIX - 120.0, "mis": MATRIX.astype(np.float64) - POINTS, "bias": np.arange(4, dtype=np.float32),
     "tq": MATRIX.T.copy(), "mt": (MATRIX.T - 120.0) * 0.01, "cond": np.array([True, False, True, True]),
+    "aq": PACKED, "as": np.float32(0.001), "aw": (PACKED - 3.0) * 0.001, "root": np.float32(0.5),
+    "ab": np.linspace(-1, 1, 12).astype(np.float32),
     "bits": RNG.integers(0, 256, (4, 2, 8)).astype(np.uint8), "bs": np.linspace(0.01, 0.08, 8).astype(np.float32),
 }  # fmt: skip
 for _name, _value in WEIGHTS.items():
@@ -139,6 +142,9 @@ INTEGERS = [
             "y = MatMul(x, mm)", ROWS),
     Integer("com.microsoft.MatMulNBits", "y = com.microsoft.MatMulNBits<K = 32, N = 4, bits = 4, block_size = 16>"
             "(x, bits, bs)", "y = MatMul(x, unpacked)", (3, 32)),
+    Integer("com.microsoft.QAttention", "y = com.microsoft.QAttention<num_heads = 1>(qx, aq, ab, s, as, , p, w0)",
+            "m = MatMul(x, aw) a = Add(m, ab) u, k, v = Split<axis = 2>(a) t = Transpose<perm = [0, 2, 1]>(k) "
+            "c = MatMul(u, t) e = Mul(c, root) r = Softmax(e) y = MatMul(r, v)", (2, 3, 4), tolerance=1e-4),
     ms("QLinearAdd", "qx, s, p, qz, s, p, coarse, p", "y = Add(x, z)"),
     ms("QLinearMul", "qx, s, p, qz, s, p, coarse, p", "y = Mul(x, z)"),
     unary("QLinearSigmoid", "y = Sigmoid(x)", scale="fine", point="o", tolerance=2e-2),
