@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
 from pathlib import Path
@@ -53,4 +53,7 @@ PATH = Kind("a path", lambda value: isinstance(value, str | Path))
 NAMES = Kind("a text or a list of texts", lambda value: isinstance(value, str) or (words(value) and bool(value)))
 NAMES_OF_CLASSES = Kind(
     "a file, or a list of texts", lambda value: isinstance(value, str | Path) or words(value)
+).or_none()
+ARRAYS_BY_NAME = Kind(
+    "arrays by name", lambda value: isinstance(value, Mapping) and all(isinstance(name, str) for name in value)
 ).or_none()

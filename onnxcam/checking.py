@@ -16,7 +16,7 @@ from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.methods import grad_cam
-from onnxcam.targets import ClassTarget, Target, best, resolve
+from onnxcam.targets import Reading, Target, best, class_target, some_target
 
 if TYPE_CHECKING:
     import onnx
@@ -73,7 +73,7 @@ def check(
     place = subject.place(layer, "gradcam")
     with advised(subject, place):
         seen = subject.see(x, place, "symbolic")
-    target = resolve(None, seen.scores[0], None)
+    target = [some_target(reading_of(subject, seen))]
     ask = Ask([0], target)
     limit = max(SAME_FORWARD, 2 * float(np.finfo(seen.values[place.name].dtype).eps))
     return [
@@ -83,6 +83,11 @@ def check(
         by_image(subject, place, seen, ask),
         by_class(subject, place, seen, ask),
     ]
+
+
+def reading_of(subject: Rewritten, seen: Seen) -> Reading:
+    """The scores of the image that is checked."""
+    return Reading(seen.scores[0], subject.score.axes, subject.score.squash)
 
 
 def noise(subject: Rewritten) -> Array:
@@ -172,9 +177,9 @@ def by_image(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckRes
 def by_class(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckResult:
     """Whether the second best class has another map than the best."""
     name, first = "map changes with the class", ask.targets[0]
-    if seen.scores.shape[1] < 2:
+    if seen.scores.ndim != 2 or seen.scores.shape[1] < 2:
         return CheckResult(name, True, "not measured", f"> {CHANGED}", "there is one class alone")
-    second = ClassTarget(next(i for i in best(seen.scores[0], 2) if i != first.index))
+    second = class_target(next(i for i in best(seen.scores[0], 2) if i != first.index), reading_of(subject, seen))
     maps = raw_map(subject, place, seen, ask), raw_map(subject, place, seen, Ask([0], [second]))
     return changed(name, *maps, f"{first.name} and {second.name}")
 

@@ -25,6 +25,7 @@ WRONG: dict[str, tuple[Callable[..., Any], dict[str, list[Any]]]] = {
             "preprocess": [3, ["imagenet"], b"imagenet", True],
             "labels": [7, b"abc", {0: "a"}, ["a", None, "c"], [1, 2, 3]],
             "score": [0, b"logits", ["logits"]],
+            "feeds": [3, ["x"], {1: 2}, b"x"],
             "threads": [-1, 1.5, None, "2", True],
             "max_pixels": [0, -5, 1e6, "10"],
         },

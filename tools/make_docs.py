@@ -49,6 +49,14 @@ def methods_table() -> str:
     )
 
 
+def targets_table() -> str:
+    """The spellings of targets, as their parsers document them."""
+    from onnxcam.targets.resolve import SPELLINGS
+
+    told = dict.fromkeys(" ".join((row.targets.__doc__ or "").split()).rstrip(".") for row in SPELLINGS)
+    return table(("`--target`", "explains"), (spelled.split(": ", 1) for spelled in told))
+
+
 def operators_table() -> str:
     """The operators with a rule and its formula, then those without one."""
     from onnxcam.vjp import list_operators
@@ -126,6 +134,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "methods": methods_table,
     "operators": operators_table,
     "parity": parity_tables,
+    "targets": targets_table,
 }
 
 

@@ -10,14 +10,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from onnxcam.cli.feeds import read_feeds
 from onnxcam.cli.images import expand
-from onnxcam.cli.naming import file_stem, several, unique_stems
+from onnxcam.cli.naming import FileStems, several, unique_stems
 from onnxcam.cli.record import Record, best_classes, json_line, recipe_record, record_of
 from onnxcam.cli.summary import block, heading, notes
 from onnxcam.cli.terminal import Reporter, reporter
 from onnxcam.errors import ImageError, InputError, PreprocessError, UsageError
 from onnxcam.explainer import Explainer, Explanation, choose_recipe
-from onnxcam.explainer.core import uses_layer
+from onnxcam.explainer.task import uses_layer
 from onnxcam.imaging import colormap, override, printable
 from onnxcam.methods import Method, get_method
 
@@ -34,6 +35,7 @@ class Request:
     layer: str | None
     target: Sequence[str]
     score: str | None
+    feed: Sequence[str]
     gradient: str
     out: str
     npy: bool
@@ -82,7 +84,7 @@ def open_explainer(request: Request) -> Explainer:
     """The model, with the preprocessing that the options add up to."""
     explainer = Explainer(
         request.model, provider=request.provider, preprocess=request.preprocess, labels=request.labels,
-        score=request.score, threads=request.threads, max_pixels=request.max_pixels,
+        score=request.score, feeds=read_feeds(request.feed), threads=request.threads, max_pixels=request.max_pixels,
     )  # fmt: skip
     if any(value is not None for value in request.overrides.values()):
         base = explainer.preprocess
@@ -133,15 +135,17 @@ class Work:
     def write(self, found: Found, stem: str) -> Iterator[Record]:
         """Write the files of one image, letting go of each explanation behind its record."""
         request, explainer = self._request, self._explainer
+        names = FileStems(stem, with_target=several(request.target))
         while found:
             e, seconds = found.popleft()
-            name = file_stem(stem, e.target, e.method.slug, with_target=several(request.target))
-            files = [self._path(f"{name}{suffix}") for suffix in ([".png", ".npy"] if request.npy else [".png"])]
+            name = names.of(e.target, e.method.slug)
+            suffixes = [".png"] * (not e.is_volume) + [".npy"] * (request.npy or e.is_volume)
+            files = [self._path(f"{name}{suffix}") for suffix in suffixes]
             self._make_folder()
             for path in files:
                 e.save(path, colormap=request.colormap, with_boxes=request.boxes)
             yield record_of(
-                e, top=best_classes(explainer, e, request.top_k), preprocess=recipe_record(explainer),
+                e, top=best_classes(explainer, e, request.top_k), preprocess=recipe_record(explainer, e),
                 boxes=request.boxes, files=list(map(str, files)), seconds=seconds,
             )  # fmt: skip
 
@@ -161,7 +165,7 @@ class Work:
         """Print what was found of one image; before the first one what holds for all."""
         request = self._request
         if not self._told and not request.quiet:
-            for note in notes(self._explainer):
+            for note in notes(self._explainer, records[0], target_named=bool(request.target)):
                 terminal.say(note, err=True)
             if not request.json:
                 terminal.say(heading(self._explainer, records[0]))

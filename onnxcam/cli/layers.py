@@ -20,7 +20,8 @@ def command(model: str, score: str | None) -> None:
     from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown
 
     graph = read_graph(load(model))
-    image, found = image_input(graph), find_score(graph, score)
+    image = image_input(graph)
+    found = find_score(graph, score, image=image)
     layers = candidates(graph, image, found)
     kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
     about = [

@@ -15,15 +15,26 @@ FORBIDDEN = frozenset('<>:"/\\|?*')  # on one file system or another
 
 def unique_stems(images: Iterable[str]) -> Iterator[str]:
     """A stem for every image, no two alike, not even on a file system that ignores case: pic, pic_2, pic_3."""
-    taken: set[str] = set()
-    last: dict[str, int] = {}
+    names = UniqueNames()
     for image in images:
-        stem = name = safe_stem(image)
-        while same_file(name) in taken:
-            last[same_file(stem)] = count = last.get(same_file(stem), 1) + 1
+        yield names.of(safe_stem(image))
+
+
+class UniqueNames:
+    """Names of files, each given out once."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+        self._last: dict[str, int] = {}
+
+    def of(self, stem: str) -> str:
+        """The name itself, or with the first number behind it that makes it new."""
+        name = stem
+        while same_file(name) in self._taken:
+            self._last[same_file(stem)] = count = self._last.get(same_file(stem), 1) + 1
             name = f"{stem}_{count}"
-        taken.add(same_file(name))
-        yield name
+        self._taken.add(same_file(name))
+        return name
 
 
 def safe_stem(image: str) -> str:
@@ -42,9 +53,24 @@ def several(targets: Sequence[str]) -> bool:
     return len(targets) > 1 or any(re.fullmatch(r"\s*top:0*([2-9]|1\d)\d*\s*", target) for target in targets)
 
 
-def file_stem(stem: str, target: Target, method: str, *, with_target: bool) -> str:
-    """The file's name without suffix."""
-    return ".".join([stem, slug(target), method] if with_target else [stem, method])
+class FileStems:
+    """Names of one image's files without suffix, no two alike.
+
+    Targets whose slugs are alike are told apart by a number, the same for every method.
+    """
+
+    def __init__(self, stem: str, *, with_target: bool) -> None:
+        self._stem, self._with_target = stem, with_target
+        self._slugs: dict[str, str] = {}
+        self._parts, self._whole = UniqueNames(), UniqueNames()
+
+    def of(self, target: Target, method: str) -> str:
+        """The name of a target's file."""
+        if target.name not in self._slugs:
+            self._slugs[target.name] = self._parts.of(slug(target))
+        return self._whole.of(
+            ".".join([self._stem, self._slugs[target.name], method] if self._with_target else [self._stem, method])
+        )
 
 
 def slug(target: Target) -> str:

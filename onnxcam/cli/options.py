@@ -17,6 +17,9 @@ layer_option = click.option(
 score_option = click.option(
     "--score", metavar="NAME", help="The value to explain; default the scores before the final softmax or sigmoid."
 )
+feed_option = click.option(
+    "--feed", metavar="NAME=FILE.npy", multiple=True, help="A value for an input besides the image; repeatable."
+)
 provider_option = click.option(
     "--provider",
     metavar="NAME",

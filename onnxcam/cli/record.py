@@ -28,7 +28,7 @@ def record_of(
         "provider": e.provider,
         "preprocess": preprocess,
         "score": {"name": e.score_name, "kind": e.score_kind},
-        "target": class_record(e.target.index, e.label, e.score, e.probability),
+        "target": target_record(e.target.name, e.target.index, e.label, e.score, e.probability),
         "top": top,
         "map": {"shape": list(e.map.shape), "min": finite(np.min(e.map)), "max": finite(np.max(e.map))},
         "boxes": [[box.x0, box.y0, box.x1, box.y1] for box in e.boxes()] if boxes else None,
@@ -38,22 +38,27 @@ def record_of(
     }
 
 
-def class_record(index: int | None, label: str | None, score: float, probability: float | None) -> Record:
-    """A class and what the model says of it."""
-    return {"index": index, "label": label, "score": finite(score), "probability": finite(probability)}
+def target_record(name: str, index: int | None, label: str | None, score: float, probability: float | None) -> Record:
+    """A target, or a class, and what the model says of it; no index where it is no class of a row of them."""
+    return {"name": name, "index": index, "label": label, "score": finite(score), "probability": finite(probability)}
 
 
 def best_classes(explainer: Explainer, e: Explanation, count: int) -> list[Record]:
-    """The `count` best classes of an image, the best first."""
-    labels = explainer.labels(len(e.scores))
+    """The `count` best classes of an image, the best first; none where its scores are no row of classes."""
+    if e.scores.ndim != 1:
+        return []
+    labels = explainer.labels(len(e.scores), strict=False)
     return [
-        class_record(i, labels[i] if labels is not None else None, float(e.scores[i]), e.probability_of(i))
+        target_record(label or f"class {i}", i, label, float(e.scores[i]), e.probability_of(i))
         for i in best(e.scores, count)
+        for label in [labels[i] if labels is not None else None]
     ]
 
 
-def recipe_record(explainer: Explainer) -> Record:
+def recipe_record(explainer: Explainer, e: Explanation) -> Record:
     """The preprocessing that was used, in the keys that `--preprocess FILE` reads, and whether it is a guess."""
+    if e.item.photo is None:
+        return {"name": e.preprocess, "guess": False}
     chosen = explainer.preprocess
     return {"name": chosen.recipe.name, "guess": chosen.guess, **chosen.recipe.to_json()}
 

@@ -11,6 +11,7 @@ from onnxcam.cli.options import (
     as_numbers,
     as_size,
     as_width_and_height,
+    feed_option,
     labels_option,
     layer_option,
     model_argument,
@@ -33,10 +34,12 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 )  # fmt: skip
 @layer_option
 @click.option(
-    "-t", "--target", metavar="CLASS", multiple=True,
-    help="An index, a label (label:7 where labels are numbers), or top:K for the K best; repeatable; default the best.",
+    "-t", "--target", metavar="TARGET", multiple=True,
+    help="An index, a label (label:7 where labels are numbers), top:K for the K best, 'A not B', OUTPUT[INDEX], "
+    "CLASS@REGION, similar:IMAGE, ...: see docs/targets.md; repeatable; default the best class.",
 )  # fmt: skip
 @score_option
+@feed_option
 @click.option(
     "--gradient", type=click.Choice(["symbolic", "numeric", "auto"]), default="symbolic", show_default=True,
     help="By graph surgery; by differences; auto: by differences where surgery is not possible.",

@@ -22,16 +22,17 @@ BLANK_INPUT = "blank: the gradient is zero all over the image"
 
 def heading(explainer: Explainer, record: Record) -> str:
     """What holds for all images of a run."""
-    score, recipe = record["score"], explainer.preprocess.recipe
-    guess = " (a guess)" if explainer.preprocess.guess else ""
+    score, used = record["score"], record["preprocess"]
+    guess = " (a guess)" if used["guess"] else ""
+    how = f": {steps(explainer.preprocess.recipe)}" if "resize" in used else ""
     lines = (
         f"{record['model']} on {record['provider']}, explaining {score['name']} ({score['kind']})",
-        f"preprocessing {recipe.name}{guess}: {steps(recipe)}",
+        f"preprocessing {used['name']}{guess}{how}",
     )
     return "\n".join(one_line(line) for line in lines)
 
 
-def notes(explainer: Explainer) -> list[str]:
+def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[str]:
     """Guesses, announced, and what makes every map doubtful."""
     found = []
     if node := explainer.subject.in_training:
@@ -39,9 +40,12 @@ def notes(explainer: Explainer) -> list[str]:
             f"Note: {one_line(node)} is in training mode, scores and maps depend on what shares the batch, or on "
             "chance: export the model in eval mode"
         )
-    if explainer.preprocess.guess:
-        name = explainer.preprocess.recipe.name
-        found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")
+    used = record["preprocess"]
+    if used["guess"]:
+        found.append(f"Note: nothing says how to preprocess, '{used['name']}' is a guess: say it with --preprocess")
+    if not target_named and record["target"]["index"] is None:
+        what = record["target"]["name"]
+        found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
     if explainer.labels_guessed:
         found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")
     return found
@@ -64,12 +68,12 @@ def block(records: Sequence[Record]) -> str:
 def made(record: Record) -> str:
     """One map: what of, where, and whether it can be trusted."""
     target, method = record["target"], get_method(record["method"])
-    name = f"class {target['index']}" if target["label"] is None else f"{target['label']} ({target['index']})"
+    index = "" if target["index"] is None or target["label"] is None else f" ({target['index']})"
     size = " x ".join(map(str, record["map"]["shape"]))
     how = ", numeric gradient" if record["gradient"] == "numeric" else ""
     blank_input = record["status"] == "blank" and method.level == "input"
     why = BLANK_INPUT if blank_input else WHY[record["status"]]
-    return f"{method.title} of {name} at {record['layer']}, {size}{how}: {why}"
+    return f"{method.title} of {target['name']}{index} at {record['layer']}, {size}{how}: {why}"
 
 
 def found(record: Record) -> list[str]:

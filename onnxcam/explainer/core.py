@@ -3,26 +3,25 @@
 from __future__ import annotations
 
 import mmap
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
-from onnxcam.errors import ImageError, ModelError, UnsupportedOpError, UsageError
+from onnxcam.arguments import ARRAYS_BY_NAME, NAME, NAMES_OF_CLASSES, require, whole
+from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
-from onnxcam.explainer.grids import to_grid
+from onnxcam.explainer.files import read_array
 from onnxcam.explainer.recipes import Chosen, choose_labels, choose_recipe
-from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
+from onnxcam.explainer.subject import Array, Subject
+from onnxcam.explainer.task import Task, uses_layer
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
-from onnxcam.methods import Evidence, Method, get_method
+from onnxcam.methods import Method, get_method
 from onnxcam.runtime import metadata as metadata_of
 from onnxcam.runtime import read_manifest, short_name
-from onnxcam.targets import Spec, Target, resolve
+from onnxcam.targets import Spec, named_output
 
 if TYPE_CHECKING:
     import onnx
@@ -49,6 +48,7 @@ class Explainer:
         preprocess: str | Path | Mapping[str, Any] | Preprocess | None = None,
         labels: str | Path | Sequence[str] | None = None,
         score: str | None = None,
+        feeds: Mapping[str, Any] | None = None,
         threads: int = 0,
         max_pixels: int | None = None,
     ) -> None:
@@ -60,6 +60,7 @@ class Explainer:
             preprocess: a recipe's name, a JSON file, its content, or None for the model's own or a guess.
             labels: a file, a line a class, or a sequence.
             score: the value to explain instead of the one found.
+            feeds: a value for every input besides the image, by name: the same for all images.
             threads: for one operator; 0 leaves it to ONNX Runtime.
             max_pixels: the largest photo that is decoded.
 
@@ -70,17 +71,20 @@ class Explainer:
         require("threads", threads, whole(0))
         require("max_pixels", max_pixels, whole(1).or_none())
         require("labels", labels, NAMES_OF_CLASSES)
-        self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score)
+        require("feeds", feeds, ARRAYS_BY_NAME)
+        self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score, feeds=feeds or {})
         self._preprocess_given, self._labels_given = preprocess, labels
         if preprocess is not None:
             _ = self.preprocess  # what does not fit is said now
-        self._labels: tuple[list[str] | None, bool] | None = None
+        self._labels: dict[tuple[tuple[int, ...], bool], tuple[list[str] | None, bool]] = {}
+        self._named: dict[str, Subject] = {}
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     @property
     def provider(self) -> str:
         """The execution provider in short; empty before the first run."""
-        return short_name(self.subject.provider)
+        ran = [subject.provider for subject in (self.subject, *self._named.values()) if subject.provider]
+        return short_name(ran[0]) if ran else ""
 
     @cached_property
     def preprocess(self) -> Chosen:
@@ -90,13 +94,17 @@ class Explainer:
     @property
     def labels_guessed(self) -> bool:
         """Whether the class names are ImageNet's because there are 1,000 classes."""
-        return self._labels is not None and self._labels[1]
+        return any(guess for _, guess in self._labels.values())
 
-    def labels(self, classes: int) -> list[str] | None:
-        """Class names for a model of so many classes; None when there are none. TargetError: another number."""
-        if self._labels is None:
-            self._labels = choose_labels(self._labels_given, classes, self.subject.metadata)
-        return self._labels[0]
+    def labels(self, *counts: int, strict: bool = True) -> list[str] | None:
+        """Class names for a model of so many classes, or one of several numbers that fit; None when there are none.
+
+        TargetError: another number of them was given, and `strict`.
+        """
+        key = (counts, strict)
+        if key not in self._labels:
+            self._labels[key] = choose_labels(self._labels_given, counts, self.subject.metadata, strict=strict)
+        return self._labels[key][0]
 
     def __call__(
         self,
@@ -109,8 +117,8 @@ class Explainer:
         """Explain one image, or several.
 
         Args:
-            image: a path, encoded bytes, a PIL image, or an array in the model's own layout and range; a list of those,
-                or an array of several rows, gives a list.
+            image: a path, encoded bytes, a PIL image, or an array (or the path of a .npy) in the model's own layout and
+                range; a list of those, or an array of several rows, gives a list.
             target: None for the highest score, an index, a label, "top:3", a Target; or a list of those.
             method: a name that `list_methods` knows.
             layer: a value or node name; None for the automatic choice.
@@ -160,14 +168,15 @@ class Explainer:
         Raises:
             ImageError, PreprocessError: it cannot be read, or does not fit the model.
         """
-        if isinstance(image, np.ndarray):
-            row = self._as_input(image)
-            layout = self.subject.image.layout.replace("N", "")
-            size = row.shape[layout.index("W")], row.shape[layout.index("H")]
-            return Item(row, None, Geometry.identity(*size), "array")
-        if not isinstance(image, str | Path | bytes | Photo):
+        if not isinstance(image, str | Path | bytes | Photo | np.ndarray):
             raise no_image(image)
+        layout = self.subject.image.layout.replace("N", "")
         name = str(image) if isinstance(image, str | Path) else "image"
+        from_file = isinstance(image, str | Path) and Path(image).suffix.lower() == ".npy"
+        if from_file or isinstance(image, np.ndarray):
+            row = self._as_input(read_array(Path(name)) if from_file else np.asarray(image))
+            size = row.shape[layout.index("W")], row.shape[layout.index("H")]
+            return Item(row, None, Geometry.identity(*size), name if from_file else "array")
         photo = decode(image, **self._decode_options)
         prepared = prepare(photo, self.preprocess.recipe)
         return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)
@@ -208,123 +217,35 @@ class Explainer:
         """Explanations by image, then by target."""
         if gradient not in GRADIENTS:
             raise UsageError(f"unknown gradient '{gradient}': choose {', '.join(GRADIENTS)}")
-        subject = self.subject
-        place = subject.place(layer, method.name) if uses_layer(method) else None
-        place = place and replace(place, mean_only=method.mean_only)
-        if place is None and layer is not None:
+        if layer is not None and not uses_layer(method):
             raise UsageError(f"{method.name} explains the input: it takes no layer")
-        if place is not None and place.layout.window is not None and method.level == "input":
-            raise UsageError(
-                f"{method.name} lays a layer's map over the whole input, but '{place.name}' shows only a part of it "
-                "(the model crops or pads inside): use gradcam, or an input-level method (saliency)"
-            )
-        route = gradient if "gradients" in method.needs else ""
-        groups: dict[tuple[int, ...], list[int]] = {}
-        for i, item in enumerate(items):
-            groups.setdefault(item.row.shape, []).append(i)
-        found: list[list[Explanation]] = [[] for _ in items]
-        for members in groups.values():  # images of one size share a run
-            chosen = [items[i] for i in members]
-            x = chosen[0].row[None] if len(chosen) == 1 else np.stack([item.row for item in chosen])
-            with advised(subject, place):
-                seen = subject.see(x, place, route)
-                explained = list(self._explained(chosen, seen, place, target, method, gradient))
-            for i, of_one in zip(members, explained, strict=True):
-                found[i] = of_one
-        return found
-
-    def _explained(
-        self, items: Sequence[Item], seen: Seen, place: Place | None, target: Targets, method: Method, gradient: str
-    ) -> Iterator[list[Explanation]]:
-        labels = self.labels(seen.scores.shape[1])
         specs: list[Any] = (
             list(target) if isinstance(target, Sequence) and not isinstance(target, str | bytes) else [target]
         )
         if not specs:
             raise UsageError("no targets to explain: the list is empty")
-        by_image = [[t for spec in specs for t in resolve(spec, row, labels)] for row in seen.scores]
-        ask = Ask(
-            [i for i, targets in enumerate(by_image) for _ in targets], [t for targets in by_image for t in targets]
-        )
-        evidence, how = self._evidence(seen, place, ask, method, gradient)
-        computed = method.compute(evidence)
-        maps = method.to_map(computed)
-        row = 0
-        for i, targets in enumerate(by_image):
-            results = []
-            for one in targets:
-                attribution = computed[row] if method.reduce else None
-                results.append(
-                    self._result(items[i], seen.scores[i], one, maps[row], attribution, method, place, how, labels)
-                )
-                row += 1
-            yield results
+        outputs: dict[str | None, list[int]] = {}
+        for at, spec in enumerate(specs):
+            outputs.setdefault(named_output(spec), []).append(at)
+        found: list[dict[int, list[Explanation]]] = [{} for _ in items]
+        for output, members in outputs.items():
+            task = Task(self, self._explaining(output), output, method, layer, gradient)
+            for i, by_spec in enumerate(task.explain(items, [specs[at] for at in members])):
+                found[i] |= dict(zip(members, by_spec, strict=True))
+        return [[e for at in range(len(specs)) for e in by_spec[at]] for by_spec in found]
 
-    def _evidence(
-        self, seen: Seen, place: Place | None, ask: Ask, method: Method, gradient: str
-    ) -> tuple[Evidence, str]:
-        """The arrays a method reads, and which gradient they hold."""
-        arrays: dict[str, Array] = {}
-        how = "symbolic"
-        for need in method.needs:
-            if need == "activations" and place is not None:
-                arrays[need] = ask.of(to_grid(seen.values[place.name], place.layout))
-            elif need == "gradients" and place is not None:
-                arrays[need], how = self._layer_gradient(seen, place, ask, method, gradient)
-            elif need == "weights" and place is not None:
-                arrays[need], how = self._class_weights(seen, place, ask, gradient)
-            elif need == "image":
-                arrays[need] = self._channels_first(ask.of(seen.x)).astype(np.float32)
-            else:
-                rules = "guided" if need == "guided_gradients" else "standard"
-                if gradient == "numeric":
-                    raise UsageError(
-                        f"{method.name} needs the gradient itself: a numeric one gives only its mean over positions"
-                    )
-                arrays[need] = self._channels_first(self.subject.input_gradient(seen, ask, rules))
-        return Evidence(**arrays), how
+    def _explaining(self, output: str | None) -> Subject:
+        """The model with an output as its score; None for the one that it was opened with."""
+        if output is None:
+            return self.subject
+        if output not in self._named:
+            self._named[output] = self.subject.explaining(output)
+        return self._named[output]
 
-    def _layer_gradient(self, seen: Seen, place: Place, ask: Ask, method: Method, gradient: str) -> tuple[Array, str]:
-        """d target / d layer as (targets, C, *grid), or its mean as (targets, C, 1, ...), and how it was had."""
-        if gradient == "numeric" and not method.mean_only:
-            raise UsageError(
-                f"{method.name} needs the gradient at every position: a numeric one gives only its mean (try gradcam)"
-            )
-        if gradient != "numeric":
-            try:
-                return self.subject.layer_gradient(place, seen, ask), "symbolic"
-            except ModelError as error:
-                if gradient != "auto" or not method.mean_only or not hasattr(error, "op"):
-                    raise
-        mean = self.subject.numeric_mean(place, seen, ask)
-        grid = to_grid(seen.values[place.name], place.layout).shape[2:]
-        return mean.reshape(*mean.shape, *[1] * len(grid)), "numeric"
-
-    def _class_weights(self, seen: Seen, place: Place, ask: Ask, gradient: str) -> tuple[Array, str]:
-        """d target / d pooled feature, (targets, C), and how it was had. Such a feature is its channel's mean."""
-        weights = self.subject.class_weights(place, seen, ask)
-        if gradient != "numeric":
-            return weights, "symbolic"
-        positions = np.prod(to_grid(seen.values[place.name], place.layout).shape[2:], dtype=np.float32)
-        return self.subject.numeric_mean(place, seen, ask) * positions, "numeric"
-
-    def _channels_first(self, rows: Array) -> Array:
-        return np.moveaxis(rows, self.subject.image.layout.replace("N", "").index("C") + 1, 1)
-
-    def _result(
-        self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, method: Method,
-        place: Place | None, how: str, labels: list[str] | None,
-    ) -> Explanation:  # fmt: skip
-        subject = self.subject
-        return Explanation(
-            map=raw, attribution=attribution, target=target,
-            label=labels[target.index] if labels is not None and target.index is not None else None,
-            layer=place.name if place and method.level == "layer" else subject.image.name, method=method, gradient=how,
-            provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
-            channels_last=subject.image.layout.endswith("C"), model=subject.name,
-            preprocess="array as given" if item.photo is None else self.preprocess.recipe.name,
-            window=place.layout.window if place and method.level == "layer" else None,
-        )  # fmt: skip
+    def scores_of(self, subject: Subject, image: Picture) -> Array:
+        """The scores of another image, without the axis of images."""
+        scores: Array = subject.see(self.item(image).row[None], None, "").scores[0]
+        return scores
 
 
 def no_image(given: object) -> ImageError:
@@ -332,22 +253,13 @@ def no_image(given: object) -> ImageError:
     return ImageError(f"an image is a path, bytes, a PIL image or an array, not {type(given).__name__}")
 
 
-@contextmanager
-def advised(subject: Subject, place: Place | None) -> Iterator[None]:
-    """An operator that stops the gradient is told with advice that fits the model and what was asked of it."""
-    try:
-        yield
-    except UnsupportedOpError as error:
-        raise error.advising(subject.instead(place)) from error
-
-
-def uses_layer(method: Method) -> bool:
-    """Whether a method reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
-    return bool({"activations", "gradients", "weights"} & set(method.needs))
-
-
 def open_subject(
-    model: str | Path | bytes | onnx.ModelProto, *, provider: str, threads: int, score: str | None
+    model: str | Path | bytes | onnx.ModelProto,
+    *,
+    provider: str,
+    threads: int,
+    score: str | None,
+    feeds: Mapping[str, Any],
 ) -> Subject:
     """The model behind its face: prepared by `export`, or rewritten here."""
     if isinstance(model, str | Path):
@@ -357,6 +269,8 @@ def open_subject(
         if manifest is not None:
             from onnxcam.explainer.prepared import Prepared
 
+            if feeds:
+                raise UsageError(f"{path} is an exported file, which has no inputs to feed: use the original model")
             if score not in (None, manifest.score.name):
                 raise UsageError(
                     f"{path} was exported for the score '{manifest.score.name}': use the original model for another"
@@ -364,7 +278,7 @@ def open_subject(
             return Prepared(path, manifest, data, provider=provider, threads=threads)
     from onnxcam.explainer.rewritten import Rewritten
 
-    return Rewritten(model, provider=provider, threads=threads, score=score)
+    return Rewritten(model, provider=provider, threads=threads, score=score, feeds=feeds)
 
 
 def peek(path: Path) -> dict[str, str]:

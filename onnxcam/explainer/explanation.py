@@ -41,10 +41,11 @@ class Item:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Explanation:
-    """Why a model said what it said of one image.
+    """Why a model said what it said of one image, or volume.
 
     Attributes:
-        map: float32 (h, w), raw: signed, at the layer's resolution (input-level methods: at the model's input).
+        map: float32 (h, w), of a volume (d, h, w), raw: signed, at the layer's resolution (input-level methods: at the
+            model's input).
         attribution: for input-level methods the signed array (C, h, w) before channels were reduced; else None.
         target: what is explained: `.name`, `.index`.
         label: its class name, where there is one.
@@ -53,7 +54,7 @@ class Explanation:
         gradient: "symbolic" or "numeric".
         provider: the execution provider that ran.
         scored: the tensor explained, and what the model makes of it.
-        scores: all scores of the image, (classes,).
+        scores: all scores of the image: (classes,), or in the model's own layout where they are no row of classes.
         item: the model's input and the photo; `channels_last` says where the input's channels are.
         preprocess: what was done to the photo, in words.
         model: what the user called it.
@@ -75,6 +76,11 @@ class Explanation:
     preprocess: str
     model: str
     window: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
+
+    @property
+    def is_volume(self) -> bool:
+        """Whether the model takes volumes: the map has a depth, and there is no picture of it."""
+        return self.map.ndim > 2
 
     @property
     def image(self) -> str:
@@ -102,6 +108,8 @@ class Explanation:
 
     def probability_of(self, index: int) -> float | None:
         """The probability of any class, 0..1; None where the model says none. TargetError: no such class."""
+        if self.scores.ndim != 1:
+            raise TargetError(f"the scores have shape {list(self.scores.shape)}: they are no row of classes")
         if not is_whole(index) or not 0 <= index < len(self.scores):
             raise TargetError(f"class {index} is out of range: the model has classes 0 to {len(self.scores) - 1}")
         return probability_of(self.scored, self.scores, index)[1]
@@ -146,20 +154,24 @@ class Explanation:
 
     def _refuse_volume(self) -> None:
         """UsageError where the map is (d, h, w)."""
-        if self.map.ndim > 2:
+        if self.is_volume:
             raise UsageError(
                 f"the map is a volume, {list(self.map.shape)}, which no photo shows: use .map, or save .npy"
             )
 
     def boxes(self) -> list[Box]:
         """Weakly supervised localization (the paper, 4.1): around the largest region above 15 % of the maximum."""
-        found = largest_box(np.maximum(self.heatmap, 0)) if self.status == "ok" else None
+        flat_and_ok = self.status == "ok" and not self.is_volume
+        found = largest_box(np.maximum(self.heatmap, 0)) if flat_and_ok else None
         return [found] if found is not None else []
 
     def picture(self, *, colormap: str = "viridis", with_boxes: bool = False) -> Photo:
         """The photo with the map over it, a colour bar and a legend.
 
         An input-level map is a few bright pixels among many: its colours end at the 99th percentile, as the bar says.
+
+        Raises:
+            UsageError: a volume has none.
         """
         self._refuse_volume()
         finite = np.abs(self.map[np.isfinite(self.map)])
@@ -179,7 +191,7 @@ class Explanation:
     def legend(self) -> list[str]:
         """What the picture says beside the photo, a line each."""
         index = "" if self.target.index is None or not self.label else f" ({self.target.index})"
-        lines = [f"{self.target.name}{index}", f"{self.score_kind} {self.score:.4g}"]
+        lines = [f"{self.target.name}{index}", f"{self.target.unit or self.score_kind} {self.score:.4g}"]
         if self.probability is not None and self.score_kind != "probability":
             lines.append(f"probability {self.probability:.3f}")
         lines += [self.method.title, f"layer {self.layer}"]
@@ -217,9 +229,12 @@ class Explanation:
 def probability_of(scored: Score, scores: Array, index: int | None) -> tuple[str, float | None]:
     """What the scores are ("logit", "probability", "output") and the probability of a class.
 
-    Raw outputs are taken for logits of a softmax unless they already are a distribution, or there is one alone.
+    Raw outputs are taken for logits of a softmax unless they already are a distribution, or there is one alone. Scores
+    that are no row of classes have no probability of a class.
     """
     kind, squash = scored.kind, scored.squash
+    if scores.ndim != 1:
+        return kind, None
     s = scores.astype(np.float64)
     if kind == "output" and len(s) > 1:
         if s.min() >= 0 and abs(s.sum() - 1) < 1e-3:

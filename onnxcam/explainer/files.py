@@ -1,4 +1,4 @@
-"""Arrays to disk: whole or not at all."""
+"""Arrays from disk, and to it: whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ImageError
+
+
+def read_array(path: Path) -> npt.NDArray[Any]:
+    """The array in a .npy file; ImageError when there is none."""
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError, EOFError) as error:
+        raise ImageError(f"{path} cannot be read as an array: {getattr(error, 'strerror', None) or error}") from error
+    if not isinstance(array, np.ndarray):
+        raise ImageError(f"{path} holds no single array")
+    return array
 
 
 def save_array(array: npt.NDArray[Any], path: Path) -> None:

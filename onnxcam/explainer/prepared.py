@@ -39,7 +39,15 @@ class Prepared:
             bare.add(self.image.name)
         self._rows = Rows(session, may_batch=self.image.batch is None, bare=bare, copies=self.image.batch or 1)
 
-    def place(self, layer: str | None, method: str) -> Place:
+    def explaining(self, name: str) -> Prepared:
+        """Itself, for the score that it was exported for."""
+        if name not in (self.score.name, self.score.output):
+            raise UsageError(
+                f"an exported file explains '{self.score.name}' alone: use the original model for '{name}'"
+            )
+        return self
+
+    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
         """The layer it was exported for."""
         require("layer", layer, NAME.or_none())
         if layer not in (None, self._manifest.layer):

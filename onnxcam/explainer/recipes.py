@@ -42,7 +42,7 @@ def choose_recipe(
     if "D" in image.layout:
         raise PreprocessError(
             f"the model's input '{image.name}' takes volumes ({image.layout}), a photo has no depth: "
-            "give an array from Python"
+            "give an array, or a .npy file"
         )
     layout = "NHWC" if image.layout.endswith("C") else "NCHW"
     if isinstance(given, Preprocess):
@@ -96,19 +96,24 @@ def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:
 
 
 def choose_labels(
-    given: str | Path | Sequence[str] | None, classes: int, metadata: Mapping[str, str]
+    given: str | Path | Sequence[str] | None, counts: Sequence[int], metadata: Mapping[str, str], *, strict: bool = True
 ) -> tuple[list[str] | None, bool]:
     """Class names and whether they are a guess: a user's file or list, the model's own, ImageNet's for 1,000 classes.
 
+    `counts`: how many labels would fit. Where none of the user's do there are none, and if `strict` that is refused.
+
     Raises:
-        TargetError: another number of labels than of classes, or a file that is no text.
+        TargetError: a wrong number of labels, or a file that is no text.
     """
     require("labels", given, NAMES_OF_CLASSES)
     if given is not None:
         labels = read_labels(given) if isinstance(given, str | Path) else list(given)
-        check_labels(labels, classes)
-        return labels, False
+        if len(labels) in counts:
+            return labels, False
+        if strict and counts:
+            check_labels(labels, counts[0])
+        return None, False
     if LABELS in metadata:
         labels = parse_labels(metadata[LABELS])
-        return (labels, False) if len(labels) == classes else (None, False)
-    return (imagenet_labels(), True) if classes == IMAGENET_CLASSES else (None, False)
+        return (labels, False) if len(labels) in counts else (None, False)
+    return (imagenet_labels(), True) if tuple(counts) == (IMAGENET_CLASSES,) else (None, False)

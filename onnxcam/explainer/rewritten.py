@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.arguments import NAME, require
-from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, UsageError, VerificationError
+from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
@@ -18,11 +19,14 @@ from onnxcam.graph import (
     Graph,
     Head,
     Model,
+    behind_output,
     candidates,
     check_calls,
+    check_fed,
     class_axis,
     features,
     find_score,
+    fixed,
     global_mean,
     head,
     image_input,
@@ -30,9 +34,11 @@ from onnxcam.graph import (
     named_layer,
     pooled_value,
     read_graph,
+    source_of,
     without_idle_weights,
 )
-from onnxcam.runtime import Rows, Session, mean_gradient
+from onnxcam.runtime import Rows, Score, Session, mean_gradient
+from onnxcam.targets import Target
 from onnxcam.vjp import (
     CLASS,
     DECONVNET,
@@ -44,6 +50,7 @@ from onnxcam.vjp import (
     class_score,
     rounding,
     seeded_gradient,
+    whole_score,
     whole_seeded_gradient,
 )
 
@@ -57,24 +64,51 @@ class Rewritten:
     """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
 
     def __init__(
-        self, source: str | Path | bytes | onnx.ModelProto, *, provider: str, threads: int, score: str | None
+        self,
+        source: str | Path | bytes | onnx.ModelProto | Graph,
+        *,
+        provider: str,
+        threads: int,
+        score: str | Score | None = None,
+        feeds: Mapping[str, Array] | None = None,
     ) -> None:
         """Read and inspect the model; no session is opened yet.
 
+        `score`: the value to explain, or None for the one that the graph suggests, once it is asked for.
+        `feeds`: values for the inputs besides the image.
+
         Raises:
-            ModelError, LayerError: as `load`, `image_input`, `find_score`.
+            ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
         """
-        require("score", score, NAME.or_none())
+        require("score", score.name if isinstance(score, Score) else score, NAME.or_none())
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
-        self.model: Model = load(source)
+        self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
         self._feature_sessions: dict[tuple[str, ...], Rows] = {}
         self._heads: dict[Any, Any] = {}
-        self.graph: Graph = self._checked_graph()
+        self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.image = image_input(self.graph)
-        self.score = find_score(self.graph, score)
+        check_fed(self.graph, self.image.name)
+        self._score_given = score
+        if score is not None:
+            _ = self.score  # what does not fit is said now
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
         self._running = ""
+
+    @cached_property
+    def score(self) -> Score:
+        """The score: given, or the one that the graph suggests. LayerError, ModelError: as `find_score`."""
+        given = self._score_given
+        return given if isinstance(given, Score) else find_score(self.graph, given, image=self.image)
+
+    def explaining(self, name: str) -> Rewritten:
+        """The same model with another of its outputs, or values, as the score."""
+        key = ("explaining", name)
+        if key not in self._heads:
+            score = behind_output(self.graph, name, image=self.image)
+            self._heads[key] = Rewritten(self.graph, **self._options, score=score)
+        found: Rewritten = self._heads[key]
+        return found
 
     def _checked_graph(self) -> Graph:
         """The normalized graph. What nobody can read, ONNX Runtime often names best."""
@@ -105,20 +139,25 @@ class Rewritten:
 
     # -- layer -----------------------------------------------------------------------------------
 
-    def place(self, layer: str | None, method: str) -> Place:
-        """The target layer: the named one, or the automatic choice for a method."""
+    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
+        """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
         require("layer", layer, NAME.or_none())
-        key = ("place", layer, method == "cam")
+        source = self.score.name if cotangent is None else self._source(cotangent != 0)
+        key = ("place", layer, method == "cam", source)
         if key not in self._heads:
-            self._heads[key] = self._place(layer, method)
+            self._heads[key] = self._place(layer, method, source)
         found: Place = self._heads[key]
         return found
 
-    def _place(self, layer: str | None, method: str) -> Place:
+    def _source(self, chosen: Array) -> str:
+        """The value nearest to the image that still holds all chosen elements of one image's scores."""
+        return source_of(self.graph, self.score.name, chosen[None] if self.score.rows else chosen)
+
+    def _place(self, layer: str | None, method: str, source: str) -> Place:
         if layer is not None:
             found = named_layer(self.graph, layer)
             return Place(found.name, found.layout)
-        ranked = candidates(self.graph, self.image, self.score)
+        ranked = candidates(self.graph, self.image, replace(self.score, name=source))
         if method == "cam":
             fitting = [c for c in ranked if pooled_value(self.graph, c.name, c.layout, self.score.name)]
             if not fitting:
@@ -152,7 +191,7 @@ class Rewritten:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
         rows, taps = self._view(place, gradient)
         values = rows.run({self.image.name: x}, taps)
-        scores = self._class_rows(values[self.score.name], len(x))
+        scores = self._scores(values[self.score.name], len(x))
         if place and len(values[place.name]) != len(x):
             raise LayerError(
                 f"the layer '{place.name}' holds {len(values[place.name])} rows for {len(x)} image(s): "
@@ -213,29 +252,37 @@ class Rewritten:
 
     @cached_property
     def _bare(self) -> set[str]:
-        """Values without an axis of rows: in a model that takes no batch, the image, and scores [classes]."""
+        """Values without an axis of rows: in a model that takes no batch, the image; scores that are one image's."""
         image = set() if "N" in self.image.layout else {self.image.name}
-        return image | ({self.score.name, SEED} if self.graph.rank(self.score.name) == 1 else set())
+        return image | (set() if self.score.rows else {self.score.name, SEED})
 
-    def _class_rows(self, scores: Array, images: int) -> Array:
-        """Scores as (images, classes); ModelError when that is not what they are, or they are not finite."""
-        axis = class_axis(scores.shape)
-        if axis is None or (axis == 0 and images != 1) or (axis > 0 and len(scores) != images):
+    def _scores(self, scores: Array, images: int) -> Array:
+        """Scores with a row an image: as `Seen` has them. ModelError, InputError: there are none, or not finite."""
+        if not scores.ndim or len(scores) != images:
             raise ModelError(
                 f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
-                "which is not a row of class scores an image: name another with --score"
+                "which is not a row for each image: name another with --score"
             )
         if not scores.size:
-            raise ModelError(f"the score '{self.score.name}' holds no classes: its shape is {list(scores.shape)}")
+            raise ModelError(f"the score '{self.score.name}' is empty: its shape is {list(scores.shape)}")
         if not np.isfinite(scores).all():
             raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
         kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
-        return scores.reshape(images, -1).astype(kind, copy=False)
+        return self._as_rows(scores).astype(kind, copy=False)
+
+    def _as_rows(self, scores: Array) -> Array:
+        """Scores (images, classes) where each image has a single axis of them; else as they are."""
+        single = not self.score.axes and sum(size != 1 for size in scores.shape[1:]) <= 1
+        return scores.reshape(len(scores), -1) if single else scores
 
     @cached_property
     def _axis(self) -> int | None:
-        """The classes' axis of the score, where the graph tells it; else classes are explained by a dense seed."""
-        return class_axis(self.graph.shape(self.score.name))
+        """The classes' axis of a row of class scores, where the graph tells it; else targets are explained by a dense
+        seed.
+        """
+        shape = self.graph.shape(self.score.name)
+        images_alone = shape is not None and len(shape) == 1 and self.score.rows
+        return None if self.score.axes or images_alone else class_axis(shape)
 
     def run_original(self, x: Array) -> dict[str, Any]:
         """Every output of the file as given, no operator fused."""
@@ -264,7 +311,8 @@ class Rewritten:
         """The session of a backward graph, built when first asked for; the key: what for, and with respect to what."""
         if key not in self._heads:
             backward = build()
-            bare = self._bare.intersection(backward.inputs) | ({backward.output} if key[1] in self._bare else set())
+            bare = self._bare.intersection([*backward.inputs, backward.output])
+            bare |= {backward.output} if key[1] in self._bare else set()
             self._heads[key] = (self._rows(self.open(backward.proto), bare), backward)
         found: tuple[Rows, Backward] = self._heads[key]
         return found
@@ -301,33 +349,39 @@ class Rewritten:
         return rounding(self.head(place))
 
     def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """The gradient's mean over positions, (targets, C), worked out by differences."""
-        classes = ask.classes
-        if classes is None:
-            raise UsageError("the numeric gradient explains classes only: choose --gradient symbolic for other targets")
+        """The gradient's mean over positions, (targets, C), worked out by differences of the target's value."""
         part = self.head(place)
         if node := self.rounding(place):
             raise VerificationError(
                 f"no numeric gradient over {node}, which rounds: {instead_of_differences(self, place)}"
             )
-        axis = class_axis(seen.values[self.score.name].shape) or 1 if self._axis is None else self._axis
-        rows, forward = self._backward((f"forward along {axis}", place.name), lambda: class_score(part, axis))
         found = []
-        for image, which in zip(ask.images, classes, strict=True):
+        for image, target in zip(ask.images, ask.targets, strict=True):
+            rows, forward = self._forward(part, target.index)
             one = {name: seen.values[name][image : image + 1] for name in forward.inputs if name != CLASS}
 
-            def score(grids: Array, one: dict[str, Array] = one, which: int = int(which)) -> Array:
+            def score(grids: Array, rows: Rows = rows, forward: Backward = forward, one: dict[str, Array] = one,
+                      target: Target = target) -> Array:  # fmt: skip
                 count = len(grids)
                 feeds = {name: np.repeat(value, count, axis=0) for name, value in one.items() if name != place.name}
                 feeds[place.name] = from_grid(grids, one[place.name], place.layout)
-                feeds[CLASS] = np.full(count, which, np.int64)
-                return rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[
-                    forward.output
-                ].reshape(count)
+                if target.index is not None:
+                    feeds[CLASS] = np.full(count, target.index, np.int64)
+                values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
+                if forward.output != part.score:
+                    return values.reshape(count)
+                return np.array([target.value(row) for row in self._as_rows(values)])
 
             grid = to_grid(one[place.name], place.layout)[0]
             found.append(mean_gradient(score, grid, 0))
         return np.stack(found)
+
+    def _forward(self, part: Head, index: int | None) -> tuple[Rows, Backward]:
+        """The head's forward pass: to the score of one class where that is the target, else to all scores."""
+        axis = self._axis
+        if axis is None or index is None:
+            return self._backward(("forward", part.layer), lambda: whole_score(part))
+        return self._backward((f"forward along {axis}", part.layer), lambda: class_score(part, axis))
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""

@@ -30,7 +30,7 @@ class Seen:
 
     Attributes:
         x: the model's input, (images, ...).
-        scores: (images, classes).
+        scores: (images, classes), or of scores that are no row of classes (images, ...), in the model's own layout.
         values: other values by name, one row an image: the layer's and what its head reads besides.
     """
 
@@ -67,8 +67,11 @@ class Subject(Protocol):
 
     name: str
     image: ImageInput
-    score: Score
     metadata: dict[str, str]
+
+    @property
+    def score(self) -> Score:
+        """The tensor that is explained."""
 
     @property
     def provider(self) -> str:
@@ -78,8 +81,14 @@ class Subject(Protocol):
     def in_training(self) -> str:
         """The first node left in training mode, as far as the model tells; empty: none."""
 
-    def place(self, layer: str | None, method: str) -> Place:
-        """The target layer: the named one, or the automatic choice for a method."""
+    def explaining(self, name: str) -> Subject:
+        """The same model with another of its outputs, or values, as the score. LayerError: it has none of that name."""
+
+    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
+        """The target layer: the named one, or the automatic choice for a method.
+
+        With a target's cotangent (of one image's scores) it is chosen for what that target depends on.
+        """
 
     def instead(self, place: Place | None) -> str:
         """What to do where an operator stops the gradient on its way to a layer (None: to the image alone)."""

@@ -144,7 +144,9 @@ def stored(
     if labels is not None:
         shape = subject.graph.shape(subject.score.name) or ()
         classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
-        found[LABELS] = "\n".join(" ".join(label.splitlines()) for label in choose_labels(labels, classes, {})[0] or [])
+        found[LABELS] = "\n".join(
+            " ".join(label.splitlines()) for label in choose_labels(labels, [classes], {})[0] or []
+        )
     return found
 
 

@@ -11,6 +11,7 @@ from onnxcam.graph.edit import (
     without_idle_weights,
     write_metadata,
 )
+from onnxcam.graph.feeds import check_fed, fixed
 from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
@@ -28,7 +29,8 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.read import read_graph
-from onnxcam.graph.score import class_axis, find_score
+from onnxcam.graph.score import behind_output, class_axis, find_score
+from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed
 from onnxcam.graph.types import Shape, ValueType, made_up, shown
 from onnxcam.graph.write import save, write_whole
@@ -51,9 +53,11 @@ __all__ = [
     "all_nodes",
     "as_deployed",
     "attributes",
+    "behind_output",
     "candidates",
     "captures",
     "check_calls",
+    "check_fed",
     "class_axis",
     "declared",
     "default_to",
@@ -62,6 +66,7 @@ __all__ = [
     "expose",
     "features",
     "find_score",
+    "fixed",
     "forget_authors",
     "free_taps",
     "global_mean",
@@ -86,8 +91,10 @@ __all__ = [
     "serialize",
     "shown",
     "sort_nodes",
+    "source_of",
     "sources",
     "steps",
+    "twins",
     "unquantized",
     "without_idle_weights",
     "write_metadata",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -14,27 +16,51 @@ from onnxcam.runtime.manifest import ImageInput
 IMAGE_CHANNELS = (1, 3, 4)
 VOLUMES = ("NCDHW", "NDHWC", "NDCHW")
 IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT8)
+CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
+TO_CHANNELS_FIRST = ([2, 0, 1], [0, 3, 1, 2])  # what a Transpose of such an input does
+NEAR = 4  # steps from an input to the convolution that reads it: casts, scales, transposes, pads
 
 
 def image_input(graph: Graph) -> ImageInput:
-    """The input that takes the picture; ModelError when there is none or several."""
+    """The input that takes the picture: the one that can, and of several the one that looks most like it.
+
+    Raises:
+        ModelError: there is none, or two are alike.
+    """
     typed = {value.name: value for value in graph.proto.graph.input}
     found = [image for name in graph.inputs if (image := as_image(graph, typed[name])) is not None]
+    for likely in (coloured, convolved(graph)):
+        found = [image for image in found if likely(image)] or found
     if len(found) != 1:
         what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.inputs) or "none"
         problem = "no input that takes an image" if not found else "several inputs that could take the image"
-        raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what})")
-    others = [name for name in graph.inputs if name != found[0].name]
-    if others:
-        raise ModelError(
-            f"{graph.model.name} needs more than an image: also {', '.join(map(repr, others))}; "
-            "fix those inputs in the model, or use onnxcam.differentiate"
-        )
+        cure = "" if not found else ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
+        raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
     return found[0]
 
 
+def coloured(image: ImageInput) -> bool:
+    """Whether an input has three channels, or may have."""
+    return image.channels in (3, None)
+
+
+def convolved(graph: Graph) -> Callable[[ImageInput], bool]:
+    """Whether a convolution reads an input, directly or behind a few steps that keep its place."""
+
+    def reads(image: ImageInput) -> bool:
+        names = [image.name]
+        for _ in range(NEAR):
+            readers = [graph.nodes[i] for name in names for i in graph.consumers.get(name, [])]
+            if any(node.op_type in CONVOLUTIONS for node in readers):
+                return True
+            names = [name for node in readers for name in node.output]
+        return False
+
+    return reads
+
+
 def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
-    """An input read as a picture, when it can be one."""
+    """An input read as a picture (or a volume), when it can be one."""
     shape = graph.shape(value.name)
     kind = value.type.tensor_type.elem_type
     if shape is None or len(shape) not in (3, 4, 5) or kind not in IMAGE_TYPES:
@@ -43,12 +69,11 @@ def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
     if layout is None:
         return None
     sizes = dict(zip(layout, shape, strict=True))
-    width, height, channels = (size if isinstance(size := sizes[axis], int) and size > 0 else None for axis in "WHC")
-    batch = sizes.get("N", 1)
-    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name
-    return ImageInput(
-        value.name, layout, (width, height), channels, dtype, batch if isinstance(batch, int) and batch > 0 else None
+    width, height, channels, batch = (
+        size if isinstance(size := sizes.get(axis), int) and size > 0 else None for axis in "WHCN"
     )
+    dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name
+    return ImageInput(value.name, layout, (width, height), channels, dtype, batch if "N" in layout else 1)
 
 
 def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
@@ -65,8 +90,7 @@ def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
         return f"{batch}CHW"
     if last in IMAGE_CHANNELS and first not in IMAGE_CHANNELS:
         return f"{batch}HWC"
-    for i in graph.consumers.get(name, []):
-        node = graph.nodes[i]
-        if node.op_type == "Transpose" and list(attributes(node).get("perm") or []) in ([0, 3, 1, 2], [2, 0, 1]):
-            return f"{batch}HWC"
+    readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+    if any(list(attributes(node).get("perm") or []) in TO_CHANNELS_FIRST for node in readers):
+        return f"{batch}HWC"
     return f"{batch}CHW" if len(shape) == 4 or first in IMAGE_CHANNELS else None

@@ -56,7 +56,8 @@ def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | Non
     """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`."""
     require("score", score, NAME.or_none())
     graph = read_graph(load(model))
-    return candidates(graph, image_input(graph), find_score(graph, score))
+    image = image_input(graph)
+    return candidates(graph, image, find_score(graph, score, image=image))
 
 
 def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:

@@ -9,8 +9,9 @@ import onnx
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.index import Graph
 from onnxcam.graph.quantized import dequantized
-from onnxcam.graph.types import shown
-from onnxcam.runtime.manifest import Score
+from onnxcam.graph.scoreaxes import read_axes
+from onnxcam.graph.types import Shape, shown
+from onnxcam.runtime.manifest import ImageInput, Score
 
 PASSING = frozenset(
     [
@@ -32,39 +33,87 @@ PASSING = frozenset(
         "CastLike",
     ]
 )  # between the score and what the model gives out
+MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})  # of PASSING
+MANY = 12  # outputs that a message names
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 
 QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 
 
-def find_score(graph: Graph, named: str | None = None) -> Score:
-    """The score a caller named (a value or an output), or the one that the graph suggests.
+def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | None = None) -> Score:
+    """The score a caller named (a value or an output), or the one that the graph suggests, with its axes read.
+
+    Class scores come before all else; of several other outputs the one with a softmax or sigmoid behind it.
 
     Raises:
-        LayerError: no value of that name. ModelError: no output, or several, look like class scores.
+        LayerError: no value of that name. ModelError: no output, or several, can be the score.
     """
-    if named is not None:
-        if named not in graph:
-            raise LayerError(
-                f"the model has no value '{named}' to explain{did_you_mean(named, [*graph.outputs, *graph.producer])}"
-            )
-        named = dequantized(graph, named) or named
-        if not graph.is_float(named):
-            raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
-        readers = [graph.nodes[i] for i in graph.consumers.get(named, []) if graph.nodes[i].op_type in SQUASHING]
-        squash = SQUASHING[readers[0].op_type] if readers else ""
-        return Score(named, "logit" if squash else "output", squash, named)
+    score = suggested(graph, image) if named is None else exactly(graph, named)
+    return read_axes(graph, score, image)
+
+
+def exactly(graph: Graph, named: str) -> Score:
+    """A value as the score; LayerError when there is none of that name, or it is not floating point."""
+    if named not in graph:
+        raise LayerError(
+            f"the model has no value '{named}' to explain{did_you_mean(named, [*graph.outputs, *graph.producer])}"
+        )
+    if named in graph.inputs:
+        raise LayerError(f"'{named}' is an input of the model: choose something that it works out as the score")
+    named = dequantized(graph, named) or named
+    if not graph.is_float(named):
+        raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
+    readers = [graph.nodes[i] for i in graph.consumers.get(named, []) if graph.nodes[i].op_type in SQUASHING]
+    squash = SQUASHING[readers[0].op_type] if readers else ""
+    return Score(named, "logit" if squash else "output", squash, named)
+
+
+def suggested(graph: Graph, image: ImageInput | None) -> Score:
+    """The score that nobody named; ModelError when there is none, or several are alike."""
     traced = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
-    classes = [score for score in traced if class_axis(graph.shape(score.name)) is not None]
-    distinct = {score.name: score for score in sorted(classes, key=lambda score: bool(score.squash))}
+    classes = [score for score in traced if is_class_row(graph.shape(score.name), image)]
+    squashed = [score for score in traced if score.squash]
+    likely = next((scores for scores in (classes, squashed, traced) if scores), [])
+    distinct = {score.name: score for score in sorted(likely, key=lambda score: bool(score.squash))}
     if len(distinct) != 1:
-        what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs[:8])
+        what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs[:MANY])
+        more = f" and {len(graph.outputs) - MANY} more" if len(graph.outputs) > MANY else ""
         if distinct:
             raise ModelError(
-                f"{graph.model.name} has several outputs that could be class scores: choose with --score ({what})"
+                f"{graph.model.name} has several outputs that could be explained: choose with --score NAME, or say "
+                f"what of which with --target NAME[INDEX] ({what}{more})"
             )
-        raise ModelError(f"{graph.model.name} has no output of class scores, shape [N, classes] (its outputs: {what})")
+        raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
     return next(iter(distinct.values()))
+
+
+def behind_output(graph: Graph, name: str, *, image: ImageInput | None = None) -> Score:
+    """The score behind an output whose elements a caller indexes: before its softmax or sigmoid, where these leave
+    every element in its place; else the output (or any other value) itself. Errors as `find_score`.
+    """
+    score = trace(graph, name) if name in graph.outputs else None
+    if score is not None and score.squash and in_place(graph, name, score.name):
+        score, exact = read_axes(graph, score, image), read_axes(graph, exactly(graph, name), image)
+        if one_image(graph, score) == one_image(graph, exact):
+            return score
+    return find_score(graph, name, image=image)
+
+
+def in_place(graph: Graph, output: str, score: str) -> bool:
+    """Whether nothing between a score and an output moves elements but reshaping, which keeps their order."""
+    name = output
+    while name != score and name in graph.producer:
+        node = graph.nodes[graph.producer[name]]
+        if node.op_type in MOVING:
+            return False
+        name = node.input[0]
+    return name == score
+
+
+def one_image(graph: Graph, score: Score) -> Shape | None:
+    """The shape of one image's scores."""
+    shape = graph.shape(score.name)
+    return shape if shape is None or not score.rows else shape[1:]
 
 
 def trace(graph: Graph, output: str) -> Score | None:
@@ -104,6 +153,14 @@ def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
         if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
             return str(inner.input[0])
     return str(top.input[0])
+
+
+def is_class_row(shape: Shape | None, image: ImageInput | None) -> bool:
+    """Whether a score is a row of classes for each image."""
+    if shape is None or class_axis(shape) is None:
+        return False
+    images = None if image is None else image.batch
+    return len(shape) == 1 or images is None or not isinstance(shape[0], int) or shape[0] == images
 
 
 def class_axis(shape: Sequence[int | str | None] | None) -> int | None:

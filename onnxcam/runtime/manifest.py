@@ -43,7 +43,7 @@ class Layout:
 
 @dataclass(frozen=True)
 class ImageInput:
-    """The input that takes the picture.
+    """The input that takes the picture, or a volume.
 
     Attributes:
         layout: one of LAYOUTS; without N where the model has no batch axis, with D for a volume.
@@ -70,12 +70,18 @@ class Score:
         kind: "logit" before a softmax or sigmoid; "output" when the model applies neither.
         squash: "softmax", "sigmoid" or "": what the model turns it into probabilities with.
         output: the model output it leads to.
+        axes: what the axes of one image's scores mean, where they are no row of classes: C classes or channels, H W
+            space, R rows (boxes, steps), as in "CHW", "HWC", "RC", "CR", "HW"; empty for a row of classes, and where
+            it cannot be told.
+        rows: whether the first axis is the images'; without it the whole tensor is one image's.
     """
 
     name: str
     kind: str
     squash: str
     output: str
+    axes: str = ""
+    rows: bool = True
 
 
 @dataclass(frozen=True)

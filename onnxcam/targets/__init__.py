@@ -1,10 +1,16 @@
 """What is explained: targets, labels, and how a user names them."""
 
-from onnxcam.targets.kinds import ClassTarget, DifferenceTarget, Target, WeightedTarget
+from onnxcam.targets.forms import class_target, default_target, some_target
+from onnxcam.targets.kinds import ClassTarget, DifferenceTarget, NegatedTarget, Target, WeightedTarget
 from onnxcam.targets.labels import check_labels, imagenet_labels, parse_labels, read_labels
-from onnxcam.targets.resolve import Spec, best, resolve
+from onnxcam.targets.reading import Reading, class_counts
+from onnxcam.targets.resolve import Spec, best, named_output, resolve
+from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarget
+from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 __all__ = [
-    "ClassTarget", "DifferenceTarget", "Spec", "Target", "WeightedTarget", "best", "check_labels", "imagenet_labels",
-    "parse_labels", "read_labels", "resolve",
+    "ClassTarget", "DifferenceTarget", "ElementTarget", "NegatedTarget", "ProductTarget", "Reading", "RegionTarget",
+    "SimilarityTarget", "Spec", "Target", "TokensTarget", "WeightedTarget", "best", "check_labels", "class_counts",
+    "class_target", "default_target", "imagenet_labels", "named_output", "parse_labels", "read_labels", "resolve",
+    "some_target",
 ]  # fmt: skip

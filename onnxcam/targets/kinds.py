@@ -16,9 +16,10 @@ Array = npt.NDArray[np.floating[Any]]
 
 
 class Target(ABC):
-    """A number made of the scores of one row.
+    """A number made of the scores of one image.
 
-    Subclasses say what it is (`value`) and how it changes with the scores (`cotangent`, of the scores' shape).
+    Subclasses say what it is (`value`) and how it changes with the scores (`cotangent`, of the scores' shape). The
+    scores of a classifier are (classes,); of any other model they are the score tensor without its axis of images.
     """
 
     @property
@@ -28,20 +29,37 @@ class Target(ABC):
 
     @property
     def index(self) -> int | None:
-        """The class, when the target is one class's score: then its row of the head is enough."""
+        """The class, when the target is one class's score of a row of them: then its row of the head is enough."""
+        return None
+
+    @property
+    def label(self) -> str | None:
+        """The name of the class that it is about, where there is one."""
+        return None
+
+    @property
+    def output(self) -> str | None:
+        """The output, or other value, whose elements it reads; None for the model's score."""
+        return None
+
+    @property
+    def unit(self) -> str | None:
+        """What its value is, such as a log-probability; None for what the scores themselves are."""
         return None
 
     @abstractmethod
     def value(self, scores: Array) -> float:
-        """The number, from scores (classes,)."""
+        """The number."""
 
     @abstractmethod
     def cotangent(self, scores: Array) -> Array:
-        """d value / d scores, (classes,)."""
+        """d value / d scores, of their shape."""
 
 
 def check_class(which: int, scores: Array) -> None:
     """TargetError when there is no such class."""
+    if scores.ndim != 1:
+        raise TargetError(f"class {which} of scores of shape {list(scores.shape)}: they are no row of classes")
     if not is_whole(which):
         raise TargetError(f"a class is an integer, not {which!r:.40}")
     if not 0 <= which < len(scores):
@@ -84,23 +102,52 @@ class ClassTarget(Target):
 
 @dataclass(frozen=True)
 class DifferenceTarget(Target):
-    """The score of one class less that of another: why this and not that."""
+    """One target less another: why this and not that. Plain numbers are classes."""
 
-    which: int
-    other: int
+    which: int | Target
+    other: int | Target
+
+    @property
+    def _parts(self) -> tuple[Target, Target]:
+        one, other = (p if isinstance(p, Target) else ClassTarget(p) for p in (self.which, self.other))
+        return one, other
 
     @property
     def name(self) -> str:
         """What legends call it."""
-        return f"class {self.which} and not {self.other}"
+        one, other = self._parts
+        short = other.name if isinstance(self.other, Target) else other.index
+        return f"{one.name} and not {short}"
 
     def value(self, scores: Array) -> float:
         """The number."""
-        return float(scores[self.which] - scores[self.other])
+        one, other = self._parts
+        return one.value(scores) - other.value(scores)
 
     def cotangent(self, scores: Array) -> Array:
         """How it changes with each score."""
-        return one_hot(self.which, scores) - one_hot(self.other, scores)
+        one, other = self._parts
+        return one.cotangent(scores) - other.cotangent(scores)
+
+
+@dataclass(frozen=True)
+class NegatedTarget(Target):
+    """A target's negative: why not. For a single sigmoid, why the answer is no."""
+
+    target: Target
+
+    @property
+    def name(self) -> str:
+        """What legends call it."""
+        return f"not {self.target.name}"
+
+    def value(self, scores: Array) -> float:
+        """The number."""
+        return -self.target.value(scores)
+
+    def cotangent(self, scores: Array) -> Array:
+        """How it changes with each score."""
+        return -self.target.cotangent(scores)
 
 
 @dataclass(frozen=True)

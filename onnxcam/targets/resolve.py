@@ -1,18 +1,24 @@
-"""From what a user says to targets."""
+"""From what a user says to targets: a table of spellings."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
 from onnxcam.arguments import is_whole
-from onnxcam.errors import TargetError, did_you_mean
-from onnxcam.targets.kinds import Array, ClassTarget, Target, check_class
+from onnxcam.errors import InputError, TargetError, did_you_mean
+from onnxcam.targets.forms import class_target, default_target, in_place_of, over, sayable
+from onnxcam.targets.kinds import Array, ClassTarget, DifferenceTarget, NegatedTarget, Target
+from onnxcam.targets.reading import Reading
+from onnxcam.targets.selections import ElementTarget
+from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 Spec = int | str | Target
 MOST = 1000  # targets that one "top:k" may stand for
+OUTPUT = re.compile(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", re.DOTALL)
 
 
 def best(scores: Array, count: int) -> list[int]:
@@ -20,52 +26,202 @@ def best(scores: Array, count: int) -> list[int]:
     return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
 
 
-def resolve(spec: Spec | None, scores: Array, labels: Sequence[str] | None) -> list[Target]:
-    """Targets for one row of scores (classes,).
+def named_output(spec: Spec | None) -> str | None:
+    """The output whose elements a target reads; None for the model's score."""
+    if isinstance(spec, Target):
+        return spec.output
+    match = OUTPUT.fullmatch(spec.strip()) if isinstance(spec, str) else None
+    return match["output"] if match else None
+
+
+def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
+    """Targets for the scores of one image.
 
     Args:
-        spec: None for the highest score; an index; "281"; "top:3"; a label; "label:7"; or a Target.
-        scores: one row.
-        labels: a name a class, or None.
+        spec: None for what suggests itself; an index; a text, as the rows of SPELLINGS; or a Target.
+        reading: the scores.
 
     Raises:
-        TargetError: no such class, or a name that several classes bear.
+        TargetError: nothing of that kind, or a name that several classes bear.
     """
     if isinstance(spec, ClassTarget) and spec.label is None:
-        return [at(spec.which, scores, labels)]
+        return [class_target(spec.which, reading)]
     if isinstance(spec, Target):
-        return [fitting(spec, scores)]
+        return [fitting(spec, reading.scores)]
     if spec is None:
-        return [at(int(np.argmax(scores)), scores, labels)]  # the first of equals
+        return [default_target(reading)]
     if is_whole(spec):
-        return [at(int(spec), scores, labels)]
+        return [class_target(int(spec), reading)]
     if not isinstance(spec, str):
         raise TargetError(f"a target is an index, a label, 'top:k' or a Target, not {type(spec).__name__}")
-    text = spec.strip()
-    if re.fullmatch(r"[+-]?\d{1,18}", text):
-        return [at(int(text), scores, labels)]
-    if text.startswith("top:"):
-        if not re.fullmatch(r"top:\d{1,6}", text) or not 1 <= int(text[4:]) <= MOST:
-            raise TargetError(f"'{text[:40]}' should be top:K with K from 1 to {MOST}")
-        return [at(i, scores, labels) for i in best(scores, int(text[4:]))]
-    return [at(by_label(text.removeprefix("label:"), labels), scores, labels)]
+    return [fitting(target, reading.scores) for target in read(spec.strip(), reading)]
+
+
+def read(text: str, reading: Reading) -> list[Target]:
+    """Targets that a text stands for: by the first spelling that it fits."""
+    spelling = next(row for row in SPELLINGS if row.fits(text, reading))
+    match = re.fullmatch(spelling.pattern, text, re.DOTALL)
+    assert match is not None
+    found = spelling.targets(match, reading)
+    return found if isinstance(found, list) else [found]
+
+
+def single(text: str, reading: Reading) -> Target:
+    """The one target that a part of a text stands for."""
+    found = read(text.strip(), reading)
+    if len(found) != 1:
+        raise TargetError(f"'{text[:40]}' stands for {len(found)} targets: name one")
+    return found[0]
 
 
 def fitting(target: Target, scores: Array) -> Target:
     """The target itself; TargetError when it is no functional of these scores."""
     cotangent = np.asarray(target.cotangent(scores))
     if cotangent.dtype.kind not in "biuf" or cotangent.shape != scores.shape or not np.isfinite(cotangent).all():
+        each = f"each of the model's {len(scores)} classes" if scores.ndim == 1 else f"scores of shape {scores.shape}"
         raise TargetError(
             f"the target '{target.name}' has a cotangent of shape {cotangent.shape}: "
-            f"it should hold a finite number for each of the model's {len(scores)} classes"
+            f"it should hold a finite number for {each}"
         )
     return target
 
 
-def at(index: int, scores: Array, labels: Sequence[str] | None) -> ClassTarget:
-    """The target of one class; TargetError when the model has no such class."""
-    check_class(index, scores)
-    return ClassTarget(index, labels[index] if labels is not None and index < len(labels) else None)
+# -- the spellings ------------------------------------------------------------------------------------
+
+
+def by_index(match: re.Match[str], reading: Reading) -> Target:
+    """`281`: the class of that index."""
+    return class_target(int(match[0]), reading)
+
+
+def by_rank(match: re.Match[str], reading: Reading) -> list[Target]:
+    """`top:3`: the classes of the highest scores, each on its own; ties: the lowest index first."""
+    if not re.fullmatch(r"\d{1,6}", match[1]) or not 1 <= int(match[1]) <= MOST:
+        raise TargetError(f"'{match[0][:40]}' should be top:K with K from 1 to {MOST}")
+    if reading.form != "classes":
+        raise TargetError(f"top:K is for models that score classes: {sayable(reading)}")
+    return [class_target(i, reading) for i in best(reading.scores, int(match[1]))]
+
+
+def by_name(match: re.Match[str], reading: Reading) -> Target:
+    """`tabby`, or `label:7` where labels are numbers: the class of that name, in any case."""
+    return class_target(by_label(match[1], reading.labels), reading)
+
+
+def element(match: re.Match[str], _: Reading) -> Target:
+    """`boxes[3,4]`, `maps[2,:,10:20]`: what an index, in NumPy's spelling, selects of an output, summed."""
+    return ElementTarget(match["at"], match["output"])
+
+
+def similarity(match: re.Match[str], reading: Reading) -> Target:
+    """`similar:IMAGE`, `dot:IMAGE`: the likeness of the embedding to another image's, cosine or dot product."""
+    cosine = match[1] == "similar"
+    what = "similarity" if cosine else "dot product"
+    return SimilarityTarget(reading.scores_of(match[2]), f"{what} to {match[2].rpartition('/')[2]}", cosine)
+
+
+def token(match: re.Match[str], reading: Reading) -> Target:
+    """`token:3,17`: the log-probability of one token, by index or label, at one step of a sequence."""
+    return tokens_target((int(match[1]),), (match[2],), reading)
+
+
+def tokens(match: re.Match[str], reading: Reading) -> Target:
+    """`tokens:5,9,2`: the log-probability of a sequence that begins with these tokens, by index or label."""
+    parts = match[1].split(",")
+    return tokens_target(tuple(range(len(parts))), parts, reading)
+
+
+def tokens_target(steps: Sequence[int], names: Sequence[str], reading: Reading) -> Target:
+    """Tokens at steps, by index or label."""
+    check_sequence(reading)
+    which = [class_of(name, reading) for name in names]
+    shown = " ".join(name.strip() for name in names)
+    at = f"step {steps[0]}" if len(steps) == 1 else f"steps 0 to {steps[-1]}"
+    return TokensTarget(tuple(steps), tuple(which), f"'{shown}' at {at}", reading.axis)
+
+
+def ctc(match: re.Match[str], reading: Reading) -> Target:
+    """`ctc`, `ctc:BLANK`: the log-probability of what is read, summed over the steps that are not blank (0)."""
+    check_sequence(reading)
+    blank = int(match[1] or 0)
+    rows = reading.scores if reading.axis else reading.scores.T
+    path = rows.argmax(axis=1)
+    steps = tuple(int(i) for i in np.flatnonzero(path != blank))
+    if not steps:
+        raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
+    return TokensTarget(steps, tuple(int(path[i]) for i in steps), f"what is read in {len(steps)} steps", reading.axis)
+
+
+def check_sequence(reading: Reading) -> None:
+    """TargetError unless the scores are steps of tokens."""
+    if reading.form != "rows":
+        raise TargetError(f"tokens are explained in a sequence of steps: {sayable(reading)}")
+
+
+def negation(match: re.Match[str], reading: Reading) -> Target:
+    """`not tabby`: the negative of any target: why not; of a single sigmoid, why no."""
+    return NegatedTarget(single(match[1], reading))
+
+
+def difference(match: re.Match[str], reading: Reading) -> Target:
+    """`tabby not lynx`: a target less another class; where it has a region or a row, the class in the same."""
+    one = single(match[1], reading)
+    return DifferenceTarget(one, in_place_of(one, class_of(match[2], reading), reading))
+
+
+def over_region(match: re.Match[str], reading: Reading) -> Target:
+    """`dog@10,20,200,180`, `dog@mask.png`, `dog@all`: a segmentation's class over a region of the photo."""
+    if reading.form not in ("maps", "map"):
+        raise TargetError(f"CLASS@REGION is for models that give maps: {sayable(reading)}")
+    which, where = class_of(match[1], reading), match[2].strip()
+    box = re.fullmatch(r"(-?\d+(?:\.\d+)?)(?:\s*,\s*(-?\d+(?:\.\d+)?)){3}", where)
+    if where == "all":
+        shape = tuple(n for n, axis in zip(reading.scores.shape, reading.axes, strict=True) if axis != "C")
+        mask, called = np.ones(shape, bool), "the whole image"
+    else:
+        mask = reading.region(tuple(map(float, where.split(","))) if box else where)
+        called = where if box else where.rpartition("/")[2]
+    if not mask.any():
+        raise InputError(f"the region {where[:80]} covers nothing that the model sees: it is in pixels of the photo")
+    return over(which, mask, called, reading)
+
+
+class Spelling(NamedTuple):
+    """One way to say a target: a pattern that the whole text has to match, and what it stands for.
+
+    `label_first`: a text that is a label, letter by letter, is that label, though it fits the pattern.
+    """
+
+    pattern: str
+    targets: Callable[[re.Match[str], Reading], Target | list[Target]]
+    label_first: bool = True
+
+    def fits(self, text: str, reading: Reading) -> bool:
+        """Whether a text is meant so."""
+        is_label = self.label_first and reading.labels is not None and text in reading.labels
+        return re.fullmatch(self.pattern, text, re.DOTALL) is not None and not is_label
+
+
+SPELLINGS = (
+    Spelling(r"[+-]?\d{1,18}", by_index, label_first=False),
+    Spelling(r"top:(.*)", by_rank, label_first=False),
+    Spelling(r"label:(.*)", by_name, label_first=False),
+    Spelling(OUTPUT.pattern, element),
+    Spelling(r"(similar|dot):(.+)", similarity),
+    Spelling(r"token:(\d{1,9}),(.+)", token),
+    Spelling(r"tokens:(.+)", tokens),
+    Spelling(r"ctc(?::(\d{1,9}))?", ctc),
+    Spelling(r"not\s+(.+)", negation),
+    Spelling(r"(.+?)\s+(?:and\s+)?not\s+(.+)", difference),
+    Spelling(r"(.+)@(.+)", over_region),
+    Spelling(r"(.*)", by_name, label_first=False),
+)
+
+
+def class_of(text: str, reading: Reading) -> int:
+    """The class that a part of a text names: by index, label or label:NAME."""
+    text = text.strip()
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else by_label(text.removeprefix("label:"), reading.labels)
 
 
 def by_label(label: str, labels: Sequence[str] | None) -> int:

@@ -57,7 +57,8 @@ def blocking_operators(
         ModelError, LayerError: as `list_layers`.
     """
     graph = read_graph(load(model))
-    image, found = image_input(graph), find_score(graph, score)
+    image = image_input(graph)
+    found = find_score(graph, score, image=image)
     between, _ = path(graph, [found.name], [image.name], rules)
     layers = candidates(graph, image, found)
     return Coverage(used(graph, between, rules), covered(graph, found.name, layers, rules))

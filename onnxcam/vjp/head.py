@@ -74,6 +74,13 @@ def class_score(head: Head, axis: int) -> Backward:
     return Backward(pruned(graph.proto, [one]), one)
 
 
+def whole_score(head: Head) -> Backward:
+    """The head's forward pass to every score: inputs the layer and what else it reads."""
+    proto = onnx.ModelProto()
+    proto.CopyFrom(head.graph.proto)
+    return Backward(pruned(proto, [head.score]), head.score)
+
+
 def class_gradient(
     head: Head,
     axis: int,

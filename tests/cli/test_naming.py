@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from onnxcam.cli.naming import file_stem, safe_stem, several, slug, unique_stems
-from onnxcam.targets import ClassTarget, WeightedTarget
+from onnxcam.cli.naming import FileStems, safe_stem, several, slug, unique_stems
+from onnxcam.targets import ClassTarget, ElementTarget, WeightedTarget
 
 
 @pytest.mark.parametrize(
@@ -42,8 +42,21 @@ def test_the_index_belongs_into_the_name_where_more_may_come(targets: list[str],
 
 
 def test_the_parts_of_a_name() -> None:
-    assert file_stem("pic", ClassTarget(7, "cat"), "gradcam", with_target=False) == "pic.gradcam"
-    assert file_stem("pic", ClassTarget(7, "cat"), "gradcam++", with_target=True) == "pic.7.gradcam++"
+    assert FileStems("pic", with_target=False).of(ClassTarget(7, "cat"), "gradcam") == "pic.gradcam"
+    assert FileStems("pic", with_target=True).of(ClassTarget(7, "cat"), "gradcam++") == "pic.7.gradcam++"
+
+
+def test_names_alike_are_told_apart_the_same_way_for_every_method() -> None:
+    stems = FileStems("pic", with_target=True)
+    alike = [ElementTarget("1,2"), ElementTarget("1:2")]
+    found = [stems.of(target, method) for method in ("gradcam", "saliency") for target in alike]
+    assert found == [
+        "pic.score-1-2.gradcam",
+        "pic.score-1-2_2.gradcam",
+        "pic.score-1-2.saliency",
+        "pic.score-1-2_2.saliency",
+    ]
+    assert stems.of(ElementTarget("1,2"), "gradcam") == "pic.score-1-2.gradcam_2"  # another of the very same name
 
 
 def test_a_target_without_index_goes_by_its_name() -> None:

@@ -65,7 +65,7 @@ def test_json_has_no_nan_and_no_control_characters() -> None:
 
 
 def record(**changes: Any) -> dict[str, Any]:
-    target = {"index": 7, "label": None, "score": 1.0, "probability": None}
+    target = {"name": "class 7", "index": 7, "label": None, "score": 1.0, "probability": None}
     base = {"method": "gradcam", "layer": "relu5", "map": {"shape": [7, 7]}, "target": target, "status": "ok"}
     return {**base, "gradient": "symbolic", **changes}
 

@@ -65,7 +65,7 @@ def test_json_holds_the_keys_of_the_design_and_their_values(onnxcam: Invoke) -> 
     }  # fmt: skip
     assert {key: row[key] for key in expected} == expected
     probability = pytest.approx(1 / (1 + 2 * np.exp(-1.875)))
-    assert row["target"] == {"index": 0, "label": "red", "score": 1.25, "probability": probability}
+    assert row["target"] == {"name": "red", "index": 0, "label": "red", "score": 1.25, "probability": probability}
     assert [one["index"] for one in row["top"]] == [0, 1]
     assert row["top"][0] == row["target"]
     raw = np.load(row["files"][1])

@@ -73,7 +73,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[OnnxCamError], str]] = {
     "a recipe of one channel": ({"preprocess": GREY}, PreprocessError, r"preprocessing given gives 1 channel\(s\)"),
     "a recipe of another size": ({"preprocess": SMALL}, ImageError, r"the image has shape \[3, 16, 16\], the model's"),
     "no such score": ({"score": "logit"}, LayerError, "the model has no value 'logit' to explain; did you mean"),
-    "a score before any layer": ({"score": "image"}, LayerError, ".*tiny_cnn.onnx has no layer with a grid"),
+    "an input as the score": ({"score": "image"}, LayerError, "'image' is an input of the model: choose something"),
     "no such provider": ({"provider": "quantum"}, ProviderError, "the provider 'quantum' is not in this build"),
     "a photo of too many pixels": ({"max_pixels": 10}, ImageError, ".*blobs.png holds too many pixels, more than 10"),
 }  # fmt: skip
@@ -106,13 +106,13 @@ MODELS = {
     ),
     "more than an image": (
         f"(float[N, 3, 8, 8] x, float[N, 5] z) => (float[N, 5] s) {{ {HEAD} s = Add(y, z) }}",
-        "needs more than an image: also 'z'",
+        r"needs more than the image 'x': also 'z' float32 \[N, 5\]; give each with --feed z=FILE\.npy",
     ),
     "two scores": (
         f"(float[N, 3, 8, 8] x) => (float[N, 5] y, float[N, 5] z) {{ {HEAD} z = Gemm<transB = 1>(f, v) }}",
-        "has several outputs that could be class scores: choose with --score",
+        "has several outputs that could be explained: choose with --score NAME, or say what of which with --target",
     ),
-    "no score": ("(float[N, 3, 8, 8] x) => (float[N, 4, 6, 6] y) { y = Conv(x, stem) }", "has no output of class"),
+    "no score": ("(float[N, 3, 8, 8] x) => (int64[4] y) { y = Shape(x) }", "has no output of floating-point numbers"),
 }  # fmt: skip
 
 

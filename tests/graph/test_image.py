@@ -7,7 +7,7 @@ import pytest
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph import image_input
+from onnxcam.graph import check_fed, image_input
 from onnxcam.runtime import ImageInput
 from tests.graph.building import (
     graph_of,
@@ -77,8 +77,10 @@ def test_more_inputs_than_the_image() -> None:
         "(float[N,3,8,8] image, float[N,2] im_shape) => (float[N,5] y) {\n"
         " f = Flatten(image)\n y = Concat<axis=1>(f, im_shape) }"
     )
-    with pytest.raises(ModelError, match="also 'im_shape'"):
-        image_input(graph_of(model))
+    graph = graph_of(model)
+    assert image_input(graph).name == "image"
+    with pytest.raises(ModelError, match=r"the image 'image': also 'im_shape' float32 \[N, 2\]; give each"):
+        check_fed(graph, "image")
 
 
 def test_an_optional_input_is_not_asked_for() -> None:

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper
 
 from onnxcam.errors import LayerError, ModelError
-from onnxcam.graph import class_axis, find_score
+from onnxcam.graph import behind_output, class_axis, find_score, image_input
 from onnxcam.runtime import Score
 from tests.graph.building import (
     CONVS,
@@ -131,19 +131,54 @@ def test_a_tie_is_asked() -> None:
     assert find_score(graph, "other") == Score("other", "output", "", "other")
 
 
-def test_models_without_class_scores_are_refused() -> None:
-    """Segmentation and detection; their scores are not rows of classes."""
-    for outputs, tail in (
-        ("float[N,4,4,4] y", "y = Sigmoid(last)"),
-        ("float[N,4,4,4] y", "y = Softmax<axis=1>(last)"),
-        (
-            "float[N,16,4] y",
-            "t = Transpose<perm=[0,2,3,1]>(last)\n to = Constant<value_ints=[0,16,4]>()\n y = Reshape(t, to)",
-        ),
-    ):
-        with pytest.raises(ModelError, match=r"no output of class scores, shape \[N, classes\] .*'y'") as caught:
-            find_score(graph_of(several(outputs, tail)))
-        assert "\n" not in str(caught.value)
+ROWS = "t = Transpose<perm=[0,2,3,1]>(last)\n to = Constant<value_ints=[0,16,4]>()\n"
+
+
+SQUASHED = "r = Reshape(t, to)\n y = Softmax<axis=1>(r)"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "tail", "expected"),
+    [
+        ("float[N,4,4,4] y", "y = Sigmoid(last)", Score("last", "logit", "sigmoid", "y", "CHW")),
+        ("float[N,4,4,4] y", "y = Softmax<axis=1>(last)", Score("last", "logit", "softmax", "y", "CHW")),
+        ("float[N,4,4,4] y", "y = Transpose<perm=[0,2,3,1]>(last)", Score("y", "output", "", "y", "HWC")),
+        ("int64[N,1,4,4] y", "y = ArgMax<axis=1>(last)", Score("last", "output", "", "y", "CHW")),
+        ("float[N,16,4] y", ROWS + "y = Reshape(t, to)", Score("y", "output", "", "y", "RC")),
+        ("float[N,16,4] y", ROWS + SQUASHED, Score("r", "logit", "softmax", "y", "CR")),
+    ],
+)  # fmt: skip
+def test_scores_that_are_no_row_of_classes(outputs: str, tail: str, expected: Score) -> None:
+    """Segmentation, detection, sequences: what each axis means is told with them."""
+    graph = graph_of(several(outputs, tail))
+    assert find_score(graph, image=image_input(graph)) == expected
+
+
+def test_a_model_without_numbers_to_explain_is_refused() -> None:
+    with pytest.raises(ModelError, match=r"no output of floating-point numbers to explain .*'y'") as caught:
+        find_score(graph_of(several("int64[4] y", "y = Shape(last)")))
+    assert "\n" not in str(caught.value)
+
+
+MERGED = "to = Constant<value_ints=[-1,4]>()\n t = Transpose<perm=[0,2,3,1]>(last)\n rows = Reshape(t, to)\n"
+
+
+def test_rows_that_took_in_the_axis_of_images_are_one_images() -> None:
+    """UltraFace: scores [boxes, classes] of a model that takes one image; its softmax moves no element."""
+    back = "back = Constant<value_ints=[1,16,4]>()\n p = Softmax<axis=-1>(rows)\n y = Reshape(p, back)"
+    stem = "c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n"
+    graph = graph_of(net(f"(float[1,3,4,4] x) => (float[1,16,4] y) {{ {stem}{MERGED}{back} }}", CONVS))
+    expected = Score("rows", "logit", "softmax", "y", "RC", rows=False)
+    assert find_score(graph, image=image_input(graph)) == expected
+    assert behind_output(graph, "y", image=image_input(graph)) == expected  # y[3,1] is the logit rows[3,1]
+
+
+def test_an_indexed_output_is_itself_where_its_elements_move() -> None:
+    graph = graph_of(several("float[N,4,4,4] y", "p = Sigmoid(last)\n y = Transpose<perm=[0,2,3,1]>(p)"))
+    assert behind_output(graph, "y", image=image_input(graph)) == Score("y", "output", "", "y", "HWC")
+    assert behind_output(graph, "c", image=image_input(graph)).name == "c"
+    with pytest.raises(LayerError, match="no value 'yy'"):
+        behind_output(graph, "yy")
 
 
 def test_a_score_that_the_user_names() -> None:

@@ -6,15 +6,16 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError
-from onnxcam.targets import ClassTarget, DifferenceTarget, Spec, Target, WeightedTarget, best, resolve
+from onnxcam.targets import ClassTarget, DifferenceTarget, Reading, Spec, Target, WeightedTarget, best, resolve
 from tests.nets import Array
 
 SCORES = np.array([0.5, 2.0, -1.0, 2.0, 0.0], np.float32)
 LABELS = ["tabby", "Crane", "7", "crane", " tiger cat"]
+READING = Reading(SCORES, labels=LABELS)
 
 
 def indices(spec: Spec | None, labels: list[str] | None = LABELS) -> list[int | None]:
-    return [target.index for target in resolve(spec, SCORES, labels)]
+    return [target.index for target in resolve(spec, Reading(SCORES, labels=labels))]
 
 
 @pytest.mark.parametrize(
@@ -73,27 +74,29 @@ def test_resolved(spec: Spec | None, expected: list[int | None]) -> None:
 )
 def test_refused_in_one_line(spec: Spec, says: str) -> None:
     with pytest.raises(TargetError, match=says) as caught:
-        resolve(spec, SCORES, LABELS)
+        resolve(spec, READING)
     assert "\n" not in str(caught.value)
 
 
 def test_without_labels_a_name_is_refused_and_an_index_is_not() -> None:
     assert indices(3, None) == [3]
     with pytest.raises(TargetError, match="the target 'tabby' is a label, but there are no labels: give --labels FILE"):
-        resolve("tabby", SCORES, None)
+        resolve("tabby", Reading(SCORES))
 
 
 def test_targets_bear_their_labels() -> None:
-    assert [target.name for target in resolve("top:2", SCORES, LABELS)] == ["Crane", "crane"]
-    assert resolve(0, SCORES, None)[0].name == "class 0"
-    assert resolve(ClassTarget(0), SCORES, LABELS)[0].name == "tabby"
-    assert resolve(ClassTarget(0, "mine"), SCORES, LABELS)[0].name == "mine"
-    assert resolve(4, SCORES, ["one"])[0].name == "class 4"  # a file with fewer labels is refused elsewhere
+    assert [target.name for target in resolve("top:2", READING)] == ["Crane", "crane"]
+    assert resolve(0, Reading(SCORES))[0].name == "class 0"
+    assert resolve(ClassTarget(0), READING)[0].name == "tabby"
+    assert resolve(ClassTarget(0, "mine"), READING)[0].name == "mine"
+    assert (
+        resolve(4, Reading(SCORES, labels=["one"]))[0].name == "class 4"
+    )  # a file with fewer labels is refused elsewhere
 
 
 def test_many_equal_labels_are_not_all_listed() -> None:
     with pytest.raises(TargetError, match=r"\(0, 1, 2, 3, 4, 5, 6, 7, 8, 9\)"):
-        resolve("a", np.zeros(40, np.float32), ["a"] * 40)
+        resolve("a", Reading(np.zeros(40, np.float32), labels=["a"] * 40))
 
 
 def test_best_is_stable() -> None:
@@ -118,6 +121,6 @@ class Entropy(Target):
 
 
 def test_a_users_own_target() -> None:
-    assert resolve(own := Entropy(5), SCORES, LABELS) == [own]
+    assert resolve(own := Entropy(5), READING) == [own]
     with pytest.raises(TargetError, match=r"the target 'entropy' has a cotangent of shape \(4,\)"):
-        resolve(Entropy(4), SCORES, LABELS)
+        resolve(Entropy(4), READING)

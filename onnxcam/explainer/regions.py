@@ -1,0 +1,65 @@
+"""Regions of a photo, on the grid of a model's scores."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import InputError, TargetError
+from onnxcam.imaging import Geometry, decode
+
+Mask = npt.NDArray[np.bool_]
+INSIDE = 127  # of a mask's 0..255: brighter pixels are in
+
+
+def seen_region(geometry: Geometry, size: tuple[int, int], where: tuple[float, ...] | str) -> Mask:
+    """A box or mask of the photo as bool (h, w) on a grid of `size` over the model's input.
+
+    Args:
+        geometry: where the model's input lies on the photo.
+        size: (height, width) of the grid.
+        where: x0, y0, x1, y1 in pixels of the upright photo, x1 and y1 just outside; or the file of a mask, an image or
+            .npy of the photo's size.
+
+    Raises:
+        InputError: a mask of another size. ImageError, TargetError: a file that is no mask.
+    """
+    x, y = grid_centres(geometry, size)
+    if not isinstance(where, str):
+        x0, y0, x1, y1 = where
+        return np.outer((y >= y0) & (y < y1), (x >= x0) & (x < x1))
+    mask = read_mask(where)
+    width, height = geometry.photo_size
+    if mask.shape != (height, width):
+        raise InputError(
+            f"the mask {where} has {mask.shape[1]} x {mask.shape[0]} pixels, the photo {width} x {height}: "
+            "give one of the photo's size"
+        )
+    rows, columns = np.floor(y).astype(int), np.floor(x).astype(int)
+    inside = np.outer((rows >= 0) & (rows < height), (columns >= 0) & (columns < width))
+    found: Mask = mask[np.ix_(rows.clip(0, height - 1), columns.clip(0, width - 1))] & inside
+    return found
+
+
+def grid_centres(geometry: Geometry, size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+    """Where on the photo the centres of a grid's columns and rows lie: x (w,), y (h,)."""
+    height, width = size
+    x = (np.arange(width) + 0.5) * geometry.input_size[0] / width
+    y = (np.arange(height) + 0.5) * geometry.input_size[1] / height
+    return (x - geometry.offset[0]) / geometry.scale[0], (y - geometry.offset[1]) / geometry.scale[1]
+
+
+def read_mask(path: str) -> Mask:
+    """A mask's file: a picture, bright inside, or a .npy array, not zero inside; bool (H, W)."""
+    if Path(path).suffix.lower() == ".npy":
+        try:
+            array = np.load(path, allow_pickle=False)
+        except (OSError, ValueError) as error:
+            raise TargetError(f"the mask {path} cannot be read: {error}") from error
+        if array.ndim != 2:
+            raise TargetError(f"the mask {path} has shape {list(array.shape)}: it should be (height, width)")
+        return np.asarray(array != 0)
+    return np.asarray(decode(path).convert("L")) > INSIDE

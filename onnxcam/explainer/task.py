@@ -1,0 +1,206 @@
+"""One score of a model, explained by one method."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from onnxcam.errors import ModelError, UnsupportedOpError, UsageError
+from onnxcam.explainer.explanation import Explanation, Item
+from onnxcam.explainer.grids import to_grid
+from onnxcam.explainer.regions import seen_region
+from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
+from onnxcam.methods import Evidence, Method
+from onnxcam.runtime import short_name
+from onnxcam.targets import Reading, Spec, Target, class_counts, resolve
+
+if TYPE_CHECKING:
+    from onnxcam.explainer.core import Explainer
+
+
+@dataclass(frozen=True)
+class Task:
+    """One score of a model, explained by one method.
+
+    Attributes:
+        explainer: knows labels and preprocessing.
+        subject: the model with that score.
+        output: what the user called the score; None for the model's own.
+        layer: as the user named it; None for the automatic choice.
+        gradient: "symbolic", "numeric" or "auto".
+    """
+
+    explainer: Explainer
+    subject: Subject
+    output: str | None
+    method: Method
+    layer: str | None
+    gradient: str
+
+    def explain(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
+        """Explanations by image, then by what was asked for, which may stand for several."""
+        groups: dict[tuple[int, ...], list[int]] = {}
+        for i, item in enumerate(items):
+            groups.setdefault(item.row.shape, []).append(i)
+        found: dict[int, list[list[Explanation]]] = {}
+        for members in groups.values():  # images of one size share a run
+            for i, explained in zip(members, self._together([items[i] for i in members], specs), strict=True):
+                found[i] = explained
+        return [found[i] for i in range(len(items))]
+
+    def _together(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
+        """The same for images of one size."""
+        x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
+        late = uses_layer(self.method) and self.layer is None and bool(self.subject.score.axes)
+        common = None if late else self._place()
+        with advised(self.subject, common):
+            seen = self.subject.see(x, common, "" if late else self._route)
+        asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
+        for i, item in enumerate(items):
+            reading = self._reading(item, seen.scores[i])
+            for at, spec in enumerate(specs):
+                for target in resolve(spec, reading):
+                    place = self._place(target.cotangent(seen.scores[i])) if late else common
+                    asked.setdefault(place, []).append((i, at, target))
+        found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
+        for place, rows in asked.items():
+            ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
+            with advised(self.subject, place):
+                held = self.subject.see(x, place, self._route) if late else seen
+                for (i, at, _), e in zip(rows, self._results(items, held, place, ask), strict=True):
+                    found[i][at].append(e)
+        return found
+
+    @property
+    def _route(self) -> str:
+        """The gradient that the layer's values are read for."""
+        return self.gradient if "gradients" in self.method.needs else ""
+
+    def _place(self, cotangent: Array | None = None) -> Place | None:
+        """The target layer; with a target's cotangent the one of what it depends on. None: the method reads none."""
+        if not uses_layer(self.method):
+            return None
+        found = self.subject.place(self.layer, self.method.name, cotangent)
+        if found.layout.window is not None and self.method.level == "input":
+            raise UsageError(
+                f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
+                "it (the model crops or pads inside): use gradcam, or an input-level method (saliency)"
+            )
+        return replace(found, mean_only=self.method.mean_only)
+
+    def _reading(self, item: Item, scores: Array) -> Reading:
+        """One image's scores, and what targets may ask besides."""
+        score = self.subject.score
+        counts = class_counts(scores.shape, score.axes)
+        labels = self.explainer.labels(*counts, strict=self.output is None)
+        return Reading(
+            scores, score.axes, score.squash, labels, self.output or score.output,
+            region=partial(seen_region, item.geometry, score_size(scores, score.axes)),
+            scores_of=partial(self.explainer.scores_of, self.subject),
+        )  # fmt: skip
+
+    def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:
+        """An explanation for each row that is asked."""
+        evidence, how = self._evidence(seen, place, ask)
+        computed = self.method.compute(evidence)
+        maps = self.method.to_map(computed)
+        for row, (image, target) in enumerate(zip(ask.images, ask.targets, strict=True)):
+            attribution = computed[row] if self.method.reduce else None
+            yield self._result(items[image], seen.scores[image], target, maps[row], attribution, place, how)
+
+    def _evidence(self, seen: Seen, place: Place | None, ask: Ask) -> tuple[Evidence, str]:
+        """The arrays that the method reads, and which gradient they hold."""
+        arrays: dict[str, Array] = {}
+        how = "symbolic"
+        for need in self.method.needs:
+            if need == "activations" and place is not None:
+                arrays[need] = ask.of(to_grid(seen.values[place.name], place.layout))
+            elif need == "gradients" and place is not None:
+                arrays[need], how = self._layer_gradient(seen, place, ask)
+            elif need == "weights" and place is not None:
+                arrays[need], how = self._class_weights(seen, place, ask)
+            elif need == "image":
+                arrays[need] = self._channels_first(ask.of(seen.x)).astype(np.float32)
+            else:
+                rules = "guided" if need == "guided_gradients" else "standard"
+                if self.gradient == "numeric":
+                    raise UsageError(
+                        f"{self.method.name} needs the gradient itself: "
+                        "a numeric one gives only its mean over positions"
+                    )
+                arrays[need] = self._channels_first(self.subject.input_gradient(seen, ask, rules))
+        return Evidence(**arrays), how
+
+    def _layer_gradient(self, seen: Seen, place: Place, ask: Ask) -> tuple[Array, str]:
+        """d target / d layer as (targets, C, *grid), or its mean as (targets, C, 1, ...), and how it was had."""
+        method = self.method
+        if self.gradient == "numeric" and not method.mean_only:
+            raise UsageError(
+                f"{method.name} needs the gradient at every position: a numeric one gives only its mean (try gradcam)"
+            )
+        if self.gradient != "numeric":
+            try:
+                return self.subject.layer_gradient(place, seen, ask), "symbolic"
+            except ModelError as error:
+                if self.gradient != "auto" or not method.mean_only or not hasattr(error, "op"):
+                    raise
+        mean = self.subject.numeric_mean(place, seen, ask)
+        grid = to_grid(seen.values[place.name], place.layout).shape[2:]
+        return mean.reshape(*mean.shape, *[1] * len(grid)), "numeric"
+
+    def _class_weights(self, seen: Seen, place: Place, ask: Ask) -> tuple[Array, str]:
+        """d target / d pooled feature, (targets, C), and how it was had. Such a feature is its channel's mean."""
+        weights = self.subject.class_weights(place, seen, ask)
+        if self.gradient != "numeric":
+            return weights, "symbolic"
+        positions = np.prod(to_grid(seen.values[place.name], place.layout).shape[2:], dtype=np.float32)
+        return self.subject.numeric_mean(place, seen, ask) * positions, "numeric"
+
+    def _channels_first(self, rows: Array) -> Array:
+        return np.moveaxis(rows, self.subject.image.layout.replace("N", "").index("C") + 1, 1)
+
+    def _result(
+        self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, place: Place | None,
+        how: str,
+    ) -> Explanation:  # fmt: skip
+        subject = self.subject
+        return Explanation(
+            map=raw, attribution=attribution, target=target, label=self._label(target, scores),
+            layer=place.name if place and self.method.level == "layer" else subject.image.name, method=self.method,
+            gradient=how, provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
+            channels_last=subject.image.layout.endswith("C"), model=subject.name,
+            preprocess="array as given" if item.photo is None else self.explainer.preprocess.recipe.name,
+            window=place.layout.window if place and self.method.level == "layer" else None,
+        )  # fmt: skip
+
+    def _label(self, target: Target, scores: Array) -> str | None:
+        """The class name that a target bears, or that its class has."""
+        if target.label is not None or target.index is None:
+            return target.label
+        labels = self.explainer.labels(len(scores), strict=False)
+        return labels[target.index] if labels is not None else None
+
+
+@contextmanager
+def advised(subject: Subject, place: Place | None) -> Iterator[None]:
+    """An operator that stops the gradient is told with advice that fits the model and what was asked of it."""
+    try:
+        yield
+    except UnsupportedOpError as error:
+        raise error.advising(subject.instead(place)) from error
+
+
+def uses_layer(method: Method) -> bool:
+    """Whether a method reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
+    return bool({"activations", "gradients", "weights"} & set(method.needs))
+
+
+def score_size(scores: Array, axes: str) -> tuple[int, int]:
+    """(height, width) of scores that are maps; (1, 1) of others, which have no regions."""
+    sizes = dict(zip(axes, scores.shape, strict=False))
+    return sizes.get("H", 1), sizes.get("W", 1)

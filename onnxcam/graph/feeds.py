@@ -1,0 +1,104 @@
+"""Inputs besides the image: fixed to what the user feeds, so that what remains is a model of one input."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.errors import ModelError, UsageError, did_you_mean
+from onnxcam.graph.index import Graph
+from onnxcam.graph.load import Model
+from onnxcam.graph.types import shown
+
+Array = npt.NDArray[Any]
+INITIALIZERS_ARE_INPUTS = 3  # the last IR version in which an initializer has to be declared as an input too
+
+
+def fixed(model: Model, feeds: Mapping[str, Array]) -> Model:
+    """The model with some inputs turned into constants; nothing else about it changes.
+
+    An input that has a default already takes the new value.
+
+    Raises:
+        UsageError: no such input, or a value of another type or shape than it takes.
+    """
+    if not feeds:
+        return model
+    proto = onnx.ModelProto()
+    proto.CopyFrom(model.proto)
+    inputs = {value.name: value for value in proto.graph.input}
+    defaults = {tensor.name: tensor for tensor in proto.graph.initializer}
+    for name, given in feeds.items():
+        if name not in inputs:
+            raise UsageError(f"the model has no input '{name}' to feed{did_you_mean(name, inputs)}")
+        tensor = numpy_helper.from_array(as_declared(inputs[name], np.asarray(given)), name)
+        if name in defaults:
+            defaults[name].CopyFrom(tensor)
+            continue
+        proto.graph.initializer.append(tensor)
+        if proto.ir_version > INITIALIZERS_ARE_INPUTS:
+            proto.graph.input.remove(inputs[name])
+    return replace(model, proto=proto)
+
+
+def as_declared(declared: onnx.ValueInfoProto, given: Array) -> Array:
+    """A value in an input's own type and rank; a batch axis that only the input has is put in front."""
+    if not declared.type.HasField("tensor_type"):
+        raise UsageError(f"the input '{declared.name}' is no tensor: it cannot be fed")
+    kind = declared.type.tensor_type
+    if kind.HasField("shape"):
+        dims = [dim.dim_value if dim.HasField("dim_value") else None for dim in kind.shape.dim]
+        if given.ndim == len(dims) - 1 and dims[0] in (None, 1):
+            given = given[None]
+        fits = given.ndim == len(dims) and all(
+            n is None or n < 1 or n == m for n, m in zip(dims, given.shape, strict=True)
+        )
+        if not fits:
+            raise UsageError(
+                f"the feed '{declared.name}' has shape {list(given.shape)}, the model takes "
+                f"{shown(tuple(n or dim.dim_param or None for n, dim in zip(dims, kind.shape.dim, strict=True)))}"
+            )
+    return as_type(declared.name, kind.elem_type, given)
+
+
+def as_type(name: str, elem_type: int, given: Array) -> Array:
+    """A value in an element type; UsageError when that cannot hold it."""
+    if elem_type == TensorProto.STRING:
+        if given.dtype.kind not in "OUS":
+            raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes strings")
+        return given.astype(object)
+    wanted = helper.tensor_dtype_to_np_dtype(elem_type)
+    if given.dtype.kind not in "biuf":
+        raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes {wanted}")
+    with np.errstate(all="ignore"):
+        cast = given.astype(wanted)
+    if wanted.kind in "biu" and not np.array_equal(cast, given):
+        raise UsageError(
+            f"the feed '{name}' holds {given.dtype} values that {wanted}, its type in the model, cannot hold"
+        )
+    return cast
+
+
+def check_fed(graph: Graph, image: str) -> None:
+    """ModelError while an input besides the image has no value."""
+    missing = [name for name in graph.inputs if name != image]
+    if missing:
+        what = ", ".join(f"'{name}' {told(graph, name)}" for name in missing[:8])
+        raise ModelError(
+            f"{graph.model.name} needs more than the image '{image}': also {what}; "
+            f"give each with --feed {missing[0]}=FILE.npy (in Python: feeds)"
+        )
+
+
+def told(graph: Graph, name: str) -> str:
+    """Type and shape of a value, as messages say them."""
+    elem_type = graph.type(name).elem_type
+    named = elem_type not in (TensorProto.UNDEFINED, TensorProto.STRING)
+    kind = helper.tensor_dtype_to_np_dtype(elem_type) if named else TensorProto.DataType.Name(elem_type).lower()
+    return f"{kind} {shown(graph.shape(name))}"

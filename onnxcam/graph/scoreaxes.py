@@ -1,0 +1,72 @@
+"""What the axes of a score mean that is no row of classes: maps of classes, rows of boxes or steps."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.layout import layouts
+from onnxcam.graph.types import Dim, Shape
+from onnxcam.runtime.manifest import ImageInput, Score
+
+COUNTING = frozenset({"NonMaxSuppression", "NonZero", "Compress", "Unique"})  # give as many rows as they find
+SMALLEST_MAP = 2  # positions along each side
+
+
+def read_axes(graph: Graph, score: Score, image: ImageInput | None) -> Score:
+    """The score with what can be told of its axes: see `Score`."""
+    shape = graph.shape(score.name)
+    if shape is None:
+        return score
+    rows = has_rows(graph, score.name, shape, image)
+    own = shape[1:] if rows else shape
+    if sum(size != 1 for size in own) <= 1 and (rows or len(own) == 1):
+        return replace(score, rows=rows)  # a row of classes
+    return replace(score, rows=rows, axes=labelled(graph, score, own, rows, image))
+
+
+def has_rows(graph: Graph, name: str, shape: Shape, image: ImageInput | None) -> bool:
+    """Whether a score's first axis is the images'.
+
+    It is not in a model of one image whose scores begin with another size, or with the number of what was found.
+    """
+    if len(shape) < 2:
+        return bool(shape) and image is not None and image.batch is None
+    if image is None or image.batch != 1:
+        return True
+    if isinstance(shape[0], int):
+        return shape[0] == 1
+    return all(graph.nodes[i].op_type not in COUNTING for i in graph.ancestors([name]))
+
+
+def labelled(graph: Graph, score: Score, own: Shape, rows: bool, image: ImageInput | None) -> str:
+    """The meaning of each axis of one image's scores; empty where it cannot be told."""
+    classes = softmax_axis(graph, score.name, len(own) + rows) if len(own) == 2 else None
+    if classes is not None:
+        return "CR" if classes == rows else "RC"
+    known = layouts(graph).get(score.name)
+    if known is not None and known.axes.startswith("N") and rows and set(known.axes[1:]) <= set("CHWP"):
+        return known.axes[1:].replace("P", "R")
+    if len(own) == 3:
+        return "CHW" if like_image(own[1:], image) else "HWC" if like_image(own[:2], image) else ""
+    if len(own) == 2:
+        return "HW" if like_image(own, image) else "RC"
+    return ""
+
+
+def like_image(sizes: Sequence[Dim], image: ImageInput | None) -> bool:
+    """Whether two sizes are a grid over the image: the same fraction, or multiple, of its height and width."""
+    if image is None or None in image.size or not all(isinstance(size, int) and size >= SMALLEST_MAP for size in sizes):
+        return False
+    height, width = (int(size or 0) for size in sizes)
+    return height * int(image.size[0] or 0) == width * int(image.size[1] or 0)
+
+
+def softmax_axis(graph: Graph, name: str, rank: int) -> int | None:
+    """The axis along which a softmax reads a value; None where none does."""
+    for i in graph.consumers.get(name, []):
+        node = graph.nodes[i]
+        if node.op_type in ("Softmax", "LogSoftmax"):
+            return int(attributes(node).get("axis", -1)) % rank
+    return None

@@ -1,0 +1,87 @@
+"""Where chosen elements of a score come from: the head, among several that were joined, which made them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxcam.graph.index import Graph, attributes
+
+Mask = npt.NDArray[np.bool_]
+ELEMENTWISE = frozenset({"Identity", "Cast", "Sigmoid", "Tanh", "Exp", "Relu", "Clip", "Dropout", "Neg"})
+RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+
+
+def source_of(graph: Graph, name: str, chosen: Mask) -> str:
+    """The value nearest to the image that still holds all the chosen elements of `name`.
+
+    A detector joins the outputs of its heads, a head those of its branches. Steps that only rearrange, join or squash
+    are followed back for as long as one value holds everything chosen. `chosen`: bool, of the value's own shape.
+    """
+    found = name
+    while name in graph.producer and chosen.any():
+        node = graph.nodes[graph.producer[name]]
+        step = STEPS.get(node.op_type) if node.domain == "" else None
+        before = None if step is None else step(graph, node, chosen)
+        if before is None:
+            break
+        name, chosen = before
+        found = name if node.op_type == "Concat" else found
+    return found
+
+
+def same_place(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+    """Element by element."""
+    return node.input[0], chosen
+
+
+def reshaped(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+    """The same elements in the same order."""
+    shape = sizes(graph, node.input[0], chosen)
+    return None if shape is None or np.prod(shape) != chosen.size else (node.input[0], chosen.reshape(shape))
+
+
+def transposed(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+    """The axes back in their old order."""
+    perm = attributes(node).get("perm") or list(range(chosen.ndim))[::-1]
+    return node.input[0], chosen.transpose(np.argsort(perm))
+
+
+def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+    """The one input that holds everything chosen; None where several do."""
+    axis = int(attributes(node)["axis"]) % chosen.ndim
+    lengths = [(graph.shape(name) or ())[axis : axis + 1] for name in node.input]
+    if not all(length and isinstance(length[0], int) for length in lengths):
+        return None
+    ends = np.cumsum([int(length[0] or 0) for length in lengths])
+    if ends[-1] != chosen.shape[axis]:
+        return None
+    parts = np.split(chosen, ends[:-1], axis)
+    holding = [i for i, part in enumerate(parts) if part.any()]
+    return (node.input[holding[0]], parts[holding[0]]) if len(holding) == 1 else None
+
+
+def sizes(graph: Graph, name: str, chosen: Mask) -> tuple[int, ...] | None:
+    """A value's shape, its one unknown size told by the number of elements; None where more are unknown."""
+    shape = graph.shape(name)
+    if shape is None:
+        return None
+    known: Any = [size if isinstance(size, int) else -1 for size in shape]
+    return tuple(known) if known.count(-1) == 0 else filled(known, chosen.size)
+
+
+def filled(known: list[int], count: int) -> tuple[int, ...] | None:
+    """A shape with its one unknown size worked out."""
+    rest = int(np.prod([size for size in known if size != -1]))
+    if known.count(-1) != 1 or rest == 0 or count % rest:
+        return None
+    return tuple(count // rest if size == -1 else size for size in known)
+
+
+STEPS = {
+    **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
+    "Concat": joined,
+}  # fmt: skip

@@ -1,0 +1,160 @@
+"""What a class is in each form of scores, and what is explained when nobody says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.errors import InputError, TargetError
+from onnxcam.targets.kinds import ClassTarget, Target
+from onnxcam.targets.reading import BOX, BOX_AND_OBJECTNESS, Reading
+from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarget, class_map
+
+Mask = npt.NDArray[np.bool_]
+BACKGROUND = ("background", "_background_", "__background__")
+SAYABLE = {
+    "classes": "a class's index or label, top:K, 'A not B', similar:IMAGE",
+    "maps": "CLASS (over its own region), CLASS@X0,Y0,X1,Y1 in pixels of the photo, CLASS@MASK.png, CLASS@all",
+    "map": "0@X0,Y0,X1,Y1 in pixels of the photo, 0@MASK.png, 0@all",
+    "rows": "CLASS (in its best row), token:STEP,CLASS, tokens:A,B,C, ctc",
+    "": "",
+}
+"""What can be said of each form, besides NAME[INDEX]."""
+
+
+def sayable(reading: Reading) -> str:
+    """What can be said of some scores, for a message."""
+    shape = " x ".join(map(str, reading.scores.shape)) or "one"
+    said = SAYABLE[reading.form]
+    said = f"{said}, or NAME[INDEX]" if said else "NAME[INDEX]"
+    return f"'{reading.score}' holds {shape} numbers for an image: say {said} with --target"
+
+
+def class_target(which: int, reading: Reading) -> Target:
+    """The target that a class is; TargetError when there is none such."""
+    return CLASS_IN[reading.form](which, reading)
+
+
+def default_target(reading: Reading) -> Target:
+    """What is explained when nobody says; TargetError, with what can be said, where nothing suggests itself."""
+    found = DEFAULT[reading.form](reading)
+    if found is None:
+        raise TargetError(f"no target was named, and none suggests itself: {sayable(reading)}")
+    return found
+
+
+def some_target(reading: Reading) -> Target:
+    """A target that any scores have: the default one, or the element farthest from zero."""
+    farthest = np.unravel_index(np.argmax(np.abs(reading.scores)), reading.scores.shape)
+    return DEFAULT[reading.form](reading) or ElementTarget(",".join(map(str, farthest)))
+
+
+# -- a class ------------------------------------------------------------------------------------------
+
+
+def in_row(which: int, reading: Reading) -> Target:
+    """One of a row of classes."""
+    return ClassTarget(which, reading.label(which))
+
+
+def over_own_region(which: int, reading: Reading) -> Target:
+    """A segmentation's class over the region where the model says it (Seg-Grad-CAM)."""
+    label = reading.label(which)
+    mask = own_region(which, reading)
+    if mask is None:
+        raise TargetError(f"where class {which} is cannot be told from numbers of any range: {sayable(reading)}")
+    if not mask.any():
+        raise InputError(
+            f"the model sees {label or f'class {which}'} nowhere in this image: "
+            f"say where, {which}@X0,Y0,X1,Y1 in pixels of the photo, {which}@MASK.png or {which}@all"
+        )
+    return over(which, mask, "its own region", reading)
+
+
+def own_region(which: int, reading: Reading) -> Mask | None:
+    """Where the model says a class: it is highest; behind a sigmoid, over one half. None: one map of any range."""
+    here = class_map(reading.scores, which, reading.axis)
+    if reading.squash == "sigmoid":
+        return np.asarray(here > 0)
+    if reading.classes == 1:
+        return None
+    return np.asarray(reading.scores.argmax(axis=reading.axis) == which)
+
+
+def over(which: int, mask: Mask, where: str, reading: Reading) -> RegionTarget:
+    """A class over a region."""
+    label = reading.label(which) or ("the map" if reading.classes == 1 else None)
+    return RegionTarget(None if reading.form == "map" else which, mask, where, label, reading.axis)
+
+
+def in_best_row(which: int, reading: Reading) -> Target:
+    """A detector's class in the row, box or step, that is surest of it."""
+    label = reading.label(which)
+    sure = confidences(reading)[:, which]
+    return detection(int(np.argmax(sure)), which, label, reading)
+
+
+def confidences(reading: Reading) -> npt.NDArray[np.floating]:
+    """(rows, classes): the class scores, times the objectness where there is one."""
+    rows = reading.scores if reading.axis else reading.scores.T
+    sure = rows[:, reading.before :]
+    return sure * rows[:, BOX : BOX + 1] if reading.before == BOX_AND_OBJECTNESS else sure
+
+
+def detection(row: int, which: int, label: str | None, reading: Reading) -> Target:
+    """A class in one row."""
+    channels = [reading.before + which, *([BOX] if reading.before == BOX_AND_OBJECTNESS else [])]
+    elements = tuple((row, channel) if reading.axis else (channel, row) for channel in channels)
+    return ProductTarget(elements, f"{label or f'class {which}'} in row {row}", label)
+
+
+def in_place_of(one: Target, which: int, reading: Reading) -> Target:
+    """Another class where a target already is: over its region, in its row."""
+    if isinstance(one, RegionTarget):
+        return over(which, one.mask, one.where, reading)
+    if isinstance(one, ProductTarget):
+        return detection(one.elements[0][1 - reading.axis], which, reading.label(which), reading)
+    return class_target(which, reading)
+
+
+def nameless(which: int, reading: Reading) -> Target:
+    """Scores whose axes cannot be told have no classes."""
+    raise TargetError(f"which of the scores is class {which} cannot be told: {sayable(reading)}")
+
+
+CLASS_IN: dict[str, Callable[[int, Reading], Target]] = {
+    "classes": in_row, "maps": over_own_region, "map": over_own_region, "rows": in_best_row, "": nameless,
+}  # fmt: skip
+
+
+# -- nobody says --------------------------------------------------------------------------------------
+
+
+def highest(reading: Reading) -> Target | None:
+    """The class of the highest score, the first of equals."""
+    return in_row(int(np.argmax(reading.scores)), reading)
+
+
+def most_frequent(reading: Reading) -> Target | None:
+    """The class that takes most of the image, the one called background aside."""
+    regions = [own_region(which, reading) for which in range(reading.classes)]
+    shares = [0 if region is None else int(region.sum()) for region in regions]
+    if reading.labels is not None and reading.labels[0].strip().lower() in BACKGROUND and any(shares[1:]):
+        shares[0] = 0
+    return over_own_region(int(np.argmax(shares)), reading) if any(shares) else None
+
+
+def surest_row(reading: Reading) -> Target | None:
+    """The surest detection: where labels tell the classes, or there is one alone. A softmax may have a background."""
+    if reading.squash == "softmax" or (reading.labels is None and reading.classes > 1):
+        return None
+    sure = confidences(reading)
+    row, which = (int(i) for i in np.unravel_index(np.argmax(sure), sure.shape))
+    return detection(row, which, reading.label(which), reading)
+
+
+DEFAULT: dict[str, Callable[[Reading], Target | None]] = {
+    "classes": highest, "maps": most_frequent, "map": most_frequent, "rows": surest_row, "": lambda _: None,
+}  # fmt: skip

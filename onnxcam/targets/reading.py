@@ -1,0 +1,90 @@
+"""What targets are read off: the scores of one image, and what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from onnxcam.arguments import is_whole
+from onnxcam.errors import TargetError
+from onnxcam.targets.kinds import Array
+
+BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
+FORMS = {"C": "classes", "CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows"}
+
+
+def nowhere(_: Any) -> Any:
+    """Stands for a photo or model that a reading has not got."""
+    raise TargetError("this target needs the image and the model: explain with an Explainer")
+
+
+@dataclass(frozen=True, eq=False)
+class Reading:
+    """The scores of one image, and what is known of them.
+
+    Attributes:
+        scores: without the axis of images.
+        axes: what the axes mean, as `Score.axes`; empty for a row of classes, and where it cannot be told.
+        squash: "softmax", "sigmoid" or "": what the model turns them into probabilities with.
+        labels: a name a class.
+        score: what messages call the scores.
+        region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
+        scores_of: from another image's file to its scores.
+    """
+
+    scores: Array
+    axes: str = ""
+    squash: str = ""
+    labels: Sequence[str] | None = None
+    score: str = "the score"
+    region: Callable[[tuple[float, ...] | str], npt.NDArray[np.bool_]] = nowhere
+    scores_of: Callable[[str], Array] = nowhere
+
+    @property
+    def form(self) -> str:
+        """What kind of scores they are: "classes", "maps" of classes, a "map", "rows" of classes, "" any other."""
+        return FORMS.get(self.axes or ("C" if self.scores.ndim == 1 else ""), "")
+
+    @property
+    def axis(self) -> int:
+        """The classes' axis. Of rows it is the one that the labels fit, where they fit one alone."""
+        if self.form != "rows":
+            return max(self.axes.find("C"), 0)
+        fitting = [axis for axis in (0, 1) if self._before(axis) is not None]
+        return fitting[0] if len(fitting) == 1 else self.axes.index("C")
+
+    @property
+    def before(self) -> int:
+        """Numbers in front of the first class: 4 of a box, 5 with its objectness, or none."""
+        return self._before(self.axis) or 0
+
+    def _before(self, axis: int) -> int | None:
+        """How many more entries an axis has than there are labels, where that is what a detector has; else None."""
+        spare = self.scores.shape[axis] - len(self.labels) if self.labels is not None else None
+        return spare if spare in ((0, BOX, BOX_AND_OBJECTNESS) if self.form == "rows" else (0,)) else None
+
+    @property
+    def classes(self) -> int:
+        """How many there are."""
+        return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before
+
+    def label(self, which: int) -> str | None:
+        """The name of a class; None where there is none. TargetError: no such class."""
+        if not is_whole(which):
+            raise TargetError(f"a class is an integer, not {which!r:.40}")
+        if not 0 <= which < self.classes:
+            raise TargetError(f"target {which} is out of range: the model has classes 0 to {self.classes - 1}")
+        return self.labels[which] if self.labels is not None and which < len(self.labels) else None
+
+
+def class_counts(shape: Sequence[int], axes: str) -> tuple[int, ...]:
+    """The numbers of labels that fit scores of a shape: see `Reading.before`. Empty where no axis holds classes."""
+    if FORMS.get(axes) == "rows":
+        return tuple(size - spare for size in shape for spare in (0, BOX, BOX_AND_OBJECTNESS) if size > spare)
+    if "C" in axes:
+        return (shape[axes.index("C")],)
+    return tuple(shape) if len(shape) == 1 else (1,) if axes == "HW" else ()

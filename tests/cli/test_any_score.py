@@ -1,0 +1,131 @@
+"""`onnxcam run` on models that are no classifiers: what is typed, printed and written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from PIL import Image
+
+from tests.cli.conftest import Invoke, names, refusal
+from tests.cli.test_run import rows
+from tests.nets import net, normal
+
+STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
+# red, green and blue, each seen where it is the brightest
+COLOURS = {"stem": np.eye(3, dtype=np.float32)[..., None, None] * (np.arange(9).reshape(3, 3) == 4).astype(np.float32)}
+COLOURS |= {"k": np.eye(3, dtype=np.float32)[..., None, None]}
+SEGMENTS = f"(float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) {{ {STEM} y = Conv(a, k) }}"
+VOLUME = "(float[N, 1, 4, 6, 8] x) => (float[N, 5] y) { c = Conv(x, cube) a = Relu(c) p = GlobalAveragePool(a) " \
+         "f = Flatten(p) y = Gemm<transB = 1>(f, w) }"  # fmt: skip
+
+
+@pytest.fixture
+def segments(folder: Path) -> Path:
+    """segments.onnx says which colour is where; half.png is red on the left, a little brighter blue on the right."""
+    onnx.save(net(SEGMENTS, COLOURS), folder / "segments.onnx")
+    pixels = np.zeros((8, 8, 3), np.uint8)
+    pixels[:, :4, 0], pixels[:, 4:, 2] = 200, 250
+    Image.fromarray(pixels).save(folder / "half.png")
+    (folder / "colours.txt").write_text("red\ngreen\nblue\n")
+    return folder
+
+
+def explained(onnxcam: Invoke, *args: object) -> list[dict[str, Any]]:
+    options = ("--preprocess", "unit", "--labels", "colours.txt", "--json")
+    result = onnxcam("run", "segments.onnx", "half.png", *options, *args)
+    assert result.exit_code == 0, result.stderr
+    return rows(result.stdout)
+
+
+def test_a_segmentation(onnxcam: Invoke, segments: Path) -> None:
+    red, blue, box = explained(onnxcam, "-t", "red", "-t", "blue", "-t", "blue@0,0,6,8")
+    assert red["target"] == {
+        "name": "red over its own region", "index": None, "label": "red", "probability": None,
+        "score": pytest.approx(32 * 200 / 255, rel=1e-3),
+    }  # fmt: skip
+    assert (red["top"], red["score"]) == ([], {"name": "y", "kind": "output"})
+    assert blue["target"]["score"] == pytest.approx(32 * 250 / 255, rel=1e-3)
+    assert box["target"]["score"] == pytest.approx(16 * 250 / 255, rel=1e-3)
+    assert [Path(row["files"][0]).name for row in (red, blue, box)] == [
+        "half.red-over-its-own-region.gradcam.png", "half.blue-over-its-own-region.gradcam.png",
+        "half.blue-over-0-0-6-8.gradcam.png",
+    ]  # fmt: skip
+
+
+def test_a_target_that_nobody_named_is_announced(onnxcam: Invoke, segments: Path) -> None:
+    result = onnxcam("run", "segments.onnx", "half.png", "--preprocess", "unit", "--labels", "colours.txt")
+    assert (
+        "Note: no target was named, this explains red over its own region: say another with --target" in result.stderr
+    )
+    assert "Grad-CAM of red over its own region at a, 8 x 8: ok" in result.stdout
+    assert names(segments / "onnxcam_out") == ["half.gradcam.png"]
+
+
+def test_names_of_targets_alike_in_a_file_name_are_kept_apart(onnxcam: Invoke, segments: Path) -> None:
+    found = explained(onnxcam, "-t", "y[0,1,2]", "-t", "y[0,1:2]", "-t", "y[0,-1,2]")
+    assert [Path(row["files"][0]).name for row in found] == [
+        "half.y-0-1-2.gradcam.png", "half.y-0-1-2_2.gradcam.png", "half.y-0-1-2_3.gradcam.png",
+    ]  # fmt: skip
+
+
+def test_a_class_that_one_image_has_not_ends_no_run(onnxcam: Invoke, segments: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(segments / "red.png")
+    result = onnxcam("run", "segments.onnx", "red.png", "half.png", "--labels", "colours.txt", "-t", "blue", "--json")
+    assert result.exit_code == 2
+    assert "Error: red.png: the model sees blue nowhere in this image: say where, 2@X0" in result.stderr
+    assert [row["image"] for row in rows(result.stdout)] == ["half.png"]
+
+
+TARGETS = {
+    "green@none.png": "none.png",
+    "no class": "no class is called 'no class'",
+    "z[1]": "the model has no value 'z' to explain",
+    "y[1,2,3,4]": r"the index [1,2,3,4] does not fit 'y', which holds 3 x 8 x 8 numbers for an image",
+    "y[]": "'[]' is no index",
+    "top:2": "top:K is for models that score classes: 'y' holds 3 x 8 x 8 numbers for an image: say CLASS",
+    "ctc": "tokens are explained in a sequence of steps",
+    "similar:none.png": "none.png",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_what_cannot_be_is_one_line(onnxcam: Invoke, segments: Path, target: str) -> None:
+    result = onnxcam("run", "segments.onnx", "half.png", "--labels", "colours.txt", "-t", target)
+    assert TARGETS[target] in refusal(result)
+    assert not (segments / "onnxcam_out").exists()
+
+
+def test_feeds(onnxcam: Invoke, folder: Path) -> None:
+    text = f"(float[N, 3, 8, 8] x, float[3] light) => (float[N, 3] y) {{ {STEM} p = ReduceMean<axes = [2, 3], " \
+           "keepdims = 0>(a) m = MatMul(p, w) y = Mul(m, light) }"  # fmt: skip
+    onnx.save(net(text, {**COLOURS, "w": normal(3, 3)}), folder / "lit.onnx")
+    np.save(folder / "light.npy", np.array([1.0, 2, 3]))
+    assert "also 'light' float32 [3]; give each with --feed light=FILE.npy" in refusal(
+        onnxcam("run", "lit.onnx", "blobs.png")
+    )
+    result = onnxcam("run", "lit.onnx", "blobs.png", "--feed", "light=light.npy", "-t", "2", "--json")
+    assert result.exit_code == 0, result.stderr
+    for feed, says in {
+        "light": "--feed 'light' should be NAME=FILE.npy",
+        "light=none.npy": "the feed none.npy cannot be read as .npy: No such",
+        "light=blobs.png": "the feed blobs.png cannot be read as .npy", "dark=light.npy": "no input 'dark' to feed",
+    }.items():  # fmt: skip
+        assert says in refusal(onnxcam("run", "lit.onnx", "blobs.png", "--feed", feed))
+    twice = onnxcam("run", "lit.onnx", "blobs.png", "--feed", "light=light.npy", "--feed", "light=light.npy")
+    assert "--feed gives the input 'light' twice" in refusal(twice)
+
+
+def test_a_volume_is_a_npy_and_gives_one(onnxcam: Invoke, folder: Path) -> None:
+    onnx.save(net(VOLUME, {"cube": normal(4, 1, 3, 3, 3), "w": normal(5, 4)}), folder / "volume.onnx")
+    np.save(folder / "scan.npy", normal(1, 4, 6, 8))
+    result = onnxcam("run", "volume.onnx", "scan.npy", "--json")
+    assert result.exit_code == 0, result.stderr
+    (row,) = rows(result.stdout)
+    assert (row["map"]["shape"], row["preprocess"]) == ([2, 4, 6], {"name": "array as given", "guess": False})
+    assert names(folder / "onnxcam_out") == ["scan.gradcam.npy"]
+    assert np.load(folder / "onnxcam_out" / "scan.gradcam.npy").shape == (2, 4, 6)
+    assert "takes volumes (NCDHW), a photo has no depth" in refusal(onnxcam("run", "volume.onnx", "blobs.png"))

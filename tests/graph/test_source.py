@@ -1,0 +1,53 @@
+"""From chosen elements back to the head that made them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxcam.graph import source_of
+from tests.graph.building import graph_of
+from tests.nets import net, normal
+
+WEIGHTS = {
+    "w": normal(6, 3, 1, 1),
+    "v": normal(6, 3, 1, 1, seed=1),
+    "to": np.array([0, 6, -1]),
+    "box": np.array([4, 2]),
+}
+
+
+def detector(batch: str) -> str:
+    """Two heads of 4 x 4 and 2 x 2 positions, each a box (4) beside the sigmoid of two classes: (20, 6)."""
+    return f"""(float[{batch},3,4,4] x) => (float[{batch},20,6] y) {{
+  fine = Conv(x, w)
+  small = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x)
+  coarse = Conv(small, v)
+  fine_box, fine_class = Split<axis=1>(fine, box)
+  fine_p = Sigmoid(fine_class)
+  fine_all = Concat<axis=1>(fine_box, fine_p)
+  fine_rows = Reshape(fine_all, to)
+  coarse_rows = Reshape(coarse, to)
+  rows = Concat<axis=2>(fine_rows, coarse_rows)
+  y = Transpose<perm=[0,2,1]>(rows)
+}}"""
+
+
+@pytest.mark.parametrize("batch", ["1", "N"])
+@pytest.mark.parametrize(
+    ("chosen", "source"),
+    [
+        ([(3, 4)], "fine_p"),  # a class of the fine head
+        ([(3, 4), (7, 5)], "fine_p"),
+        ([(3, 0)], "fine_box"),
+        ([(3, 0), (3, 4)], "fine_rows"),  # a box and a class of it: the whole head
+        ([(16, 4)], "coarse_rows"),
+        ([(3, 4), (16, 4)], "y"),  # of both heads: nothing behind where they join
+        ([], "y"),
+    ],
+)
+def test_the_head_that_made_them(batch: str, chosen: list[tuple[int, int]], source: str) -> None:
+    mask = np.zeros((1, 20, 6), bool)
+    for at in chosen:
+        mask[0][at] = True
+    assert source_of(graph_of(net(detector(batch), WEIGHTS)), "y", mask) == source
