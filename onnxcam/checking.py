@@ -56,6 +56,7 @@ def check(
     score: str | None = None,
     layer: str | None = None,
     preprocess: str | Path | Mapping[str, Any] | None = None,
+    feeds: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
     """Check a model's explanation on one image (default: noise).
 
@@ -65,7 +66,7 @@ def check(
     Raises:
         OnnxCamError: the model cannot be explained at all, in one line.
     """
-    explainer = Explainer(model, provider=provider, score=score, preprocess=preprocess)
+    explainer = Explainer(model, provider=provider, score=score, preprocess=preprocess, feeds=feeds)
     subject = explainer.subject
     if not isinstance(subject, Rewritten):
         raise UsageError(f"{subject.name} is an exported file: check the model it was made from")

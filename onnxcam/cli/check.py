@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from onnxcam.cli.limits import limited
-from onnxcam.cli.options import layer_option, model_argument, preprocess_option, provider_option, score_option
+from onnxcam.cli.options import (
+    feed_option,
+    layer_option,
+    model_argument,
+    preprocess_option,
+    provider_option,
+    score_option,
+)
 
 
 @click.command(short_help="Check a model's explanation.")
@@ -15,9 +24,16 @@ from onnxcam.cli.options import layer_option, model_argument, preprocess_option,
 @score_option
 @provider_option
 @preprocess_option
+@feed_option
 @limited
 def command(
-    model: str, image: str | None, layer: str | None, score: str | None, provider: str, preprocess: str | None
+    model: str,
+    image: str | None,
+    layer: str | None,
+    score: str | None,
+    provider: str,
+    preprocess: str | None,
+    feed: Sequence[str],
 ) -> int:
     """Check MODEL's explanation on IMAGE, or on noise: same outputs as the original, right gradient, finite values, and
     another map for another image or class.
@@ -25,9 +41,12 @@ def command(
     The exit code is 1 when a check fails.
     """
     from onnxcam import check
+    from onnxcam.cli.feeds import read_feeds
     from onnxcam.cli.table import table
 
-    results = check(model, image, provider=provider, score=score, layer=layer, preprocess=preprocess)
+    results = check(
+        model, image, provider=provider, score=score, layer=layer, preprocess=preprocess, feeds=read_feeds(feed)
+    )
     rows = (("ok" if r.ok else "FAIL", r.name, r.measured, r.limit, r.detail) for r in results)
     click.echo(table(rows, head=("", "check", "measured", "limit", "on")))
     failed = sum(not result.ok for result in results)

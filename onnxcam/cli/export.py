@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import click
 
 from onnxcam.cli.limits import limited
-from onnxcam.cli.options import labels_option, layer_option, model_argument, preprocess_option, score_option
+from onnxcam.cli.options import (
+    feed_option,
+    labels_option,
+    layer_option,
+    model_argument,
+    preprocess_option,
+    score_option,
+)
 
 
 @click.command(short_help="Write a model with its explanation inside.")
@@ -21,6 +28,7 @@ from onnxcam.cli.options import labels_option, layer_option, model_argument, pre
 @score_option
 @preprocess_option
 @labels_option
+@feed_option
 @limited
 def command(
     model: str,
@@ -30,6 +38,7 @@ def command(
     score: str | None,
     preprocess: str | None,
     labels: str | None,
+    feed: Sequence[str],
 ) -> None:
     """Write MODEL with its explanation inside: one file, or two, that any ONNX Runtime runs."""
     if out is None and split is None:
@@ -37,12 +46,16 @@ def command(
     if out is None and (preprocess or labels):
         raise click.UsageError("--preprocess and --labels are stored in the file of -o OUT")
     from onnxcam import exporting
+    from onnxcam.cli.feeds import read_feeds
 
     written: list[Path] = []
+    feeds = read_feeds(feed)
     if out is not None:
-        written.append(exporting.export(model, out, layer=layer, score=score, preprocess=preprocess, labels=labels))
+        written.append(
+            exporting.export(model, out, layer=layer, score=score, preprocess=preprocess, labels=labels, feeds=feeds)
+        )
     if split is not None:
-        written += exporting.split(model, split, layer=layer, score=score)
+        written += exporting.split(model, split, layer=layer, score=score, feeds=feeds)
     click.echo("\n\n".join(map(described, written)))
 
 

@@ -17,7 +17,7 @@ def command(model: str, score: str | None) -> None:
     """
     from onnxcam.cli.table import table
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown
+    from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown, type_name
 
     graph = read_graph(load(model))
     image = image_input(graph)
@@ -26,6 +26,11 @@ def command(model: str, score: str | None) -> None:
     kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
     about = [
         ("input", image.name, shown(graph.shape(image.name)), f"{image.layout} {image.dtype}"),
+        *(
+            ("feed", name, shown(graph.shape(name)), type_name(graph, name))
+            for name in graph.inputs
+            if name != image.name
+        ),
         ("score", found.name, shown(graph.shape(found.name)), kind),
     ]
     click.echo(table(about))

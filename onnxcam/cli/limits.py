@@ -70,7 +70,7 @@ def spelled(context: click.Context) -> Iterator[str]:
     ]
     for parameter, value in given:
         if isinstance(parameter, click.Option):
-            yield f"{parameter.opts[-1]}={value}"
+            yield from (f"{parameter.opts[-1]}={one}" for one in (value if parameter.multiple else [value]))
     yield "--"
     yield from (value for parameter, value in given if isinstance(parameter, click.Argument))
 

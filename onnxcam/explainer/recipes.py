@@ -10,6 +10,7 @@ from typing import Any
 
 from onnxcam.arguments import NAMES_OF_CLASSES, Kind, require
 from onnxcam.errors import PreprocessError
+from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
 from onnxcam.targets import check_labels, imagenet_labels, parse_labels, read_labels
@@ -63,6 +64,8 @@ def choose_recipe(
         except ValueError as error:
             raise PreprocessError(f"the model's metadata entry {PREPROCESS} is not JSON: give --preprocess") from error
         recipe, guess = Preprocess.from_json(data, name="from the model", layout=layout, dtype=image.dtype), False
+    elif (own := ultralytics.recipe(metadata, image)) is not None:
+        recipe, guess = own, False
     else:
         recipe, guess = guessed(image), True
     return Chosen(fitted(recipe, image), guess)
@@ -113,7 +116,7 @@ def choose_labels(
         if strict and counts:
             check_labels(labels, counts[0])
         return None, False
-    if LABELS in metadata:
-        labels = parse_labels(metadata[LABELS])
+    if LABELS in metadata or ultralytics.names(metadata):
+        labels = parse_labels(metadata[LABELS]) if LABELS in metadata else ultralytics.names(metadata) or []
         return (labels, False) if len(labels) in counts else (None, False)
     return (imagenet_labels(), True) if tuple(counts) == (IMAGENET_CLASSES,) else (None, False)

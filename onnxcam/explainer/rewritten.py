@@ -70,7 +70,7 @@ class Rewritten:
         provider: str,
         threads: int,
         score: str | Score | None = None,
-        feeds: Mapping[str, Array] | None = None,
+        feeds: Mapping[str, Any] | None = None,
     ) -> None:
         """Read and inspect the model; no session is opened yet.
 
@@ -272,7 +272,7 @@ class Rewritten:
 
     def _as_rows(self, scores: Array) -> Array:
         """Scores (images, classes) where each image has a single axis of them; else as they are."""
-        single = not self.score.axes and sum(size != 1 for size in scores.shape[1:]) <= 1
+        single = sum(size != 1 for size in scores.shape[1:]) <= 1
         return scores.reshape(len(scores), -1) if single else scores
 
     @cached_property

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from onnxcam.arguments import PATH, require
 from onnxcam.errors import ModelError, UsageError
@@ -19,9 +19,11 @@ from onnxcam.graph import (
     expose,
     features,
     forget_authors,
+    made_up,
     rename,
     restore_interface,
     save,
+    shown,
     without_idle_weights,
     write_metadata,
 )
@@ -40,11 +42,13 @@ def export(
     score: str | None = None,
     preprocess: str | Path | Mapping[str, object] | None = None,
     labels: str | Path | Sequence[str] | None = None,
+    feeds: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one file with the original outputs, a layer's activations, their gradient, and a manifest that says which.
 
     The class is the optional int64 input `class`, [1] or one a row; -1, its default, stands for the highest score.
-    Preprocessing and labels are stored when they are given or the model carries them, never guessed.
+    Preprocessing and labels are stored when they are given or the model carries them, never guessed. What `feeds` gives
+    to inputs besides the image becomes a part of the file.
 
     Returns:
         The path written.
@@ -53,7 +57,7 @@ def export(
         OnnxCamError: as `Explainer`, or UnsupportedOpError where the gradient has no rule.
     """
     require("out", out, PATH)
-    subject = Rewritten(model, provider="cpu", threads=0, score=score)
+    subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     place = subject.place(layer, "gradcam")
     graph = subject.graph
     with advised(subject, place):
@@ -85,6 +89,7 @@ def split(
     *,
     layer: str | None = None,
     score: str | None = None,
+    feeds: Mapping[str, Any] | None = None,
 ) -> tuple[Path, Path]:
     """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient there.
 
@@ -97,7 +102,7 @@ def split(
         OnnxCamError: as `export`.
     """
     require("folder", folder, PATH)
-    subject = Rewritten(model, provider="cpu", threads=0, score=score)
+    subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     place: Place = subject.place(layer, "gradcam")
     part = subject.head(place)
     with advised(subject, place):
@@ -117,8 +122,14 @@ def split(
 
 
 def classes_along(subject: Rewritten) -> int:
-    """The classes' axis of the score; ModelError where only a run could tell it."""
-    axis = class_axis(subject.graph.shape(subject.score.name))
+    """The classes' axis of the score; ModelError where it is no row of classes, or only a run could tell."""
+    shape = subject.graph.shape(subject.score.name)
+    if subject.score.axes and not any(map(made_up, shape or ())):
+        raise ModelError(
+            f"an exported file explains a row of class scores, '{subject.score.name}' is {shown(shape)}: "
+            "name another with --score, or explain with `onnxcam run`"
+        )
+    axis = class_axis(shape)
     if axis is None:
         raise ModelError(
             f"which axis of the score '{subject.score.name}' holds the classes cannot be told before the model runs: "

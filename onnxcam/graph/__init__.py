@@ -11,7 +11,7 @@ from onnxcam.graph.edit import (
     without_idle_weights,
     write_metadata,
 )
-from onnxcam.graph.feeds import check_fed, fixed
+from onnxcam.graph.feeds import check_fed, fixed, type_name
 from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
@@ -95,6 +95,7 @@ __all__ = [
     "sources",
     "steps",
     "twins",
+    "type_name",
     "unquantized",
     "without_idle_weights",
     "write_metadata",

@@ -20,7 +20,7 @@ Array = npt.NDArray[Any]
 INITIALIZERS_ARE_INPUTS = 3  # the last IR version in which an initializer has to be declared as an input too
 
 
-def fixed(model: Model, feeds: Mapping[str, Array]) -> Model:
+def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
     """The model with some inputs turned into constants; nothing else about it changes.
 
     An input that has a default already takes the new value.
@@ -37,7 +37,7 @@ def fixed(model: Model, feeds: Mapping[str, Array]) -> Model:
     for name, given in feeds.items():
         if name not in inputs:
             raise UsageError(f"the model has no input '{name}' to feed{did_you_mean(name, inputs)}")
-        tensor = numpy_helper.from_array(as_declared(inputs[name], np.asarray(given)), name)
+        tensor = numpy_helper.from_array(as_declared(inputs[name], as_array(name, given)), name)
         if name in defaults:
             defaults[name].CopyFrom(tensor)
             continue
@@ -45,6 +45,14 @@ def fixed(model: Model, feeds: Mapping[str, Array]) -> Model:
         if proto.ir_version > INITIALIZERS_ARE_INPUTS:
             proto.graph.input.remove(inputs[name])
     return replace(model, proto=proto)
+
+
+def as_array(name: str, given: object) -> Array:
+    """A value as an array; UsageError when it is none."""
+    try:
+        return np.asarray(given)
+    except (ValueError, TypeError) as error:
+        raise UsageError(f"the feed '{name}' is no array: {error}") from error
 
 
 def as_declared(declared: onnx.ValueInfoProto, given: Array) -> Array:
@@ -89,16 +97,15 @@ def check_fed(graph: Graph, image: str) -> None:
     """ModelError while an input besides the image has no value."""
     missing = [name for name in graph.inputs if name != image]
     if missing:
-        what = ", ".join(f"'{name}' {told(graph, name)}" for name in missing[:8])
+        what = ", ".join(f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in missing[:8])
         raise ModelError(
             f"{graph.model.name} needs more than the image '{image}': also {what}; "
             f"give each with --feed {missing[0]}=FILE.npy (in Python: feeds)"
         )
 
 
-def told(graph: Graph, name: str) -> str:
-    """Type and shape of a value, as messages say them."""
+def type_name(graph: Graph, name: str) -> str:
+    """The element type of a value, as messages say it."""
     elem_type = graph.type(name).elem_type
     named = elem_type not in (TensorProto.UNDEFINED, TensorProto.STRING)
-    kind = helper.tensor_dtype_to_np_dtype(elem_type) if named else TensorProto.DataType.Name(elem_type).lower()
-    return f"{kind} {shown(graph.shape(name))}"
+    return str(helper.tensor_dtype_to_np_dtype(elem_type) if named else TensorProto.DataType.Name(elem_type).lower())

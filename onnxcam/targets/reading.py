@@ -14,7 +14,7 @@ from onnxcam.errors import TargetError
 from onnxcam.targets.kinds import Array
 
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
-FORMS = {"C": "classes", "CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows"}
+FORMS = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows"}
 
 
 def nowhere(_: Any) -> Any:
@@ -47,13 +47,13 @@ class Reading:
     @property
     def form(self) -> str:
         """What kind of scores they are: "classes", "maps" of classes, a "map", "rows" of classes, "" any other."""
-        return FORMS.get(self.axes or ("C" if self.scores.ndim == 1 else ""), "")
+        return "classes" if self.scores.ndim == 1 else FORMS.get(self.axes, "")
 
     @property
     def axis(self) -> int:
         """The classes' axis. Of rows it is the one that the labels fit, where they fit one alone."""
         if self.form != "rows":
-            return max(self.axes.find("C"), 0)
+            return max(self.axes.find("C"), 0) if self.scores.ndim > 1 else 0
         fitting = [axis for axis in (0, 1) if self._before(axis) is not None]
         return fitting[0] if len(fitting) == 1 else self.axes.index("C")
 
@@ -83,8 +83,10 @@ class Reading:
 
 def class_counts(shape: Sequence[int], axes: str) -> tuple[int, ...]:
     """The numbers of labels that fit scores of a shape: see `Reading.before`. Empty where no axis holds classes."""
+    if len(shape) == 1:
+        return tuple(shape)
     if FORMS.get(axes) == "rows":
         return tuple(size - spare for size in shape for spare in (0, BOX, BOX_AND_OBJECTNESS) if size > spare)
     if "C" in axes:
         return (shape[axes.index("C")],)
-    return tuple(shape) if len(shape) == 1 else (1,) if axes == "HW" else ()
+    return (1,) if axes == "HW" else ()

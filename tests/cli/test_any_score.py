@@ -115,8 +115,24 @@ def test_feeds(onnxcam: Invoke, folder: Path) -> None:
         "light=blobs.png": "the feed blobs.png cannot be read as .npy", "dark=light.npy": "no input 'dark' to feed",
     }.items():  # fmt: skip
         assert says in refusal(onnxcam("run", "lit.onnx", "blobs.png", "--feed", feed))
+    table = onnxcam("layers", "lit.onnx").stdout.splitlines()
+    assert [line.split() for line in table[:3]] == [
+        ["input", "x", "[N,", "3,", "8,", "8]", "NCHW", "float32"], ["feed", "light", "[3]", "float32"],
+        ["score", "y", "[N,", "3]", "output"],
+    ]  # fmt: skip
+    checked = onnxcam("check", "lit.onnx", "blobs.png", "--feed", "light=light.npy")  # in a process of its own
+    assert checked.exit_code == 0, checked.stdout + checked.stderr
+    assert onnxcam("export", "lit.onnx", "-o", "kept.onnx", "--feed", "light=light.npy").exit_code == 0
+    kept = onnxcam("run", "kept.onnx", "blobs.png", "-t", "2", "--json")
+    assert rows(kept.stdout)[0]["map"]["max"] == pytest.approx(rows(result.stdout)[0]["map"]["max"], rel=1e-5)
+    assert "has no inputs to feed" in refusal(onnxcam("run", "kept.onnx", "blobs.png", "--feed", "light=light.npy"))
     twice = onnxcam("run", "lit.onnx", "blobs.png", "--feed", "light=light.npy", "--feed", "light=light.npy")
     assert "--feed gives the input 'light' twice" in refusal(twice)
+
+
+def test_what_is_no_row_of_classes_is_not_exported(onnxcam: Invoke, segments: Path) -> None:
+    says = "an exported file explains a row of class scores, 'y' is [N, 3, 8, 8]: name another with --score"
+    assert says in refusal(onnxcam("export", "segments.onnx", "-o", "never.onnx"))
 
 
 def test_a_volume_is_a_npy_and_gives_one(onnxcam: Invoke, folder: Path) -> None:

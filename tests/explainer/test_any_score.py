@@ -192,6 +192,54 @@ KEPT = (
 )
 
 
+SELECTED = (
+    "m = Conv(a, wide) small = Mul(m, tenth) r = Reshape(small, rows) t = Transpose<perm = [0, 2, 1]>(r) "
+    "box, score = Split<axis = 2>(t, parts) p = Sigmoid(score) s = Transpose<perm = [0, 2, 1]>(p) "
+)
+DETECTORS = {
+    "nms": ("float[K, 4] boxes, float[K] scores", SELECTED + "far = Mul(places, spread) "
+            "n = NonMaxSuppression(far, s, most, iou, least) at = Gather<axis = 1>(n, two) bs = Squeeze(box, zeroth) "
+            "ss = Gather<axis = 1>(s, which) f = Squeeze(ss, both) "
+            "boxes = Gather<axis = 0>(bs, at) scores = Gather<axis = 0>(f, at)"),
+    "topk": ("float[1, 3] scores, float[1, 3, 4] boxes", SELECTED + "q = ReduceMax<axes = [1], keepdims = 0>(s) "
+             "scores, i = TopK<axis = 1>(q, three) u = Unsqueeze(i, last) e = Expand(u, like) "
+             "boxes = GatherElements<axis = 1>(box, e)"),
+}  # fmt: skip
+PARTS = {
+    "tenth": np.array(0.1, np.float32),
+    "parts": np.array([4, 2]), "two": np.array(2), "zeroth": np.array([0]), "which": np.array(1), "both": np.array([0]),
+    "most": np.array(3), "iou": np.array(0.5, np.float32), "least": np.array(0.0, np.float32), "three": np.array([3]),
+    "last": np.array([2]), "like": np.array([1, 3, 4]), "spread": np.array(10, np.float32),
+    "places": (np.arange(64)[None, :, None] + np.array([0, 0, 0.5, 0.5])).astype(np.float32),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("name", "target"), [("nms", "boxes[0,1]"), ("nms", "scores[1]"), ("topk", "boxes[2,3]"), ("topk", "scores[0]")]
+)
+def test_what_the_model_picks_itself_is_explained_where_it_was_picked(name: str, target: str) -> None:
+    """Non-maximum suppression and top k: as if the rows that the forward pass chose had been named in front of it."""
+    outputs, body = DETECTORS[name]
+    model = net(f"(float[1, 3, 8, 8] x) => ({outputs}) {{ {STEM}{body} }}", {**WEIGHTS, **PARTS})
+    values = run(tapped(model, "box", "p"), {"x": X[None]})
+    best = np.argsort(-values["p"][0].max(axis=1), kind="stable")
+    if name == "nms":  # the first class's best three come first: their boxes lie apart
+        best = np.argsort(-values["p"][0, :, 0], kind="stable")
+    which, _, inner = target.partition("[")
+    at = [int(i) for i in inner.rstrip("]").split(",")]
+    row = best[at[0]]
+    before = (
+        f"box[{row},{at[1]}]"
+        if which == "boxes"
+        else f"p[{row},{values['p'][0, row].argmax() if name == 'topk' else 1}]"
+    )
+    explainer = Explainer(model)
+    one, other = explainer(X, target=target), explainer(X, target=before)
+    assert (one.layer, one.score) == ("a", pytest.approx(other.score))
+    assert np.abs(one.map).max() > 0
+    np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-6 * np.abs(one.map).max())
+
+
 def test_the_other_inputs_are_fed() -> None:
     """What is asked of the image: the word picks the weights. As torch would have it: feeds are constants."""
     text = (

@@ -80,6 +80,7 @@ def test_an_optional_input_takes_what_is_fed_instead_of_its_default() -> None:
         ({"shape": np.ones((1, 3))}, r"the feed 'shape' has shape \[1, 3\], the model takes \[N, 2\]"),
         ({"shape": np.ones((1, 1, 2))}, r"the feed 'shape' has shape \[1, 1, 2\]"),
         ({"ids": np.array([0.5])}, "the feed 'ids' holds float64 values that int64, its type in the model, cannot"),
+        ({"ids": [[1], [2, 3]]}, "the feed 'ids' is no array"),
         ({"ids": np.array(["a"])}, "the feed 'ids' holds <U1, the model takes int64"),
     ],
 )
