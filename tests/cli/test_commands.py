@@ -125,6 +125,7 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
     ]
     assert asked == {
         "model": "m.onnx", "image": "i.png", "layer": "relu1", "score": "y", "preprocess": "unit", "provider": "cpu",
+        "feeds": {},
     }  # fmt: skip
 
 
