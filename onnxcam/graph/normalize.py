@@ -24,6 +24,7 @@ from onnxcam.graph.upgrade import align_functions, upgrade
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
 LATEST = 2**31 - 1  # what onnx holds versions in
 LOWEST_IR = 8
+WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 LARGEST_DENSE = 2**28  # elements of a sparse weight, with its zeros
@@ -61,6 +62,8 @@ def unify_domains(proto: onnx.ModelProto, name: str) -> None:
     for entry in proto.opset_import:
         domain = "" if entry.domain == "ai.onnx" else entry.domain
         versions[domain] = entry.version
+    if not proto.functions and all(node.domain not in ("", "ai.onnx") for node in all_nodes(proto.graph)):
+        versions.setdefault("", WHERE_NONE_IS_USED)
     if versions.get("", 0) < 1:
         raise ModelError(
             f"{name} does not say which opset it uses (no opset_import for the default domain): export it again"

@@ -13,7 +13,8 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError
 from onnxcam.graph import Graph, load, read_graph
 from onnxcam.graph.normalize import normalize
-from tests.graph.building import graph_of, nodes_model
+from onnxcam.vjp import differentiate
+from tests.graph.building import graph_of, image_for, nodes_model
 from tests.nets import net, run
 
 Array = npt.NDArray[Any]
@@ -361,6 +362,20 @@ def test_an_opset_that_cannot_be(version: int) -> None:
     proto.opset_import.add(domain="com.microsoft", version=version)
     with pytest.raises(ModelError, match=rf"^the model says it uses an opset {version}, which cannot be"):
         normalize(load(proto))
+
+
+def test_a_model_without_any_operator_of_the_default_domain_needs_no_opset_of_it() -> None:
+    model = nodes_model([node("Gelu", ["x"], ["y"], domain="com.microsoft")])
+    del model.opset_import[:]
+    model.opset_import.add(domain="com.microsoft", version=1)
+    x = image_for(model, 1)
+    found = differentiate(model, of="y", wrt="x")
+    slope = run(found.model, {"x": x, found.seed: np.ones_like(x)})[found.gradients["x"]]
+    assert slope.min() > -0.2
+    assert 1 < slope.max() < 1.2  # as Gelu's are
+    model.graph.node.append(node("Relu", ["y"], ["z"]))
+    with pytest.raises(ModelError, match="does not say which opset it uses"):
+        normalize(load(model))
 
 
 def test_an_ir_version_that_cannot_be() -> None:

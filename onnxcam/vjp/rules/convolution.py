@@ -66,10 +66,10 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
 
 def kernel_of(n: Node) -> tuple[int, ...]:
     """The spatial size of a convolution's weight."""
-    shape = n.shape(1)
-    if shape is None or not all(isinstance(dim, int) for dim in shape):
-        raise RuleError("the shape of its weight is not known before it runs")
-    return tuple(int(dim or 0) for dim in shape[2:])
+    sizes = n.attr("kernel_shape") or (n.shape(1) or (None,) * 3)[2:]
+    if not all(isinstance(size, int) for size in sizes):
+        raise RuleError("the size of its kernel is not known before it runs")
+    return tuple(int(size or 0) for size in sizes)
 
 
 @rule("Conv", versions=(11, 22))
@@ -92,9 +92,11 @@ def prefers_flip(n: Node, w: Window) -> bool:
         return False
     if any(max(w.begins[i], w.ends[i]) > w.reach(i) - 1 for i in w.axes):
         return False
-    channels = (n.shape(1) or (0, 0))[1]
+    channels = (n.shape(1) or (None,))[:2]
     group = n.attr("group", 1)
-    total = int(channels or 0) * group
+    if not all(isinstance(size, int) for size in channels):
+        return False
+    total = int(channels[-1] or 0) * group
     return bool(group == total or (total % BLOCK == 0 and group == 1))
 
 

@@ -32,10 +32,10 @@ def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str
 @rule("BatchNormalization", versions=(15,))
 def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | None) -> Cotangents:
     """Inference: Y = s (X - m) / sqrt(v + e) + b;  dX = ct s / sqrt(v + e). Training: as InstanceNormalization."""
-    if ct is None or any(running):
-        raise RuleError("its running mean or variance is used")
     if n.attr("training_mode", 0):
-        return [*scaled_and_shifted(g, n, ct, [0, *range(2, n.rank())]), ZERO, ZERO]
+        return in_training(g, n, ct, *running)
+    if ct is None:
+        raise RuleError("its output is not used")
     spatial = list(range(1, n.rank() - 1))
     epsilon = n.attr("epsilon", 1e-5)
     scale, variance = n.const(1), n.const(4)
@@ -57,6 +57,23 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
     dm = g.op("Neg", g.op("Mul", total, g.op("Div", n.x(1), root)))
     dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.scalar(-0.5))
     return [dx, ds, total, dm, dv]
+
+
+def in_training(
+    g: Emitter, n: Node, ct: str | None, ct_mean: str | None = None, ct_variance: str | None = None
+) -> Cotangents:
+    """Normalized over the batch; besides m' = k m + (1 - k) mean X, v' = k v + (1 - k) var X, of all positions."""
+    axes, kept = [0, *range(2, n.rank())], n.attr("momentum", 0.9)
+    dx, ds, db = scaled_and_shifted(g, n, ct, axes) if ct else (ZERO, ZERO, ZERO)
+    parts = [dx] if dx else []
+    centred = g.op("Sub", n.x(), g.reduce("ReduceMean", n.x(), axes))
+    for moved, slope in ((ct_mean, ""), (ct_variance, centred)):
+        if moved:
+            share = spread_mean(g, n, g.op("Unsqueeze", moved, g.ints(*axes)), axes)
+            scaled = g.op("Mul", share, n.scalar((1 - kept) * (2 if slope else 1)))
+            parts.append(g.op("Mul", scaled, slope) if slope else scaled)
+    olds = [g.op("Mul", moved, n.scalar(kept)) if moved else ZERO for moved in (ct_mean, ct_variance)]
+    return [g.add(parts) if parts else ZERO, ds, db, *olds]
 
 
 @rule("InstanceNormalization", versions=(6, 22))

@@ -7,11 +7,16 @@ Concat, MaxPool) needs no rule of its own.
 from __future__ import annotations
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxcam.graph import RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
 
+FLOAT8: dict[int, tuple[int, int]] = {
+    TensorProto.FLOAT8E4M3FN: (-448, 448), TensorProto.FLOAT8E4M3FNUZ: (-240, 240),
+    TensorProto.FLOAT8E5M2: (-57344, 57344), TensorProto.FLOAT8E5M2FNUZ: (-57344, 57344),
+}  # fmt: skip
 VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
@@ -70,10 +75,11 @@ def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, *_: str | None)
 
 
 def ends(g: Emitter, n: Node) -> tuple[int, int]:
-    """The range of the integers that a node makes."""
-    found = RANGES.get(g.graph.type(n.output[0]).elem_type)
+    """The range of the integers, or numbers of 8 bits, that a node makes."""
+    kind = g.graph.type(n.output[0]).elem_type
+    found = RANGES.get(kind) or FLOAT8.get(kind)
     if found is None:
-        raise RuleError("it quantizes to a type that is no integer")
+        raise RuleError("it quantizes to a type of unknown range")
     return found
 
 

@@ -71,6 +71,9 @@ def same(begins: list[int], *args: Any, strides: list[int], **attrs: Any) -> Cas
 
 
 CASES = [
+    case(
+        "Conv", normal("N", "C", "H", "W"), normal("M", "C", 3, 3), normal("M"), kernel_shape=[3, 3], pads=[1, 1, 1, 1]
+    ),
     case("Conv", normal("N", 2, 6, 5), normal(3, 2, 3, 2), normal(3)),
     case("Conv", normal("N", 2, "H", "W"), normal(3, 2, 3, 3), pads=[1, 1, 1, 1]),
     case("Conv", normal("N", 2, 6, 5), held(normal(3, 2, 3, 2)), held(normal(3)), pads=[0, 1, 2, 0], strides=[2, 1]),

@@ -260,6 +260,14 @@ KNOWN = [
         weights=QUANTIZER,
     ),
     Known(
+        "float8: straight-through inside",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear<output_dtype = 17>(n, s) y = DequantizeLinear(q, s)",
+        [-1000, -896, 0.3, 800, 900],
+        [0, 0, 1, 1, 0],
+        weights="float s = {2.0}",
+        opset=21,
+    ),
+    Known(
         "int8: both ends are outside",
         "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zi) y = DequantizeLinear(q, s, zi)",
         [-64, -63.5, 63, 63.5],

@@ -42,6 +42,16 @@ def in_training(epsilon: float):
     return truth
 
 
+def running(statistic: str, place: int, momentum: float):
+    """A running mean (input 3) or variance (input 4), moved towards that of the batch."""
+
+    def truth(x: Array, *given: Array) -> Array:
+        now = getattr(x, statistic)((0, *range(2, x.ndim)))
+        return momentum * given[place - 1] + (1 - momentum) * now
+
+    return truth
+
+
 def standardized(*axes: int):
     return lambda x: (x - x.mean(axes, keepdims=True)) / x.std(axes, keepdims=True)
 
@@ -69,6 +79,23 @@ CASES = [
         )
         for x in (normal(4, 3), normal("L", 3, 2, "H"))
         for given in ((normal(3), normal(3)), BATCH[:2])
+    ),
+    *(
+        case(
+            "BatchNormalization",
+            normal(4, 3, *more),
+            held(normal(3)),
+            held(normal(3)),
+            normal(3),
+            positive(3),
+            training_mode=1,
+            momentum=0.7,
+            outputs=3,
+            of=of,
+            truth=running(statistic, of + 2, 0.7),
+        )
+        for more in ((), (5, 2))
+        for of, statistic in ((1, "mean"), (2, "var"))
     ),
     case("InstanceNormalization", normal("N", 2, 3, 4), normal(2), normal(2)),
     case("InstanceNormalization", normal("N", 2, "L"), held(normal(2)), held(normal(2)), epsilon=0.1),
