@@ -14,6 +14,7 @@ import numpy.typing as npt
 from onnxcam.errors import InputError, UsageError, VerificationError
 from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
 from onnxcam.explainer.grids import to_grid
+from onnxcam.explainer.parity import run_original, run_rewritten
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.methods import grad_cam
 from onnxcam.targets import Reading, Target, best, class_target, some_target
@@ -116,8 +117,8 @@ def finite(name: str, values: Array, where: str) -> CheckResult:
 
 def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterator[CheckResult]:
     """The outputs of what we run against those of the file as given, unoptimized on both sides."""
-    original = subject.run_original(x)
-    for name, outputs in subject.run_rewritten(x, place).items():
+    original = run_original(subject, x)
+    for name, outputs in run_rewritten(subject, x, place).items():
         for output, value in original.items():
             if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or output not in outputs:
                 continue

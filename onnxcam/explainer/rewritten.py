@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -284,26 +284,9 @@ class Rewritten:
         images_alone = shape is not None and len(shape) == 1 and self.score.rows
         return None if self.score.axes or images_alone else class_axis(shape)
 
-    def run_original(self, x: Array) -> dict[str, Any]:
-        """Every output of the file as given, no operator fused."""
-        return self.open(self.model.proto, optimize=False).run({self.image.name: self._fed(x)})
-
-    def _fed(self, row: Array) -> Array:
+    def fed(self, row: Array) -> Array:
         """One row as the model takes it."""
         return row[0] if self.image.name in self._bare else np.repeat(row, self.image.batch or 1, axis=0)
-
-    def run_rewritten(self, x: Array, place: Place) -> dict[str, dict[str, Any]]:
-        """The original outputs of what is run: features, and the normalized graph with the gradient appended."""
-        names = [value.name for value in self.model.proto.graph.output]
-        deployed = self.open(features(self.graph, [place.name, self.score.name]), optimize=False)
-        whole = whole_seeded_gradient(self.graph, self.score.name, place.name)
-        seed = self.open(whole.proto, optimize=False)
-        feeds = {self.image.name: self._fed(x)}
-        like = deployed.run(feeds, [self.score.name])[self.score.name]
-        return {
-            "features": deployed.run(feeds, names),
-            "with the gradient": seed.run({**feeds, SEED: np.zeros_like(like)}, names),
-        }
 
     # -- backward --------------------------------------------------------------------------------
 
@@ -350,31 +333,29 @@ class Rewritten:
 
     def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences of the target's value."""
-        part = self.head(place)
         if node := self.rounding(place):
             raise VerificationError(
                 f"no numeric gradient over {node}, which rounds: {instead_of_differences(self, place)}"
             )
         found = []
         for image, target in zip(ask.images, ask.targets, strict=True):
-            rows, forward = self._forward(part, target.index)
-            one = {name: seen.values[name][image : image + 1] for name in forward.inputs if name != CLASS}
-
-            def score(grids: Array, rows: Rows = rows, forward: Backward = forward, one: dict[str, Array] = one,
-                      target: Target = target) -> Array:  # fmt: skip
-                count = len(grids)
-                feeds = {name: np.repeat(value, count, axis=0) for name, value in one.items() if name != place.name}
-                feeds[place.name] = from_grid(grids, one[place.name], place.layout)
-                if target.index is not None:
-                    feeds[CLASS] = np.full(count, target.index, np.int64)
-                values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
-                if forward.output != part.score:
-                    return values.reshape(count)
-                return np.array([target.value(row) for row in self._as_rows(values)])
-
+            one = {name: value[image : image + 1] for name, value in seen.values.items()}
             grid = to_grid(one[place.name], place.layout)[0]
-            found.append(mean_gradient(score, grid, 0))
+            found.append(mean_gradient(partial(self._values_at, place, one, target), grid, 0))
         return np.stack(found)
+
+    def _values_at(self, place: Place, one: dict[str, Array], target: Target, grids: Array) -> Array:
+        """The target's value for one image whose layer has other grids, a row each."""
+        rows, forward = self._forward(self.head(place), target.index)
+        count = len(grids)
+        feeds = {place.name: from_grid(grids, one[place.name], place.layout)}
+        if target.index is not None:
+            feeds[CLASS] = np.full(count, target.index, np.int64)
+        feeds |= {n: np.repeat(one[n], count, axis=0) for n in forward.inputs if n not in feeds}
+        values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
+        if forward.output != self.score.name:
+            return values.reshape(count)
+        return np.array([target.value(row) for row in self._as_rows(values)])
 
     def _forward(self, part: Head, index: int | None) -> tuple[Rows, Backward]:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""

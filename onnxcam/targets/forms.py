@@ -113,7 +113,7 @@ def detection(row: int, which: int, label: str | None, reading: Reading) -> Targ
 def in_place_of(one: Target, which: int, reading: Reading) -> Target:
     """Another class where a target already is: over its region, in its row."""
     if isinstance(one, RegionTarget):
-        return over(which, one.mask, one.where, reading)
+        return over(which, one.mask, "the same region", reading)
     if isinstance(one, ProductTarget):
         return detection(one.elements[0][1 - reading.axis], which, reading.label(which), reading)
     return class_target(which, reading)

@@ -139,7 +139,7 @@ def test_a_detectors_default_takes_labels_or_a_single_class() -> None:
 
 def test_this_and_not_that_in_the_same_place() -> None:
     there = one("dog not cat", maps())
-    assert (there.name, there.value(MAPS)) == ("dog over its own region and not cat over its own region", 10 - 2)
+    assert (there.name, there.value(MAPS)) == ("dog over its own region and not cat over the same region", 10 - 2)
     assert one("dog and not cat", maps()).value(MAPS) == 8
     box = one("cat not dog", boxes())
     assert (box.name, box.value(BOXES)) == ("cat in row 0 and not dog in row 0", pytest.approx(0.72 - 0.09))
