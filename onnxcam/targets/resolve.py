@@ -18,7 +18,6 @@ from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 Spec = int | str | Target
 MOST = 1000  # targets that one "top:k" may stand for
-OUTPUT = re.compile(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", re.DOTALL)
 
 
 def best(scores: Array, count: int) -> list[int]:
@@ -30,8 +29,12 @@ def named_output(spec: Spec | None) -> str | None:
     """The output whose elements a target reads; None for the model's score."""
     if isinstance(spec, Target):
         return spec.output
-    match = OUTPUT.fullmatch(spec.strip()) if isinstance(spec, str) else None
-    return match["output"] if match else None
+    if not isinstance(spec, str):
+        return None
+    spelling, match = spelled(spec.strip())
+    if spelling.targets is negation:
+        return named_output(match[1])
+    return match["output"] if spelling.targets is element else None
 
 
 def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
@@ -59,11 +62,18 @@ def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
 
 def read(text: str, reading: Reading) -> list[Target]:
     """Targets that a text stands for: by the first spelling that it fits."""
-    spelling = next(row for row in SPELLINGS if row.fits(text, reading))
-    match = re.fullmatch(spelling.pattern, text, re.DOTALL)
-    assert match is not None
+    spelling, match = spelled(text, reading.labels)
     found = spelling.targets(match, reading)
     return found if isinstance(found, list) else [found]
+
+
+def spelled(text: str, labels: Sequence[str] | None = None) -> tuple[Spelling, re.Match[str]]:
+    """The first spelling that a text fits, and how. One of the labels, letter by letter, is that label."""
+    for row in SPELLINGS:
+        match = re.fullmatch(row.pattern, text, re.DOTALL)
+        if match is not None and not (row.label_first and labels is not None and text in labels):
+            return row, match
+    raise AssertionError("the last spelling fits any text")
 
 
 def single(text: str, reading: Reading) -> Target:
@@ -196,22 +206,17 @@ class Spelling(NamedTuple):
     targets: Callable[[re.Match[str], Reading], Target | list[Target]]
     label_first: bool = True
 
-    def fits(self, text: str, reading: Reading) -> bool:
-        """Whether a text is meant so."""
-        is_label = self.label_first and reading.labels is not None and text in reading.labels
-        return re.fullmatch(self.pattern, text, re.DOTALL) is not None and not is_label
-
 
 SPELLINGS = (
     Spelling(r"[+-]?\d{1,18}", by_index, label_first=False),
     Spelling(r"top:(.*)", by_rank, label_first=False),
     Spelling(r"label:(.*)", by_name, label_first=False),
-    Spelling(OUTPUT.pattern, element),
     Spelling(r"(similar|dot):(.+)", similarity),
+    Spelling(r"not\s+(.+)", negation),
+    Spelling(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", element),
     Spelling(r"token:(\d{1,9}),(.+)", token),
     Spelling(r"tokens:(.+)", tokens),
     Spelling(r"ctc(?::(\d{1,9}))?", ctc),
-    Spelling(r"not\s+(.+)", negation),
     Spelling(r"(.+?)\s+(?:and\s+)?not\s+(.+)", difference),
     Spelling(r"(.+)@(.+)", over_region),
     Spelling(r"(.*)", by_name, label_first=False),

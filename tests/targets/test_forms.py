@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from onnxcam.errors import InputError, TargetError
+from onnxcam.errors import InputError, OnnxCamError, TargetError
 from onnxcam.targets import (
     DifferenceTarget,
     ElementTarget,
@@ -187,9 +190,13 @@ def test_likeness_to_another_image() -> None:
 
 
 def test_an_output_that_is_named() -> None:
-    assert [named_output(spec) for spec in ("boxes[3,4]", " scores[0, :] ", "x:0[1]", "gene [b]", "3", None, 3)] == [
-        "boxes", "scores", "x:0", None, None, None, None,
-    ]  # fmt: skip
+    for spec, output in {
+        "boxes[3,4]": "boxes", " scores[0, :] ": "scores", "x:0[1]": "x:0", "not boxes[3,4]": "boxes", "gene [b]": None,
+        "label:gene[1]": None, "similar:a[1]": None, "3": None, "dog@all": None, "": None,
+    }.items():  # fmt: skip
+        assert named_output(spec) == output
+    assert [named_output(spec) for spec in (None, 3)] == [None, None]
+    assert one("not boxes[3,4]", boxes()) == NegatedTarget(ElementTarget("3,4", "boxes"))
     assert named_output(ElementTarget("1", "boxes")) == "boxes"
     assert one("boxes[3,4]", boxes()) == ElementTarget("3,4", "boxes")
 
@@ -206,6 +213,21 @@ def test_scores_of_no_known_form_are_indexed() -> None:
     assert some_target(Reading(scores)) == ElementTarget("1,2,3,4")  # the farthest from zero
     assert isinstance(some_target(maps()), RegionTarget)
     assert isinstance(some_target(boxes()), ProductTarget)
+
+
+WORDS = st.sampled_from(
+    ["cat", "dog", "0", "-1", "99", "not", "and", "@", "all", "[", "]", ":", ",", "...", "top:", "label:", "token:",
+     "tokens:", "ctc", "similar:", "1,2,3,4", "0.5", " ", "\n", "\0", "²", "none.png"]
+)  # fmt: skip
+
+
+@given(st.lists(WORDS, max_size=6).map("".join))
+def test_any_text_is_a_target_or_refused(text: str) -> None:
+    row = Reading(np.array([1.0, 2.0]), labels=["cat", "dog"])
+    for reading in (row, maps(), boxes(), Reading(STEPS, "RC", "softmax"), Reading(np.ones((2, 3, 4, 5)))):
+        with contextlib.suppress(OnnxCamError):
+            for target in resolve(text, reading):
+                assert np.isfinite(target.value(reading.scores))
 
 
 def test_how_many_labels_fit() -> None:
