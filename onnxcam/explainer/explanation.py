@@ -131,9 +131,16 @@ class Explanation:
         Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing.
         """
         found = status(self.map, signed=self.method.signed)
+        return "saturated" if found == "ok" and self._at_its_end() else found
+
+    def _at_its_end(self) -> bool:
+        """Whether all that is explained is a probability next to 0 or 1; in other forms of scores, numbers like it."""
         kind, p = self._said
-        end = kind == "probability" and p is not None and min(p, 1 - p) < SATURATED
-        return "saturated" if found == "ok" and end else found
+        if self.scores.ndim == 1:
+            return kind == "probability" and p is not None and min(p, 1 - p) < SATURATED
+        read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
+        ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED
+        return kind == "output" and read.size > 0 and bool(ends.all())
 
     @cached_property
     def photo(self) -> Photo:

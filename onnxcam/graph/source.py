@@ -50,6 +50,12 @@ def transposed(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, M
     return node.input[0], chosen.transpose(np.argsort(perm))
 
 
+def along_axis(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+    """A softmax: each element depends on all along the axis."""
+    axis = int(attributes(node).get("axis", -1))
+    return node.input[0], np.broadcast_to(chosen.any(axis, keepdims=True), chosen.shape)
+
+
 def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
     """The one input that holds everything chosen; None where several do."""
     axis = int(attributes(node)["axis"]) % chosen.ndim
@@ -83,5 +89,5 @@ def filled(known: list[int], count: int) -> tuple[int, ...] | None:
 
 STEPS = {
     **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
-    "Concat": joined,
+    "Concat": joined, "Softmax": along_axis, "LogSoftmax": along_axis,
 }  # fmt: skip

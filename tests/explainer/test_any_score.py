@@ -292,3 +292,19 @@ def test_a_volume_from_a_file_and_no_picture(tmp_path: Path) -> None:
         explainer(tmp_path / "bad.npy")
     with pytest.raises(ImageError, match=r"none\.npy cannot be read as an array: No such file"):
         explainer(tmp_path / "none.npy")
+
+
+def test_probabilities_next_to_their_ends_are_saturated() -> None:
+    """Rows of a softmax that the user asks for as they are: next to 1 the gradient is rounding."""
+    body = "m = Conv(a, wide) r = Reshape(m, rows) t = Transpose<perm = [0, 2, 1]>(r) y = Softmax(t)"
+    text = f"(float[N, 3, 8, 8] x) => (float[N, 64, 6] y) {{ {STEM}{body} }}"
+    model = net(text, WEIGHTS)
+    p = run(model, {"x": X[None]})["y"][0]
+    sure = np.argwhere((p > 1 - 9e-7) & (p < 1))
+    unsure = np.argwhere((p > 0.2) & (p < 0.8))
+    explainer = Explainer(model, score="y")
+    for found, status in ((sure, "saturated"), (unsure, "ok")):
+        row, which = found[0]
+        e = explainer(X, target=ElementTarget(f"{row},{which}"))
+        assert (e.score_kind, e.status) == ("output", status)
+        assert Explainer(model)(X, target=f"y[{row},{which}]").status == "ok"  # the logit behind it

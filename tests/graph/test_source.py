@@ -51,3 +51,21 @@ def test_the_head_that_made_them(batch: str, chosen: list[tuple[int, int]], sour
     for at in chosen:
         mask[0][at] = True
     assert source_of(graph_of(net(detector(batch), WEIGHTS)), "y", mask) == source
+
+
+def test_a_softmax_is_followed_along_its_axis() -> None:
+    """Of a joined score one element depends on its whole row: not on a row of another head."""
+    text = """(float[N,3,4,4] x) => (float[N,20,6] y) {
+  fine = Conv(x, w)
+  small = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x)
+  coarse = Conv(small, v)
+  fine_rows = Reshape(fine, to)
+  coarse_rows = Reshape(coarse, to)
+  rows = Concat<axis=2>(fine_rows, coarse_rows)
+  t = Transpose<perm=[0,2,1]>(rows)
+  y = Softmax<axis=AXIS>(t)
+}"""
+    mask = np.zeros((1, 20, 6), bool)
+    mask[0, 17, 2] = True
+    for axis, source in ((-1, "coarse_rows"), (1, "y")):
+        assert source_of(graph_of(net(text.replace("AXIS", str(axis)), WEIGHTS)), "y", mask) == source
