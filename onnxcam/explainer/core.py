@@ -78,6 +78,7 @@ class Explainer:
             _ = self.preprocess  # what does not fit is said now
         self._labels: dict[tuple[tuple[int, ...], bool], tuple[list[str] | None, bool]] = {}
         self._named: dict[str, Subject] = {}
+        self._others: dict[tuple[str, str], Array] = {}
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     @property
@@ -242,10 +243,12 @@ class Explainer:
             self._named[output] = self.subject.explaining(output)
         return self._named[output]
 
-    def scores_of(self, subject: Subject, image: Picture) -> Array:
-        """The scores of another image, without the axis of images."""
-        scores: Array = subject.see(self.item(image).row[None], None, "").scores[0]
-        return scores
+    def scores_of(self, subject: Subject, image: str) -> Array:
+        """The scores of another image's file, without the axis of images; worked out once."""
+        key = subject.score.name, image
+        if key not in self._others:
+            self._others[key] = subject.see(self.item(image).row[None], None, "").scores[0]
+        return self._others[key]
 
 
 def no_image(given: object) -> ImageError:
