@@ -6,8 +6,8 @@
 Every network of parity_nets.py is exported four ways: by torch's old exporter and its new one, with one image and with
 a free batch, which is run with another number of images than it was exported with. Of each file three things are held
 against torch.autograd in float64: the gradient at the image, at layers that `list_layers` names, and the Grad-CAM map
-of the first of them. They are right within max(1e-4, 10 x noise) in the relative L2 norm; noise is the distance of
-torch's own float32 gradient. onnx-ad differentiates the same files, for comparison.
+of the first of them. They are right within max(1e-4, 10 x noise) in the relative L2 norm; noise is the largest distance
+of torch's own float32 gradients (parity_truth.py). onnx-ad differentiates the same files, for comparison.
 
 One process a network, with a time limit; DIR/NETWORK.json holds what is done, and a run goes on where the last ended.
 Needs the oracle environment (CONTRIBUTING.md).
@@ -146,6 +146,7 @@ def gathered(sheets: Iterable[Facts]) -> Facts:
         "nets": len(nets),
         "states": {kind: Counter(file["state"] for file in found) for kind, found in files.items()},
         "peer": {kind: Counter(verdict(file) for file in found if "onnx_ad" in file) for kind, found in files.items()},
+        "compared": Counter(what.split()[0] for _, file in pairs for what in file.get("errors", ())),
         "costs": {t: {"median": statistics.median(c), "worst": c[-1]} for t, c in costs.items() if c},
         "exceptions": [
             f"{net['net']}, {kind}: {file['state']}, {file['why']}"
@@ -175,7 +176,9 @@ def markdown(figures: Facts) -> str:
         [
             table(["export", *columns], rows),
             table(["cost", "median", "worst"], costs),
-            f"{figures['nets']} networks, onnxcam {figures['version']}.",
+            f"{figures['nets']} networks, onnxcam {figures['version']}. Compared: "
+            + ", ".join(f"{what} {count}" for what, count in figures["compared"].items())
+            + ".",
             *(["\n".join(["Not right:", "", *exceptions])] if exceptions else []),
         ]
     )

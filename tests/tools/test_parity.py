@@ -20,7 +20,9 @@ SHEETS = [
         "net": "own.b",
         "torch_ms": 8.0,
         "files": {
-            "ts": file("right", onnx_ad="wrong", **costs(4.0)),
+            "ts": file(
+                "right", onnx_ad="wrong", errors={"image": 1e-6, "layer a b": 0.0, "layer c": 0.0}, **costs(4.0)
+            ),
             "ts free": file("right", onnx_ad="refused: Conv needs a declared input shape", **costs(10.0)),
         },
     },
@@ -46,6 +48,7 @@ def test_states_costs_and_exceptions_are_gathered() -> None:
         "nodes added / nodes": {"median": 2.5, "worst": 2.5},
         "build, s": {"median": 0.5, "worst": 0.5},
     }
+    assert figures["compared"] == {"image": 1, "layer": 2}
     assert figures["exceptions"] == ["own.a, ts: wrong, image 3e-02, bound 1e-04"]
 
 
@@ -56,4 +59,6 @@ def test_the_tables_show_every_state_that_occurs() -> None:
     assert "| ts | 1 | 1 | 0 | 1 | 1 | 0 |" in text
     assert "| ts free | 1 | 0 | 1 | 0 | 0 | 1 |" in text
     assert "| gradient / forward | 3.00 | 5.00 |" in text
+    assert "2 networks, onnxcam " in text
+    assert "Compared: image 1, layer 2." in text
     assert "- own.a, ts: wrong, image 3e-02, bound 1e-04" in text
