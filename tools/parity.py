@@ -121,6 +121,11 @@ def read(sheet: Path) -> Facts:
     return facts
 
 
+def ended(facts: Facts) -> bool:
+    """Whether a network is done, for good or ill."""
+    return bool(facts.get("complete") or "problem" in facts)
+
+
 def told(facts: Facts) -> str:
     """A network in one line."""
     files = (f"{kind} {file['state']} {file['why']}".strip() for kind, file in facts["files"].items())
@@ -209,7 +214,7 @@ def main() -> None:
     if options.command == "run":
         run(options.out, options.net, options.again)
     else:
-        sheets = [read(sheet) for sheet in sorted(options.out.glob("*.json"))]
+        sheets = [facts for sheet in sorted(options.out.glob("*.json")) if ended(facts := read(sheet))]
         figures = gathered(sheets)
         if options.save:
             FIGURES.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
