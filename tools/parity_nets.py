@@ -159,8 +159,10 @@ TRANSFORMERS: dict[str, dict[str, Any]] = {
     "MobileNetV2ForImageClassification": dict(depth_multiplier=0.35),
     "MobileViTForImageClassification": dict(hidden_sizes=[48, 64, 80], neck_hidden_sizes=[16, 16, 24, 48, 64, 80, 96]),
     "PoolFormerForImageClassification": dict(hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1]),
-    "PvtV2ForImageClassification": dict(hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 1, 1], image_size=SIZE),
-    "CvtForImageClassification": dict(embed_dim=[16, 32, 64], num_heads=[1, 2, 4], depth=[1, 1, 2]),
+    "PvtV2ForImageClassification": dict(
+        hidden_sizes=[16, 32, 64, 96], depths=[1, 1, 1, 1], num_attention_heads=[1, 2, 4, 8], image_size=SIZE
+    ),
+    "CvtForImageClassification": dict(embed_dim=[16, 32, 64], num_heads=[1, 2, 4], depth=[1, 2, 3]),
     "FocalNetForImageClassification": dict(image_size=SIZE, embed_dim=32, depths=[1, 1, 1, 1]),
     "SegformerForSemanticSegmentation": dict(
         hidden_sizes=[16, 32, 48, 64], depths=[1, 1, 1, 1], decoder_hidden_size=32
