@@ -67,7 +67,7 @@ def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
     pads = attrs.get("pads") or [0] * (2 * space)
     auto = attrs.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
-        total = [max((m - 1) * s + r - n, 0) for m, s, r, n in zip(new, strides, reach, sizes, strict=True)]
+        total = [max((-(-n // s) - 1) * s + k - n, 0) for s, k, n in zip(strides, kernel, sizes, strict=True)]
         pads = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
     return [Windows(r, s, -p) for r, s, p in zip(reach, strides, pads, strict=False)]
 

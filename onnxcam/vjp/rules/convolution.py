@@ -6,7 +6,10 @@ kernel flipped, which ONNX Runtime runs faster when the channels fill its blocks
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
@@ -41,7 +44,10 @@ class Window:
 
 
 def window(n: Node, kernel: tuple[int, ...]) -> Window:
-    """The window of a Conv or a pool, auto_pad resolved where the sizes are known."""
+    """The window of a Conv or a pool, auto_pad resolved where the sizes are known.
+
+    SAME pads as ONNX Runtime does it: what ceil(size / stride) windows need, as if they were not dilated.
+    """
     rank = len(kernel)
     strides = tuple(n.attr("strides", [1] * rank))
     dilations = tuple(n.attr("dilations", [1] * rank))
@@ -53,15 +59,22 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
         return found
     sizes = (n.shape() or ())[2:]
     if not sizes or not all(isinstance(size, int) for size in sizes):
+        check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)])
         return Window(kernel, strides, dilations, None, None, found.lower)
     totals = [
-        max((-(-int(size or 0) // strides[i]) - 1) * strides[i] + found.reach(i) - int(size or 0), 0)
-        for i, size in enumerate(sizes)
+        (-(-int(size or 0) // strides[i]) - 1) * strides[i] + kernel[i] - int(size or 0) for i, size in enumerate(sizes)
     ]
-    small = tuple(total // 2 for total in totals)
-    large = tuple(total - total // 2 for total in totals)
+    check_starts(totals)
+    small = tuple(max(total, 0) // 2 for total in totals)
+    large = tuple((max(total, 0) + 1) // 2 for total in totals)
     begins, ends = (large, small) if found.lower else (small, large)
     return Window(kernel, strides, dilations, begins, ends, found.lower)
+
+
+def check_starts(totals: Sequence[int]) -> None:
+    """RuleError where SAME padding cuts pixels off in front: strides longer than a window by two make it negative."""
+    if min(totals, default=0) < -1:
+        raise RuleError("its windows lie so far apart that SAME padding is negative: write its pads out")
 
 
 def kernel_of(n: Node) -> tuple[int, ...]:
@@ -139,10 +152,7 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
     )  # fmt: skip
     axes = g.ints(*(i + 2 for i in w.axes))
     size_now = g.op("Slice", g.op("Shape", x), g.ints(2), g.ints(2 + len(w.kernel)))
-    if w.begins is not None:
-        starts = g.ints(*w.begins)
-    else:
-        starts = same_begins(g, size_now, g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2 + len(w.kernel))), w)
+    starts = g.ints(*w.begins) if w.begins is not None else same_begins(g, size_now, w)
     ends = g.op("Add", starts, size_now)
     grown = g.op("Pad", whole, g.dims(x, 0, 0, *[0] * len(w.kernel), 0, 0, shortage(g, whole, ends, w)))
     return g.op("Slice", grown, starts, ends, axes)
@@ -162,21 +172,19 @@ def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
     return size + w.begins[i] + w.ends[i] - w.reach(i) - w.strides[i] * (out - 1)
 
 
-def same_begins(g: Emitter, size: str, out: str, w: Window) -> str:
-    """The padding in front that SAME_UPPER or SAME_LOWER gives, worked out in the graph."""
-    strides, reach = g.ints(*w.strides), g.ints(*(w.reach(i) for i in w.axes))
-    covered = g.op("Add", g.op("Mul", g.op("Sub", out, g.ints(1)), strides), reach)
+def same_begins(g: Emitter, size: str, w: Window) -> str:
+    """The padding in front that SAME_UPPER or SAME_LOWER gives, worked out in the graph; see `window`."""
+    strides, kernel = np.array(w.strides), np.array(w.kernel)
+    count = g.op("Div", g.op("Add", size, g.ints(*(strides - 1))), g.ints(*strides))
+    covered = g.op("Add", g.op("Mul", count, g.ints(*strides)), g.ints(*(kernel - strides)))
     total = g.op("Max", g.op("Sub", covered, size), g.ints(0))
-    half = g.op("Div", total, g.ints(2))
-    return g.op("Sub", total, half) if w.lower else half
+    return g.op("Div", g.op("Add", total, g.ints(1)) if w.lower else total, g.ints(2))
 
 
-def padded(g: Emitter, image: str, out: str, w: Window) -> str:
-    """An image with the padding that SAME_UPPER or SAME_LOWER gives; `out`: whose spatial sizes the windows count."""
-    last = g.ints(2 + len(w.kernel))
-    size, count = (g.op("Slice", g.op("Shape", value), g.ints(2), last) for value in (image, out))
-    begins = same_begins(g, size, count, w)
-    ends = same_begins(g, size, count, replace(w, lower=not w.lower))
+def padded(g: Emitter, image: str, w: Window) -> str:
+    """An image with the padding that SAME_UPPER or SAME_LOWER gives."""
+    size = g.op("Slice", g.op("Shape", image), g.ints(2), g.ints(2 + len(w.kernel)))
+    begins, ends = same_begins(g, size, w), same_begins(g, size, replace(w, lower=not w.lower))
     return g.op("Pad", image, g.op("Concat", g.ints(0, 0), begins, g.ints(0, 0), ends, axis=0))
 
 
@@ -186,7 +194,7 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
     dW of Conv: x with ct;  of ConvTranspose: ct with x.
     """
     if w.begins is None:
-        image = padded(g, image, kernel, w)
+        image = padded(g, image, w)
     group, spatial = n.attr("group", 1), list(range(2, n.rank()))
     swap = [1, 0, *spatial]
     turned = g.op("Transpose", image, perm=swap)

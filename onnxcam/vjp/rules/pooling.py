@@ -107,7 +107,8 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
     size = g.op("Gather", g.op("Shape", n.input[0]), g.ints(i + 2))
     out = g.op("Gather", g.op("Shape", ct), g.ints(i + 2))
     if w.begins is None or w.ends is None:
-        begin = g.op("Gather", same_begins(g, *_spatial(g, n, ct, w), w), g.ints(i))
+        sizes = g.op("Slice", g.op("Shape", n.input[0]), g.ints(2), g.ints(2 + len(w.kernel)))
+        begin = g.op("Gather", same_begins(g, sizes, w), g.ints(i))
         low, high = g.ints(0), size
     else:
         begin = g.ints(w.begins[i])
@@ -124,17 +125,14 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
     return g.op("Reshape", total, g.ints(*[-1 if axis == i else 1 for axis in range(-2, len(w.kernel))]))
 
 
-def _spatial(g: Emitter, n: Node, ct: str, w: Window) -> tuple[str, str]:
-    """Spatial sizes of the input and of the output."""
-    last = g.ints(2 + len(w.kernel))
-    return g.op("Slice", g.op("Shape", n.input[0]), g.ints(2), last), g.op("Slice", g.op("Shape", ct), g.ints(2), last)
-
-
 @rule("LpPool", versions=(11, 18, 22))
 def lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (sum |X|^p over a window)^(1/p);  dX = sign X |X|^(p-1) times the sum over windows of ct Y^(1-p)."""
+    w = window(n, tuple(n.attr("kernel_shape")))
+    if n.attr("auto_pad", "NOTSET").startswith("SAME") and set(w.dilations) != {1}:
+        raise RuleError("ONNX Runtime infers another size of its output than it computes: write its pads out")
     share, slope = lp_slopes(g, n, ct)
-    return [g.op("Mul", slope, over_windows(g, n, share, window(n, tuple(n.attr("kernel_shape")))))]
+    return [g.op("Mul", slope, over_windows(g, n, share, w))]
 
 
 @rule("GlobalLpPool", versions=(2, 22))

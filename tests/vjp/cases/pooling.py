@@ -10,7 +10,10 @@ from tests.vjp.case import Array, Case, case, distinct, fed, index, ints, normal
 
 
 def windows(x: Array, attrs: dict[str, Any]) -> tuple[list[int], list[int], list[int], list[int], list[int]]:
-    """Kernel, strides, dilations, padding in front and behind, and the number of windows, by the specification."""
+    """Strides, dilations, padding in front and behind, and the number of windows, by the specification.
+
+    SAME as ONNX Runtime has it: what windows that are not dilated need.
+    """
     kernel, rank = attrs["kernel_shape"], x.ndim - 2
     strides, dilations = attrs.get("strides", [1] * rank), attrs.get("dilations", [1] * rank)
     reach = [dilations[i] * (kernel[i] - 1) + 1 for i in range(rank)]
@@ -18,7 +21,7 @@ def windows(x: Array, attrs: dict[str, Any]) -> tuple[list[int], list[int], list
     if auto.startswith("SAME"):
         for i in range(rank):
             size = x.shape[i + 2]
-            total = max((-(-size // strides[i]) - 1) * strides[i] + reach[i] - size, 0)
+            total = max((-(-size // strides[i]) - 1) * strides[i] + kernel[i] - size, 0)
             small, large = total // 2, total - total // 2
             pads[i], pads[i + rank] = (small, large) if auto == "SAME_UPPER" else (large, small)
     counts = []
@@ -75,6 +78,8 @@ CASES = [
     maximum(distinct("N", 2, "H", "W"), kernel_shape=[2, 3], auto_pad="VALID", strides=[2, 2]),
     maximum(distinct("N", 2, 5, 5), kernel_shape=[3, 3], outputs=2),
     maximum(distinct("N", 2, 5, 4), kernel_shape=[2, 2], outputs=2, storage_order=1),
+    maximum(distinct("N", 2, "H", "W"), kernel_shape=[2, 3], dilations=[2, 2], auto_pad="SAME_LOWER"),
+    maximum(distinct("N", 2, "H", "W"), kernel_shape=[3, 3], dilations=[2, 1], auto_pad="SAME_UPPER", strides=[2, 2]),
     maximum(distinct("N", 2, "L"), kernel_shape=[3], strides=[2]),
     maximum(distinct("N", 2, "D", "H", 3), kernel_shape=[2, 3, 2], pads=[1, 0, 0, 0, 1, 1]),
     average(normal("N", 2, 6, 6), kernel_shape=[2, 2], strides=[2, 2]),
@@ -111,6 +116,27 @@ CASES = [
         count_include_pad=1,
         opset=22,
     ),
+    average(normal("N", 2, "H", "W"), kernel_shape=[2, 3], dilations=[2, 2], auto_pad="SAME_LOWER", opset=19),
+    average(
+        normal("N", 2, "H", "W"), kernel_shape=[3, 3], dilations=[2, 1], auto_pad="SAME_UPPER", strides=[2, 2], opset=19
+    ),
+    average(
+        normal("N", 2, "H", "W"),
+        kernel_shape=[2, 3],
+        dilations=[2, 2],
+        auto_pad="SAME_LOWER",
+        count_include_pad=1,
+        opset=19,
+    ),
+    average(
+        normal("N", 2, "H", "W"),
+        kernel_shape=[3, 3],
+        dilations=[2, 1],
+        auto_pad="SAME_UPPER",
+        strides=[2, 2],
+        count_include_pad=1,
+        opset=19,
+    ),
     average(normal("N", 2, "L"), kernel_shape=[3], strides=[2], pads=[1, 1]),
     average(normal("N", 2, 8), kernel_shape=[4], strides=[4]),
     average(normal("N", 2, "D", "H", 3), kernel_shape=[2, 3, 2], strides=[2, 1, 1], pads=[1, 0, 0, 0, 1, 1]),
@@ -129,6 +155,7 @@ CASES = [
     norm(normal("N", 2, "H", "W"), kernel_shape=[2, 2], dilations=[2, 3]),
     norm(normal("N", 2, "H", "W"), kernel_shape=[3, 2], strides=[2, 2], ceil_mode=1),
     norm(normal("N", 2, "H", "W"), kernel_shape=[2, 3], auto_pad="SAME_UPPER", opset=17),
+    norm(normal("N", 2, "H", "W"), kernel_shape=[2, 3], auto_pad="SAME_LOWER", strides=[2, 1]),
     norm(normal("N", 2, "L"), kernel_shape=[3], strides=[2]),
     case("GlobalLpPool", normal("N", 3, "H", 4), truth=lambda x: np.sqrt((x**2).sum((2, 3), keepdims=True))),
     case("GlobalLpPool", off([0], "N", 3, 5), p=1, truth=lambda x: np.abs(x).sum(2, keepdims=True)),
