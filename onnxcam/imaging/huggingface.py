@@ -148,8 +148,8 @@ def _values(fields: Fields) -> tuple[float, list[float], list[float]]:
     mean, std = [0.0] * 3, [1.0] * 3
     if fields.flag("do_normalize", fields.has("image_mean")):
         mean, std = _statistics(fields, "image_mean"), _statistics(fields, "image_std")
-    if rescales and fields.flag("rescale_offset", False):  # EfficientNet: (pixel - 127.5) * scale
-        mean = [m + 127.5 * scale for m in mean]
+    if rescales and fields.flag("rescale_offset", False):  # EfficientNet: pixel * scale - 1
+        mean = [m + 1 for m in mean]
     if fields.flag("include_top", False):  # EfficientNet's classifier divides by std once more
         std = [s * again for s, again in zip(std, _statistics(fields, "image_std"), strict=True)]
     return scale, mean, std

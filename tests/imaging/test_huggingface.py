@@ -131,10 +131,11 @@ def test_values_without_rescaling_or_normalizing() -> None:
     assert read(VIT | {"image_mean": 0.5, "image_std": 0.5}).mean == (0.5,) * 3
 
 
-def test_efficientnet_shifts_by_half_the_range_and_divides_twice() -> None:
-    recipe = read(VIT | {"rescale_factor": 1 / 127.5, "rescale_offset": True, "include_top": True})
+@pytest.mark.parametrize("factor", [1 / 127.5, 1 / 255])
+def test_efficientnet_shifts_by_one_whatever_the_factor_and_divides_twice(factor: float) -> None:
+    recipe = read(VIT | {"rescale_factor": factor, "rescale_offset": True, "include_top": True})
     pixel, at = 51, 2
-    slowly = ((pixel - 127.5) / 127.5 - 0.3) / 0.2 / 0.2
+    slowly = (pixel * factor - 1 - 0.3) / 0.2 / 0.2
     assert (pixel * recipe.scale - recipe.mean[at]) / recipe.std[at] == pytest.approx(slowly)
 
 
