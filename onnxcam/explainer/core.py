@@ -201,6 +201,11 @@ class Explainer:
             raise ImageError(
                 f"the array holds {row.dtype}, the model's input '{spec.name}' takes numbers: {spec.dtype}"
             )
+        if row.dtype == np.uint8 and np.dtype(spec.dtype).kind == "f":
+            raise ImageError(
+                f"the array holds uint8 pixels, the model's input '{spec.name}' takes {spec.dtype} values in a range of "
+                "its own: give those, or the image's path or a PIL image, which is preprocessed"
+            )
         with np.errstate(all="ignore"):  # what is not finite is told by the scores
             cast = np.ascontiguousarray(row, dtype=spec.dtype)
         if cast.dtype.kind in "iu" and not np.array_equal(cast, row):

@@ -232,6 +232,7 @@ WRONG: dict[str, tuple[object, type[Exception], str]] = {
     "too many axes": (np.zeros((1, 1, 3, 32, 32)), ImageError, r"shape \[1, 1, 3, 32, 32\]"),
     "no rows": (np.zeros((0, 3, 32, 32)), ImageError, "the array holds no image: its first axis has size 0"),
     "text": (np.full((3, 32, 32), "a"), ImageError, "the array holds <U1, the model's input 'image' takes numbers: fl"),
+    "pixels": (np.zeros((3, 32, 32), np.uint8), ImageError, "uint8 pixels, the model's input 'image' takes float32 va"),
     "objects": (np.full((3, 32, 32), None), ImageError, "the array holds object"),
     "complex numbers": (np.full((3, 32, 32), 1j), ImageError, "the array holds complex128"),
     "an empty list": ([], UsageError, "no images to explain: the list is empty"),
@@ -249,6 +250,10 @@ def test_refused_in_one_line(tiny: Explainer, wrong: str) -> None:
     with pytest.raises(kind, match=says) as caught:
         tiny(image)  # type: ignore[arg-type]
     assert "\n" not in str(caught.value)
+
+
+def test_integers_that_are_no_bytes_are_numbers_of_the_models_range(tiny: Explainer) -> None:
+    np.testing.assert_array_equal(tiny(np.eye(32, dtype=np.int64)[None].repeat(3, 0)).item.row[0], np.eye(32))
 
 
 def test_one_wrong_image_of_many_is_the_one_that_is_named(tiny: Explainer) -> None:
