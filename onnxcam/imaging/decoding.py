@@ -97,7 +97,8 @@ def decode(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PI
 
     The size is checked before anything is decoded. EXIF orientation is applied. Alpha is dropped, not composited: the
     colours stored below it are what training pipelines see (`convert("RGB")`). 16-bit grey becomes 8 bits such that
-    v * 257 gives v; floating-point grey has to lie in 0..1 or in 0..255. A Pillow image keeps its current frame.
+    v * 257 gives v; floating-point grey has to lie in 0..1; 32-bit integers are refused, for nothing says where their
+    white is. A Pillow image keeps its current frame.
 
     Raises:
         ImageError: the file is missing, no image, damaged, truncated, or larger than `max_pixels`.
@@ -182,7 +183,7 @@ def _eight_bit(image: Image.Image) -> Image.Image:
     if image.mode in ("RGB", "L"):
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        grey = Image.fromarray(_scaled(np.asarray(image), sixteen=image.mode != "F" and _is_sixteen(image)))
+        grey = Image.fromarray(_deep(np.asarray(image), sixteen=_is_sixteen(image)))
         grey.info = image.info
         return grey
     via = _VIA.get(image.mode)
@@ -190,19 +191,17 @@ def _eight_bit(image: Image.Image) -> Image.Image:
 
 
 def _is_sixteen(image: Image.Image) -> bool:
-    """Whether the range is known to be 0..65535; 32-bit integers of a PNG are 16 bits widened."""
-    return image.mode.startswith("I;16") or image.format == "PNG"
+    """Whether the file says that the range is 0..65535; the readers of PNG and PPM widen that to 32 bits."""
+    return image.mode.startswith("I;16") or (image.mode == "I" and image.format in ("PNG", "PPM"))
 
 
-def _scaled(values: npt.NDArray[np.generic], *, sixteen: bool) -> npt.NDArray[np.uint8]:
-    """Grey of an unusual depth in 0..255; the range is guessed only where the file does not tell it."""
-    low, high = float(values.min()), float(values.max())
-    if not (low >= 0 and high <= 65535):  # written so that NaN is refused too
-        raise ValueError(f"grey values from {low:g} to {high:g}; convert it to 8 or 16 bits first")
-    if values.dtype.kind == "f":
-        if high > 255:
-            raise ValueError(f"floating-point grey up to {high:g}; scale it to 0..1 or 0..255 first")
-        return np.rint(values.astype(np.float64) * (255 if high <= 1 else 1)).astype(np.uint8)
-    if sixteen or high > 255:
+def _deep(values: npt.NDArray[np.generic], *, sixteen: bool) -> npt.NDArray[np.uint8]:
+    """Grey of an unusual depth in 0..255, by its type: scaled by what it holds, images of one set would differ."""
+    if sixteen:
         return ((values.astype(np.uint32) + 128) // 257).astype(np.uint8)
-    return values.astype(np.uint8)
+    if values.dtype.kind != "f":
+        raise ValueError("32-bit grey does not say where white is; convert it to 8 or 16 bits first")
+    low, high = float(values.min()), float(values.max())
+    if not (low >= 0 and high <= 1):  # written so that NaN is refused too
+        raise ValueError(f"floating-point grey from {low:g} to {high:g}; scale it to 0..1, or convert it to 8 bits")
+    return np.rint(values.astype(np.float64) * 255).astype(np.uint8)

@@ -66,22 +66,33 @@ def test_sixteen_bit_grey_rounds_to_the_nearest_step() -> None:
     assert np.asarray(decode(Image.fromarray(values))).tolist() == [[0, 0, 1, 254, 255, 255]]
 
 
-def test_wide_integers_keep_the_range_they_show() -> None:
-    assert np.asarray(decode(Image.fromarray(GREY.astype(np.int32)))).tolist() == GREY.tolist()
-    wide = Image.fromarray(GREY.astype(np.int32) * 257)
-    assert np.asarray(decode(encoded(wide, "TIFF"))).tolist() == GREY.tolist()
+def test_sixteen_bits_that_a_reader_widens_are_sixteen_bits_however_dark() -> None:
+    dark = np.array([[0, 128, 129, 255]], np.uint16)
+    wide = b"P5 4 1 65535\n" + dark.astype(">u2").tobytes()
+    with Image.open(BytesIO(wide)) as opened:
+        assert opened.mode == "I"
+    for data in (wide, encoded(Image.fromarray(dark))):
+        assert np.asarray(decode(data)).tolist() == [[0, 0, 1, 1]]
 
 
-def test_floating_point_grey_is_read_in_0_to_1_and_in_0_to_255() -> None:
-    whole = Image.fromarray(GREY.astype(np.float32))
-    share = Image.fromarray((GREY / 255).astype(np.float32))
-    for image in (whole, share):
-        assert np.asarray(decode(encoded(image, "TIFF"))).tolist() == GREY.tolist()
+@pytest.mark.parametrize("most", [1, 255, 65535])
+def test_wide_integers_do_not_say_where_white_is(most: int) -> None:
+    wide = Image.fromarray(np.full((2, 2), most, np.int32))
+    for source in (wide, encoded(wide, "TIFF")):
+        with pytest.raises(ImageError, match="32-bit grey does not say where white is; convert it to 8 or 16 bits"):
+            decode(source)
 
 
-@pytest.mark.parametrize("value", [-1.0, 300.0, 1e9, np.nan, np.inf])
+@pytest.mark.parametrize("most", [0.25, 1.0])
+def test_floating_point_grey_is_0_to_1_whatever_it_holds(most: float) -> None:
+    share = (GREY / 255 * most).astype(np.float32)
+    wanted = np.rint(share.astype(np.float64) * 255)
+    assert np.asarray(decode(encoded(Image.fromarray(share), "TIFF"))).tolist() == wanted.tolist()
+
+
+@pytest.mark.parametrize("value", [-1.0, 1.5, 255.0, 1e9, np.nan, np.inf])
 def test_floating_point_grey_of_another_range_is_refused(value: float) -> None:
-    with pytest.raises(ImageError, match="grey"):
+    with pytest.raises(ImageError, match=r"floating-point grey from .*; scale it to 0\.\.1"):
         decode(Image.fromarray(np.full((2, 2), value, np.float32)))
 
 
