@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterable, Iterator
 
 from onnxcam.errors import ImageError
+from onnxcam.imaging import is_ours
 
 # What is taken for an image in a folder; a file that is named is tried, whatever it is called.
 SUFFIXES = (
@@ -27,14 +28,18 @@ def expand(arguments: Iterable[str]) -> Iterator[str | ImageError]:
 
 
 def in_folder(folder: str) -> list[str] | list[ImageError]:
-    """The images right inside a folder, by name; hidden files are left out."""
+    """The images right inside a folder, by name; hidden files and pictures of ours are left out."""
     try:
         with os.scandir(folder) as entries:
             names = sorted(entry.name for entry in entries if is_image(entry))
     except OSError as error:
         return [ImageError(f"the folder {folder} cannot be read: {error.strerror or error}")]
-    found = [os.path.join(folder, name) for name in names]
-    return found or [ImageError(f"the folder {folder} holds no image: name the files, or a pattern such as '*/*.png'")]
+    paths = [os.path.join(folder, name) for name in names]
+    found = [path for path in paths if not is_ours(path)]
+    besides = " but onnxcam's own" if paths else ""
+    return found or [
+        ImageError(f"the folder {folder} holds no image{besides}: name the files, or a pattern such as '*/*.png'")
+    ]
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
@@ -43,9 +48,9 @@ def is_image(entry: os.DirEntry[str]) -> bool:
 
 
 def matching(pattern: str) -> list[str] | list[ImageError]:
-    """The files that a pattern matches; where it matches folders alone, the images in them."""
+    """The files that a pattern matches, but for pictures of ours; where it matches folders alone, the images in them."""
     found = sorted(glob.glob(pattern, recursive=True))
-    files = [path for path in found if not os.path.isdir(path)]
+    files = [path for path in found if not os.path.isdir(path) and not is_ours(path)]
     if files:
         return files
     inside = [image for folder in found for image in in_folder(folder)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,8 @@ from onnxcam.vjp import CLASS, GRADIENT, class_gradient, whole_class_gradient
 if TYPE_CHECKING:
     import onnx
 
+SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
+
 
 def export(
     model: str | Path | bytes | onnx.ModelProto,
@@ -57,6 +60,8 @@ def export(
         OnnxCamError: as `Explainer`, or UnsupportedOpError where the gradient has no rule.
     """
     require("out", out, PATH)
+    if Path(out).is_dir() or str(out).endswith(SEPARATORS):
+        raise UsageError(f"{out} is a folder, not a file: name one in it, such as {Path(out) / 'explained.onnx'}")
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     place = subject.place(layer, "gradcam")
     graph = subject.graph

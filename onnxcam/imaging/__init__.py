@@ -6,7 +6,7 @@ from onnxcam.imaging.decoding import MAX_PIXELS, decode
 from onnxcam.imaging.geometry import Geometry, place
 from onnxcam.imaging.localization import Box, boxes, largest_box
 from onnxcam.imaging.names import named_preprocess, preprocess_names
-from onnxcam.imaging.picture import overlay, save_png
+from onnxcam.imaging.picture import is_ours, overlay, save_png
 from onnxcam.imaging.preparing import Prepared, prepare
 from onnxcam.imaging.recipe import Preprocess, Resize, load_preprocess, override
 from onnxcam.imaging.text import printable
@@ -24,6 +24,7 @@ __all__ = [
     "colormap",
     "decode",
     "from_array",
+    "is_ours",
     "largest_box",
     "load_preprocess",
     "named_preprocess",

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
 from onnxcam.cli.images import expand
 from onnxcam.errors import ImageError
+from onnxcam.imaging import save_png
 
 
 @pytest.fixture(autouse=True)
@@ -55,3 +57,15 @@ def test_where_there_is_none_the_error_stands_in_its_place(argument: str) -> Non
     assert (first, last) == ("odd1.png", "in/b.png")
     assert isinstance(error, ImageError)
     assert argument in str(error)
+
+
+def test_what_onnxcam_wrote_is_left_out_unless_it_is_named() -> None:
+    save_png(Image.new("RGB", (4, 4)), "in/b.gradcam.png")
+    Path("ours").mkdir()
+    save_png(Image.new("RGB", (4, 4)), "ours/b.gradcam.png")
+    assert paths("in") == ["in/a.JPG", "in/b.png"]
+    assert paths("in/*.png") == ["in/b.png"]
+    assert paths("in/b.gradcam.png") == ["in/b.gradcam.png"]
+    assert [str(error).partition(":")[0] for error in expand(["ours", "ours/*"])] == [
+        "the folder ours holds no image but onnxcam's own", "no image matches ours/*",
+    ]  # fmt: skip

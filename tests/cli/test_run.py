@@ -220,6 +220,13 @@ def test_an_image_to_explain_is_never_overwritten(onnxcam: Invoke, folder: Path)
     assert (folder / "blobs.gradcam.png").read_bytes() == before
 
 
+def test_a_folder_that_holds_its_own_maps_is_explained_as_before(onnxcam: Invoke, folder: Path) -> None:
+    for _ in range(2):
+        found = explained(onnxcam, ".", "-o", ".", "-m", "gradcam", "-m", "saliency")
+        assert [row["image"] for row in found] == [os.path.join(".", "blobs.png")] * 2
+    assert names(folder) == ["blobs.gradcam.png", "blobs.png", "blobs.saliency.png", "tiny.onnx"]
+
+
 def test_odd_bytes_in_a_name_survive_the_json_and_leave_the_file_names(onnxcam: Invoke, folder: Path) -> None:
     odd = os.fsdecode(b"bl\xff\x1b[31m.png")
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -50,13 +51,22 @@ def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
-def test_a_folder_in_the_way_or_a_file_for_a_folder_leaves_nothing(tmp_path: Path) -> None:
+def test_a_folder_or_what_is_spelled_like_one_is_no_file(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("here", encoding="utf-8")
-    for out in (tmp_path / "folder", tmp_path / "file" / "exported.onnx"):
-        with pytest.raises(ModelError, match=f"^{out} cannot be written: (Is|Not) a directory$|File exists"):
+    for out in (tmp_path / "folder", f"{tmp_path / 'none'}{os.sep}"):
+        with pytest.raises(
+            UsageError, match=f"^{out} is a folder, not a file: name one in it, such as .*explained.onnx$"
+        ):
             export(model("any batch"), out)
-    assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "folder"]
+    assert [path.name for path in tmp_path.iterdir()] == ["folder"]
+
+
+def test_a_file_in_the_way_of_a_folder_leaves_nothing(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("here", encoding="utf-8")
+    out = tmp_path / "file" / "exported.onnx"
+    with pytest.raises(ModelError, match=f"^{out} cannot be written: Not a directory$|File exists"):
+        export(model("any batch"), out)
+    assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
 
 def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
