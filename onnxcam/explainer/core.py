@@ -203,8 +203,8 @@ class Explainer:
             )
         if row.dtype == np.uint8 and np.dtype(spec.dtype).kind == "f":
             raise ImageError(
-                f"the array holds uint8 pixels, the model's input '{spec.name}' takes {spec.dtype} values in a range of "
-                "its own: give those, or the image's path or a PIL image, which is preprocessed"
+                f"the array holds uint8 pixels, the model's input '{spec.name}' takes {spec.dtype} values in a range "
+                "of its own: give those, or the image's path or a PIL image, which is preprocessed"
             )
         with np.errstate(all="ignore"):  # what is not finite is told by the scores
             cast = np.ascontiguousarray(row, dtype=spec.dtype)
@@ -278,10 +278,13 @@ def open_subject(
             from onnxcam.explainer.prepared import Prepared
 
             if feeds:
-                raise UsageError(f"{path} is an exported file, which has no inputs to feed: use the original model")
+                raise UsageError(
+                    f"{path} is an exported file, which has no inputs to feed: feed the model it was made from, {manifest.model}"
+                )
             if score not in (None, manifest.score.name):
                 raise UsageError(
-                    f"{path} was exported for the score '{manifest.score.name}': use the original model for another"
+                    f"{path} was exported for the score '{manifest.score.name}': for another use the model it was made "
+                    f"from, {manifest.model}"
                 )
             return Prepared(path, manifest, data, provider=provider, threads=threads)
     from onnxcam.explainer.rewritten import Rewritten

@@ -13,7 +13,6 @@ from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.runtime import Manifest, Rows, Session
 
 GRADIENTS = "*gradients of the highest score*"
-ONLY = "an exported file explains the layer it was exported for: use the original model"
 
 
 class Prepared:
@@ -24,6 +23,7 @@ class Prepared:
     ) -> None:
         """Open the file; errors as `Session`."""
         self.name, self.metadata, self._manifest = str(path), metadata, manifest
+        self._original = f"use the model that {self.name} was made from ({manifest.model})"
         self.in_training = ""  # the manifest does not say
         self.image, self.score = manifest.image, manifest.score
         session = Session(path, provider=provider, threads=threads, name=self.name)
@@ -42,21 +42,21 @@ class Prepared:
     def explaining(self, name: str) -> Prepared:
         """Itself, for the score that it was exported for."""
         if name not in (self.score.name, self.score.output):
-            raise UsageError(
-                f"an exported file explains '{self.score.name}' alone: use the original model for '{name}'"
-            )
+            raise UsageError(f"an exported file explains '{self.score.name}' alone: for '{name}' {self._original}")
         return self
 
     def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
         """The layer it was exported for."""
         require("layer", layer, NAME.or_none())
         if layer not in (None, self._manifest.layer):
-            raise LayerError(f"{self.name} was exported for the layer '{self._manifest.layer}', not '{layer}': {ONLY}")
+            raise LayerError(
+                f"an exported file explains one layer, here '{self._manifest.layer}': for '{layer}' {self._original}"
+            )
         return Place(self._manifest.layer, self._manifest.layout)
 
     def instead(self, place: Place | None) -> str:
         """The gradient lies in the file: nothing stops it."""
-        return ONLY
+        return self._original
 
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One run; the gradient of the highest score comes with it."""
@@ -84,9 +84,7 @@ class Prepared:
         """d target / d layer, (targets, C, *grid)."""
         classes = ask.classes
         if classes is None:
-            raise UsageError(
-                f"an exported file explains classes only: for other targets use the original model ({self.name})"
-            )
+            raise UsageError(f"an exported file explains classes only: for other targets {self._original}")
         if np.array_equal(classes, ask.of(seen.scores.argmax(axis=1))):
             return to_grid(ask.of(seen.values[GRADIENTS]), place.layout)
         gradients = self._manifest.gradients
@@ -94,12 +92,12 @@ class Prepared:
 
     def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """Not to be had."""
-        raise UsageError(f"no numeric gradient for {self.name}: its gradient was exported; use the original model")
+        raise UsageError(f"an exported file holds its gradient: for a numeric one {self._original}")
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """Not to be had."""
-        raise UsageError(f"cam reads the weights of the head; {ONLY} ({self.name})")
+        raise UsageError(f"cam reads the weights of the head: {self._original}")
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
         """Not to be had."""
-        raise UsageError(f"input-level methods need the whole graph; {ONLY} ({self.name})")
+        raise UsageError(f"input-level methods need the whole graph: {self._original}")

@@ -257,11 +257,11 @@ def test_a_trained_network(tmp_path: Path) -> None:
 
 
 REFUSED: dict[str, tuple[Callable[[Explainer], object], type[OnnxCamError], str]] = {
-    "another layer": (lambda e: e(X[0], layer="c"), LayerError, r"plain\.onnx was exported for the layer 'a', not 'c'"),
+    "another layer": (lambda e: e(X[0], layer="c"), LayerError, "^an exported file explains one layer, here 'a': for 'c'"),
     "cam": (lambda e: e(X[0], method="cam"), UsageError, "^cam reads the weights of the head"),
     "saliency": (lambda e: e(X[0], method="saliency"), UsageError, "^input-level methods need the whole graph"),
     "guidedgradcam": (lambda e: e(X[0], method="guidedgradcam"), UsageError, "^input-level methods need the whole"),
-    "numeric": (lambda e: e(X[0], gradient="numeric"), UsageError, "^no numeric gradient for .*: its gradient was"),
+    "numeric": (lambda e: e(X[0], gradient="numeric"), UsageError, "^an exported file holds its gradient: for a numer"),
     "a difference": (lambda e: e(X[0], target=DifferenceTarget(0, 1)), UsageError, "^an exported file explains"),
     "infinite": (lambda e: e(np.full((3, 6, 7), np.inf)), ModelError, "^the score 'y' is not finite on this input"),
 }  # fmt: skip
@@ -275,10 +275,20 @@ def test_what_it_cannot_do_is_said_in_one_line(plain: Path, name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_advice_names_the_model_it_was_made_from(tmp_path: Path) -> None:
+    onnx.save(model("any batch"), tmp_path / "net.onnx")
+    explainer = Explainer(export(tmp_path / "net.onnx", tmp_path / "ready.onnx"))
+    asked = [{"method": "cam"}, {"method": "saliency"}, {"layer": "c"}, {"gradient": "numeric"}, {"target": "q[0]"}]
+    for options in asked:
+        with pytest.raises(OnnxCamError, match=r"use the model that \S*ready\.onnx was made from \(net\.onnx\)$"):
+            explainer(X[0], **options)
+
+
 def test_another_score_needs_the_original(plain: Path) -> None:
     assert Explainer(plain, score="y")(X[0]).score_name == "y"
     with pytest.raises(
-        UsageError, match=r"plain\.onnx was exported for the score 'y': use the original model for another"
+        UsageError,
+        match=r"plain\.onnx was exported for the score 'y': for another use the model it was made from, model$",
     ):
         Explainer(plain, score="q")
 
