@@ -13,6 +13,8 @@ import numpy as np
 from onnxcam.errors import UsageError
 from onnxcam.methods.arrays import Array, positions, require_same_shape, spatial_mean
 
+CANCELLED = 1e-4  # of the terms of a sum: less is rounding
+
 
 def cam(activations: Array, weights: Array) -> Array:
     """CAM: sum_k w_k A_k, w_k the class's weight for channel k in the linear layer behind global average pooling.
@@ -54,11 +56,15 @@ def hires_cam(activations: Array, gradients: Array) -> Array:
     """HiResCAM: sum_k g_k A_k, each position weighted by its own gradient.
 
     activations, gradients (N, C, *S).  Returns (N, *S), signed.  Where only linear layers follow, it sums over the
-    positions to score - bias; Grad-CAM does so only where the gradient is the same at all positions.
+    positions to score - bias; Grad-CAM does so only where the gradient is the same at all positions.  Where a layer
+    normalization follows, which does not mind how large a position is, the sum cancels at each: what is below 1e-4 of
+    its terms is rounding, and a map of nothing else is returned as zeros.
     Draelos and Carin 2020.
     """
     require_same_shape(activations=activations, gradients=gradients)
-    return _weighted(activations, gradients)
+    maps, terms = _weighted(activations, gradients), _weighted(np.abs(activations), np.abs(gradients))
+    largest, most = (np.abs(sums).max(axis=tuple(range(1, sums.ndim)), keepdims=True) for sums in (maps, terms))
+    return np.where(largest < CANCELLED * most, maps * 0, maps)
 
 
 def layer_cam(activations: Array, gradients: Array) -> Array:

@@ -150,12 +150,12 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
 def chosen(g: Emitter, score: str, axis: int) -> str:
     """One-hot cotangents of the score for the classes in CLASS.
 
-    A class that there is none of fails in Gather, or where a provider does not check that, gives NaN: not zeros.
+    A class that there is none of fails in Gather, or gives NaN where Gather takes it: not zeros.
     """
     rank = g.graph.rank(score) or 2
-    zero = g.const(0, np.int64)
+    zero, top = g.const(0, np.int64), g.const(-1, np.int64)
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
-    index = g.op("Where", g.op("Less", asked, zero), g.op("ArgMax", score, axis=axis, keepdims=1), asked)
+    index = g.op("Where", g.op("Equal", asked, top), g.op("ArgMax", score, axis=axis, keepdims=1), asked)
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
     steps = g.op("Range", zero, classes, g.const(1, np.int64))
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))

@@ -42,7 +42,7 @@ def same_along(graph: Graph, name: str, axis: int) -> bool:
                 and plain(node)
             )
         if node.op_type in ("Reshape", "Flatten", "Squeeze") and before is not None and after is not None and axis == 1:
-            if len(before) < 2 or len(after) < 2 or before[1] != after[1] or not isinstance(after[1], int):
+            if len(before) < 2 or len(after) < 2 or before[:2] != after[:2] or not isinstance(after[1], int):
                 return False
         elif node.op_type not in KEEPING or (axis != 1 and node.op_type.endswith("Pool")):
             return False

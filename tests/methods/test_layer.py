@@ -45,6 +45,15 @@ def test_cam_by_hand() -> None:
     assert_array_equal(cam(ACTIVATIONS, np.array([[2, -3]], np.float32)), [[[2, 1], [3, 8]]])
 
 
+def test_hires_cam_of_what_cancels_is_nothing() -> None:
+    """A layer normalization does not mind how large a position is: sum_k g_k A_k is 0 there, up to rounding."""
+    a = np.array([[[[3.0, 1]], [[1, 2]]]], np.float32)
+    g = np.array([[[[1.0, 2]], [[-3, -1]]]], np.float32) + np.array(1e-6, np.float32)
+    assert_array_equal(hires_cam(a, g), [[[0, 0]]])
+    g[0, 0, 0, 1] += 0.1
+    assert_allclose(hires_cam(a, g), [[[4e-6, 0.1 + 3e-6]]], atol=1e-6)
+
+
 def test_hires_cam_by_hand() -> None:
     # [[1*1, 0*2], [0*3, 1*4]] + [[-2*0, -1*1], [0*1, 1*0]]
     assert_array_equal(hires_cam(ACTIVATIONS, GRADIENTS), [[[1, -1], [0, 4]]])

@@ -109,6 +109,9 @@ def test_a_class_that_there_is_none_of_fails() -> None:
     proto = whole_class_gradient(graph_of("gap"), "y", 1, "a").proto
     with pytest.raises(InvalidArgument, match="out of data bounds"):
         run(proto, {"x": X, CLASS: np.array([5])})
+    with pytest.raises(InvalidArgument, match="out of data bounds"):
+        run(proto, {"x": X, CLASS: np.array([-6])})
+    assert np.isnan(run(proto, {"x": X, CLASS: np.array([-2])})[GRADIENT]).any()  # Gather counts from the end
 
 
 def test_of_equal_scores_the_first_is_the_highest() -> None:

@@ -48,7 +48,7 @@ def gradient(shape: tuple[int | str, ...], x: np.ndarray, attrs: dict[str, Any],
 
 
 @pytest.mark.parametrize(("shape", "attrs"), FORMS, ids=lambda value: str(value))
-@pytest.mark.parametrize("values", ["ties", "distinct", "negative"])
+@pytest.mark.parametrize("values", ["ties", "distinct", "negative", "masked", "least"])
 def test_every_form_agrees_with_the_indices(
     shape: tuple[int, ...], attrs: dict[str, Any], values: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -57,6 +57,8 @@ def test_every_form_agrees_with_the_indices(
         "ties": rng.integers(0, 3, shape),
         "distinct": rng.permutation(np.prod(shape)).reshape(shape),
         "negative": -1 - rng.integers(0, 3, shape),
+        "masked": np.where(rng.random(shape) < 0.2, rng.integers(0, 3, shape), -np.inf),
+        "least": np.where(rng.random(shape) < 0.2, rng.integers(0, 3, shape), np.finfo(np.float32).min),
     }
     x = made[values].astype(np.float32)
     by_indices = gradient(shape, x, attrs, 5)
@@ -64,6 +66,19 @@ def test_every_form_agrees_with_the_indices(
     np.testing.assert_array_equal(gradient(shape, x, attrs, 5), by_indices)
     free = ("N", "C", *shape[2:])
     np.testing.assert_array_equal(gradient(free, x, attrs, 5), by_indices)
+
+
+def test_float64_is_differentiated_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
+    """ONNX Runtime has no Resize in float64, by which windows that tile are differentiated in float32."""
+    monkeypatch.setattr(max_pooling, "WORTHWHILE", 0)
+    typed = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, (1, 1, 4, 4))]
+    node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
+    graph = helper.make_graph([node], "g", typed, [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    found = onnxcam.differentiate(model, of="y", wrt="x")
+    x, seed = np.arange(16.0).reshape(1, 1, 4, 4), np.ones((1, 1, 2, 2))
+    slope = Session(found.model.SerializeToString()).run({"x": x, found.seed: seed})[found.gradients["x"]]
+    np.testing.assert_array_equal(slope[0, 0], np.kron(np.ones((2, 2)), [[0, 0], [0, 1]]))
 
 
 def test_small_pools_keep_to_the_indices_and_large_ones_do_not() -> None:

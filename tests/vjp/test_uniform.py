@@ -21,6 +21,7 @@ WEIGHTS: dict[str, Array] = {
     "each": np.ones((4, 1, 1, 1), np.float32),
     "shape": np.array([0, 2, 2]),
     "sizes": np.array([4, 3]),
+    "fours": np.array([-1, 4]),
 }
 FLAT = "p = GlobalAveragePool(x) f = Flatten(p) "
 SAME = {
@@ -37,6 +38,7 @@ DIFFERENT = {
         "s = Concat<axis = 1>(x, m) c = Conv<group = 4>(s, each) p = GlobalAveragePool(c) y = Flatten(p)"
     ),
     "weights computed from the image": FLAT + "t = Transpose(f) y = MatMul(f, t)",
+    "rows made of positions": "c = Conv(x, kernel) y = Reshape(c, fours)",
     "classes made of positions": FLAT + "h = Gemm<transB = 1>(f, w) y = Reshape(h, shape)",
     "the input": "y = Identity(x)",
 }

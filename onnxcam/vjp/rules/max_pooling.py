@@ -11,12 +11,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, rule
 from onnxcam.vjp.rules.convolution import Window, window
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
+FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 WORTHWHILE = 2**17  # pixels looked at: below, the nodes saved count for more than the slow kernel
 
 
@@ -28,7 +30,7 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
     known = bool(sizes) and all(isinstance(size, int) for size in (*sizes, *outs))
     if not known or w.begins is None or effort(n, w, outs) < WORTHWHILE:
         return [by_indices(g, n, ct)]
-    if tiles(n, w):
+    if tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
         return [by_ranks(g, n, ct, w)]
     if all(w.strides[i] <= w.kernel[i] and w.dilations[i] == 1 for i in w.axes):
         return [axis_by_axis(g, n, ct, w)]
@@ -54,11 +56,21 @@ def by_indices(g: Emitter, n: Node, ct: str) -> str:
     return g.reshape_to(dx, n.input[0])
 
 
+def no_infinity(g: Emitter, n: Node) -> str:
+    """The input with the least number for minus infinity, as the plain pool gives for windows of nothing else."""
+    maker = g.graph.producer.get(n.input[0])
+    if maker is not None and g.graph.nodes[maker].op_type in FINITE:
+        return n.x()
+    least = np.finfo(np.float64 if n.elem_type == TensorProto.DOUBLE else np.float32).min
+    return g.op("Max", n.x(), n.scalar(float(least)))
+
+
 def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """Windows that tile: of the pixels equal to their window's maximum, the one of highest rank is the first."""
     one = n.array(np.arange(math.prod(w.kernel), 0, -1).reshape(1, 1, *w.kernel))
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
-    hit = g.op("Equal", n.x(), repeated(g, pooled(g, n.x(), w, w.axes), w.kernel))
+    x = no_infinity(g, n)
+    hit = g.op("Equal", x, repeated(g, pooled(g, x, w, w.axes), w.kernel))
     first = pooled(g, g.op("Mul", g.cast(hit, n.elem_type), ranks), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
     return g.op("Where", mine, repeated(g, ct, w.kernel), n.scalar(0))
@@ -67,7 +79,7 @@ def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
 def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """The pool as one pool an axis, the last axis first; their adjoints in the opposite order."""
     pools: list[tuple[int, str, str]] = []
-    x = n.x()
+    x = no_infinity(g, n)
     for i in reversed(w.axes):
         if w.kernel[i] > 1:
             x = reaching(g, n, x, w, i)
