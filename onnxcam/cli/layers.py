@@ -24,6 +24,7 @@ def command(model: str, score: str | None) -> None:
     found = find_score(graph, score, image=image)
     layers = candidates(graph, image, found)
     kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
+    kind += " that the model leaves out (a guess)" if found.guess else ""
     about = [
         ("input", image.name, shown(graph.shape(image.name)), f"{image.layout} {image.dtype}"),
         *(

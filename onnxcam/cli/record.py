@@ -27,7 +27,7 @@ def record_of(
         "gradient": e.gradient,
         "provider": e.provider,
         "preprocess": preprocess,
-        "score": {"name": e.score_name, "kind": e.score_kind},
+        "score": {"name": e.score_name, "kind": e.score_kind, "guess": e.scored.guess},
         "target": target_record(e.target.name, e.target.index, e.label, e.score, e.probability),
         "top": top,
         "map": {"shape": list(e.map.shape), "min": finite(np.min(e.map)), "max": finite(np.max(e.map))},

@@ -13,11 +13,12 @@ from onnxcam.methods import get_method
 
 WHY = {
     "ok": "ok",
-    "blank": "blank: no position speaks for this class at this layer",
     "saturated": "saturated: all there is is a probability within 1e-6 of 0 or 1, where gradients vanish",
     "not-finite": "not-finite: the map holds NaN or infinity",
 }
-BLANK_INPUT = "blank: the gradient is zero all over the image"
+OPPOSED = "blank: no position speaks for this class at this layer"
+EVEN = "blank: the map is the same everywhere"
+NOTHING = "blank: the map is zero everywhere: there is no gradient, or its parts cancel"
 
 
 def heading(explainer: Explainer, record: Record) -> str:
@@ -46,6 +47,11 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
     if not target_named and record["target"]["index"] is None:
         what = record["target"]["name"]
         found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
+    if record["score"]["guess"]:
+        found.append(
+            f"Note: the model ends in raw outputs, no softmax: that '{one_line(record['score']['name'])}' holds logits "
+            "of one, and so the percentages, is a guess"
+        )
     if explainer.labels_guessed:
         found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")
     return found
@@ -71,9 +77,15 @@ def made(record: Record) -> str:
     index = "" if target["index"] is None or target["label"] is None else f" ({target['index']})"
     size = " x ".join(map(str, record["map"]["shape"]))
     how = ", numeric gradient" if record["gradient"] == "numeric" else ""
-    blank_input = record["status"] == "blank" and method.level == "input"
-    why = BLANK_INPUT if blank_input else WHY[record["status"]]
+    why = blank(record["map"]) if record["status"] == "blank" else WHY[record["status"]]
     return f"{method.title} of {target['name']}{index} at {record['layer']}, {size}{how}: {why}"
+
+
+def blank(shown: Record) -> str:
+    """Why there is nothing to see on a map."""
+    if shown["min"] != shown["max"]:
+        return OPPOSED
+    return EVEN if shown["max"] else NOTHING
 
 
 def found(record: Record) -> list[str]:

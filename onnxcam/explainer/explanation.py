@@ -102,45 +102,44 @@ class Explanation:
         """The target's value."""
         return self.target.value(self.scores)
 
-    @cached_property
-    def _said(self) -> tuple[str, float | None]:
-        return probability_of(self.scored, self.scores, self.target.index)
-
     def probability_of(self, index: int) -> float | None:
         """The probability of any class, 0..1; None where the model says none. TargetError: no such class."""
         if self.scores.ndim != 1:
             raise TargetError(f"the scores have shape {list(self.scores.shape)}: they are no row of classes")
         if not is_whole(index) or not 0 <= index < len(self.scores):
             raise TargetError(f"class {index} is out of range: the model has classes 0 to {len(self.scores) - 1}")
-        return probability_of(self.scored, self.scores, index)[1]
+        return probability_of(self.scored, self.scores, index)
 
     @property
     def score_kind(self) -> str:
         """What the scores are: "logit", "probability" or "output"."""
-        return self._said[0]
+        return self.scored.kind
 
     @property
     def probability(self) -> float | None:
-        """Of the target's class, 0..1; None for a target that is no class, and where the model says none."""
-        return self._said[1]
+        """Of the target's class, 0..1; None for a target that is no class of a row, and where the model says none.
+
+        Where `scored.guess`, the model holds no softmax, and this is the softmax of its raw outputs.
+        """
+        if self.target.index is None or self.scores.ndim != 1:
+            return None
+        return self.probability_of(self.target.index)
 
     @cached_property
     def status(self) -> str:
         """Whether the map can be trusted: "ok", "blank" (nothing to show), "saturated", "not-finite".
 
-        Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing.
+        Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing, or nothing.
         """
         found = status(self.map, signed=self.method.signed)
-        return "saturated" if found == "ok" and self._at_its_end() else found
+        vanished = found == "ok" or (found == "blank" and self.score_kind == "probability")
+        return "saturated" if vanished and self._at_its_end() else found
 
     def _at_its_end(self) -> bool:
-        """Whether all that is explained is a probability next to 0 or 1; in other forms of scores, numbers like it."""
-        kind, p = self._said
-        if self.scores.ndim == 1:
-            return kind == "probability" and p is not None and min(p, 1 - p) < SATURATED
+        """Whether all that is explained is a probability next to 0 or 1, or numbers that end like it."""
         read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
         ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED
-        return kind == "output" and read.size > 0 and bool(ends.all())
+        return self.score_kind != "logit" and read.size > 0 and bool(ends.all())
 
     @cached_property
     def photo(self) -> Photo:
@@ -200,7 +199,7 @@ class Explanation:
         index = "" if self.target.index is None or not self.label else f" ({self.target.index})"
         lines = [f"{self.target.name}{index}", f"{self.target.unit or self.score_kind} {self.score:.4g}"]
         if self.probability is not None and self.score_kind != "probability":
-            lines.append(f"probability {self.probability:.3f}")
+            lines.append(f"{'softmax' if self.scored.guess else 'probability'} {self.probability:.3f}")
         lines += [self.method.title, f"layer {self.layer}"]
         if self.gradient == "numeric":
             lines.append("numeric gradient")
@@ -233,22 +232,13 @@ class Explanation:
         return held.getvalue()
 
 
-def probability_of(scored: Score, scores: Array, index: int | None) -> tuple[str, float | None]:
-    """What the scores are ("logit", "probability", "output") and the probability of a class.
-
-    Raw outputs are taken for logits of a softmax unless they already are a distribution, or there is one alone. Scores
-    that are no row of classes have no probability of a class.
-    """
-    kind, squash = scored.kind, scored.squash
-    if scores.ndim != 1:
-        return kind, None
+def probability_of(scored: Score, scores: Array, index: int) -> float | None:
+    """The probability of a class of a row of scores; None where neither the scores are one nor a squash tells it."""
     s = scores.astype(np.float64)
-    if kind == "output" and len(s) > 1:
-        if s.min() >= 0 and abs(s.sum() - 1) < 1e-3:
-            return "probability", None if index is None else float(s[index])
-        kind, squash = "logit", "softmax"
-    if index is None or not squash:
-        return kind, None
-    if squash == "sigmoid":
-        return kind, float(np.exp(-np.logaddexp(0, -s[index])))
-    return kind, float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())
+    if scored.kind == "probability":
+        return float(s[index])
+    if scored.squash == "sigmoid":
+        return float(np.exp(-np.logaddexp(0, -s[index])))
+    if scored.squash == "softmax":
+        return float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())
+    return None

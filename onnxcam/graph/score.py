@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-
-import onnx
+from dataclasses import replace
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.index import Graph
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import read_axes
+from onnxcam.graph.scorekind import (
+    KEEPING,
+    QUANTIZED,
+    SQUASHING,
+    before_spelled_softmax,
+    is_probability,
+    is_product,
+    maker,
+)
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
 
-PASSING = frozenset(
-    [
-        "Identity",
-        "Cast",
-        "Reshape",
-        "Flatten",
-        "Squeeze",
-        "Unsqueeze",
-        "Transpose",
-        "Dropout",
-        "ArgMax",
-        "TopK",
-        "ZipMap",
-        "QuantizeLinear",
-        "DequantizeLinear",
-        "ArrayFeatureExtractor",
-        "Normalizer",
-        "CastLike",
-    ]
-)  # between the score and what the model gives out
-MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})  # of PASSING
+MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
+PASSING = KEEPING | MOVING  # between the score and what the model gives out
 MANY = 12  # outputs that a message names
-SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
-
-QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 
 
 def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | None = None) -> Score:
@@ -65,7 +51,8 @@ def exactly(graph: Graph, named: str) -> Score:
         raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
     readers = [graph.nodes[i] for i in graph.consumers.get(named, []) if graph.nodes[i].op_type in SQUASHING]
     squash = SQUASHING[readers[0].op_type] if readers else ""
-    return Score(named, "logit" if squash else "output", squash, named)
+    kind = "logit" if squash else "probability" if is_probability(graph, named) else "output"
+    return Score(named, kind, squash, named)
 
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
@@ -74,17 +61,53 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     classes = [score for score in traced if is_class_row(graph.shape(score.name), image)]
     squashed = [score for score in traced if score.squash]
     likely = next((scores for scores in (classes, squashed, traced) if scores), [])
-    distinct = {score.name: score for score in sorted(likely, key=lambda score: bool(score.squash))}
-    if len(distinct) != 1:
-        what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs[:MANY])
-        more = f" and {len(graph.outputs) - MANY} more" if len(graph.outputs) > MANY else ""
-        if distinct:
-            raise ModelError(
-                f"{graph.model.name} has several outputs that could be explained: choose with --score NAME, or say "
-                f"what of which with --target NAME[INDEX] ({what}{more})"
-            )
+    distinct = {kept(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))}
+    if not distinct:
+        what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
-    return next(iter(distinct.values()))
+    if len(distinct) > 1:
+        what = listed(list(dict.fromkeys(choice(graph, score) for score in traced)))
+        raise ModelError(
+            f"{graph.model.name} has several outputs that could be explained: choose with --score NAME, or say "
+            f"what of which with --target NAME[INDEX] ({what})"
+        )
+    return told(graph, next(iter(distinct.values())), image)
+
+
+def kept(graph: Graph, name: str) -> str:
+    """The value nearest to the image that holds the same elements: two outputs of it are one score."""
+    while (node := maker(graph, name)) is not None and node.op_type in KEEPING:
+        name = node.input[0]
+    return name
+
+
+def choice(graph: Graph, score: Score) -> str:
+    """A score as one of several to choose from: its own name, because the output may be its probability."""
+    behind = f" before the {score.squash} of '{score.output}'" if score.squash else ""
+    return f"'{score.name}' {shown(graph.shape(score.name))}{behind}"
+
+
+def listed(names: Sequence[str]) -> str:
+    """So many names that a message stays a line."""
+    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
+    return ", ".join(names[:MANY]) + more
+
+
+def told(graph: Graph, score: Score, image: ImageInput | None) -> Score:
+    """A score that nobody named, its kind told where no softmax or sigmoid reads it.
+
+    A row of classes that is a matrix product is taken for the logits of a softmax that was left out: a guess.
+    """
+    if score.squash:
+        return score
+    if is_probability(graph, score.name):
+        return replace(score, kind="probability")
+    shape = graph.shape(score.name)
+    axis = class_axis(shape) if is_class_row(shape, image) else None
+    classes = shape[axis] if shape is not None and axis is not None else None
+    if isinstance(classes, int) and classes > 1 and is_product(graph, score.name):
+        return replace(score, kind="logit", squash="softmax", guess=True)
+    return score
 
 
 def behind_output(graph: Graph, name: str, *, image: ImageInput | None = None) -> Score:
@@ -122,7 +145,7 @@ def trace(graph: Graph, output: str) -> Score | None:
     while True:
         if best is None and graph.is_float(name):
             best = name
-        node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+        node = maker(graph, name)
         if node is None or not node.input:
             break
         if (squash := QUANTIZED.get(node.op_type)) and (score := dequantized(graph, node.input[0])) is not None:
@@ -136,23 +159,6 @@ def trace(graph: Graph, output: str) -> Score | None:
             break
         name = node.input[0]
     return Score(best, "output", "", output) if best is not None else None
-
-
-def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
-    """The input of a softmax written as Exp, ReduceSum and Div, the maximum taken off or not."""
-    if node.op_type != "Div":
-        return None
-    top, bottom = (graph.nodes[graph.producer[name]] if name in graph.producer else None for name in node.input)
-    if top is None or bottom is None or top.op_type != "Exp" or bottom.op_type != "ReduceSum":
-        return None
-    if bottom.input[0] != node.input[0]:
-        return None
-    inner = graph.nodes[graph.producer[top.input[0]]] if top.input[0] in graph.producer else None
-    if inner is not None and inner.op_type == "Sub":
-        largest = graph.nodes[graph.producer[inner.input[1]]] if inner.input[1] in graph.producer else None
-        if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
-            return str(inner.input[0])
-    return str(top.input[0])
 
 
 def is_class_row(shape: Shape | None, image: ImageInput | None) -> bool:

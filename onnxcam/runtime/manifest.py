@@ -67,13 +67,14 @@ class Score:
 
     Attributes:
         name: its value name.
-        kind: "logit" before a softmax or sigmoid; "output" when the model applies neither.
-        squash: "softmax", "sigmoid" or "": what the model turns it into probabilities with.
+        kind: "logit" before a softmax or sigmoid; "probability" made by one; "output" anything else.
+        squash: "softmax", "sigmoid" or "": what turns it into probabilities.
         output: the model output it leads to.
         axes: what the axes of one image's scores mean, where they are no row of classes: C classes or channels, H W
             space, R rows (boxes, steps), as in "CHW", "HWC", "RC", "CR", "HW"; empty for a row of classes, and where
             it cannot be told.
         rows: whether the first axis is the images'; without it the whole tensor is one image's.
+        guess: whether the squash is a guess: the model holds none.
     """
 
     name: str
@@ -82,6 +83,7 @@ class Score:
     output: str
     axes: str = ""
     rows: bool = True
+    guess: bool = False
 
 
 @dataclass(frozen=True)

@@ -47,7 +47,7 @@ def test_a_segmentation(onnxcam: Invoke, segments: Path) -> None:
         "name": "red over its own region", "index": None, "label": "red", "probability": None,
         "score": pytest.approx(32 * 200 / 255, rel=1e-3),
     }  # fmt: skip
-    assert (red["top"], red["score"]) == ([], {"name": "y", "kind": "output"})
+    assert (red["top"], red["score"]) == ([], {"name": "y", "kind": "output", "guess": False})
     assert blue["target"]["score"] == pytest.approx(32 * 250 / 255, rel=1e-3)
     assert box["target"]["score"] == pytest.approx(16 * 250 / 255, rel=1e-3)
     assert [Path(row["files"][0]).name for row in (red, blue, box)] == [

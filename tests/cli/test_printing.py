@@ -66,14 +66,25 @@ def test_json_has_no_nan_and_no_control_characters() -> None:
 
 def record(**changes: Any) -> dict[str, Any]:
     target = {"name": "class 7", "index": 7, "label": None, "score": 1.0, "probability": None}
-    base = {"method": "gradcam", "layer": "relu5", "map": {"shape": [7, 7]}, "target": target, "status": "ok"}
+    base = {
+        "method": "gradcam",
+        "layer": "relu5",
+        "map": {"shape": [7, 7], "min": -1.0, "max": 0.0},
+        "target": target,
+        "status": "ok",
+    }
     return {**base, "gradient": "symbolic", **changes}
 
 
 def test_a_map_is_told_with_what_to_think_of_it() -> None:
     assert made(record()) == "Grad-CAM of class 7 at relu5, 7 x 7: ok"
     assert made(record(status="blank")).endswith(": blank: no position speaks for this class at this layer")
-    assert made(record(status="blank", method="saliency")).endswith(": blank: the gradient is zero all over the image")
+    zero, even = ({"shape": [7, 7], "min": value, "max": value} for value in (0.0, 2.0))
+    for method in ("gradcam", "saliency", "guidedbackprop"):  # a sum over channels may cancel: more is not known
+        assert made(record(status="blank", method=method, map=zero)).endswith(
+            ": blank: the map is zero everywhere: there is no gradient, or its parts cancel"
+        )
+    assert made(record(status="blank", map=even)).endswith(": blank: the map is the same everywhere")
     assert "probability within 1e-6 of 0 or 1" in made(record(status="saturated"))
     assert made(record(status="not-finite", gradient="numeric")) == (
         "Grad-CAM of class 7 at relu5, 7 x 7, numeric gradient: not-finite: the map holds NaN or infinity"

@@ -60,7 +60,7 @@ def test_json_holds_the_keys_of_the_design_and_their_values(onnxcam: Invoke) -> 
     assert list(row) == KEYS
     expected = {
         "image": "blobs.png", "model": "tiny.onnx", "method": "gradcam", "layer": "excess", "gradient": "symbolic",
-        "provider": "cpu", "score": {"name": "logits", "kind": "logit"}, "status": "ok",
+        "provider": "cpu", "score": {"name": "logits", "kind": "logit", "guess": False}, "status": "ok",
         "files": [str(Path("onnxcam_out/blobs.gradcam.png")), str(Path("onnxcam_out/blobs.gradcam.npy"))],
     }  # fmt: skip
     assert {key: row[key] for key in expected} == expected
@@ -105,6 +105,24 @@ def test_guesses_are_announced_and_told_in_the_json(onnxcam: Invoke, folder: Pat
     ]
     assert onnxcam("run", "bare.onnx", "blobs.png", "--json", "-q").stderr == ""
     assert "(a guess)" in onnxcam("run", "bare.onnx", "blobs.png").stdout
+
+
+def test_percentages_of_raw_outputs_are_a_guess_that_is_announced(onnxcam: Invoke, folder: Path) -> None:
+    model = onnx.load("tiny.onnx")
+    model.graph.output[0].name = "logits"
+    del model.graph.node[-1]
+    onnx.save(model, "raw.onnx")
+    result = onnxcam("run", "raw.onnx", "blobs.png", "--json")
+    (row,) = rows(result.stdout)
+    assert row["score"] == {"name": "logits", "kind": "logit", "guess": True}
+    assert row["target"]["probability"] == pytest.approx(1 / (1 + 2 * np.exp(-1.875)))
+    assert result.stderr.splitlines() == [
+        "Note: the model ends in raw outputs, no softmax: that 'logits' holds logits of one, and so the percentages, "
+        "is a guess"
+    ]
+    assert "logit of a softmax that the model leaves out (a guess)" in onnxcam("layers", "raw.onnx").stdout
+    named = onnxcam("run", "raw.onnx", "blobs.png", "--json", "--score", "logits")
+    assert (named.stderr, rows(named.stdout)[0]["target"]["probability"]) == ("", None)
 
 
 def test_a_refused_run_announces_nothing(onnxcam: Invoke) -> None:

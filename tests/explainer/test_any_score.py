@@ -306,5 +306,5 @@ def test_probabilities_next_to_their_ends_are_saturated() -> None:
     for found, status in ((sure, "saturated"), (unsure, "ok")):
         row, which = found[0]
         e = explainer(X, target=ElementTarget(f"{row},{which}"))
-        assert (e.score_kind, e.status) == ("output", status)
+        assert (e.score_kind, e.status) == ("probability", status)
         assert Explainer(model)(X, target=f"y[{row},{which}]").status == "ok"  # the logit behind it

@@ -85,22 +85,23 @@ def test_only_a_probability_and_that_at_its_end_is_saturated() -> None:
     lead = np.array([16, 0, 0, 0, 0], np.float32)  # 4 exp(-16) = 4.5e-7
     explainer = Explainer(model(HIDDEN, "q", w=normal(5, 4) / 100, b=lead))
     first, second = explainer(X, target=[0, 1])
-    assert (first.score_name, first.score_kind, first.status) == ("q", "probability", "saturated")
-    assert first.score == first.probability == pytest.approx(1, abs=1e-6)
-    assert (second.score_kind, second.status) == ("probability", "saturated")
-    assert second.probability == pytest.approx(0, abs=1e-6)
+    assert (first.score_name, first.score_kind, first.status) == ("q", "output", "saturated")
+    assert first.probability is None
+    assert first.score == pytest.approx(1, abs=1e-6)
+    assert (second.score_kind, second.status) == ("output", "saturated")
+    assert second.score == pytest.approx(0, abs=1e-6)
     assert "status: saturated" in first.legend()
 
 
 def test_where_its_gradient_is_gone_altogether_the_map_is_blank() -> None:
     e = Explainer(model(HIDDEN, "q", b=np.array([200, 0, 0, 0, 0], np.float32)))(X, target=0)
-    assert (e.probability, e.status) == (1, "blank")
+    assert (e.score, e.status) == (1, "blank")
 
 
 def test_a_probability_within_bounds_is_not() -> None:
     e = Explainer(model(HIDDEN, "q"))(X, target="top:1")[0]
-    assert (e.score_kind, e.status) == ("probability", "ok")
-    assert 1e-6 < e.probability < 1 - 1e-6
+    assert (e.score_kind, e.status) == ("output", "ok")
+    assert 1e-6 < e.score < 1 - 1e-6
 
 
 def test_behind_a_softmax_that_is_seen_the_logit_is_explained() -> None:
@@ -113,7 +114,53 @@ def test_the_probability_may_be_asked_for() -> None:
     proto = model(LINEAR + " q = Softmax(y)", "q", b=np.array([40, 0, 0, 0, 0], np.float32))
     e = Explainer(proto, score="q")(X, target=0)
     assert (e.score_name, e.score_kind) == ("q", "probability")
-    assert e.status in ("saturated", "blank")
+    assert (e.score, e.probability, e.status) == (1, 1, "saturated")
+    assert np.abs(e.map).max() < 1e-12
+
+
+@pytest.mark.parametrize("bias", [30, 0, -200])
+def test_a_sigmoid_that_is_named_is_the_probability(bias: float) -> None:
+    proto = model(LINEAR + " q = Sigmoid(y)", "q", w=normal(5, 4) / 100, b=np.full(5, bias, np.float32))
+    e = Explainer(proto, score="q")(X, target=3)
+    assert (e.score_kind, e.probability) == ("probability", e.score)
+    assert e.probability == pytest.approx(1 / (1 + np.exp(-float(bias))), abs=0.03)
+    assert (e.status == "saturated") == bool(bias)
+
+
+TAILS = [
+    "s = Softmax(y) q = Mul(s, hundred)",
+    "s = Sigmoid(y) t = Softmax(y) q = Mul(s, t)",
+    "s = Sigmoid(y) g = Greater(s, half) q = Cast<to = 1>(g)",
+    "q = Tanh(y)",
+]
+
+
+@pytest.mark.parametrize("tail", TAILS)
+def test_numbers_of_another_kind_have_no_probability(tail: str) -> None:
+    """As percentages they would be a softmax of percentages, of products, of decisions."""
+    e = Explainer(model(f"{LINEAR} {tail}", "q", hundred=np.array(100, np.float32)))(X, target=1)
+    assert (e.score_name, e.score_kind, e.probability, e.probability_of(2)) == ("q", "output", None, None)
+    assert not any("probability" in line or "softmax" in line for line in e.legend())
+
+
+def test_what_is_left_of_a_softmax_is_the_probability_still() -> None:
+    """The background cut off: 1 and 2 of five classes keep what the softmax of all five gave them."""
+    ends = {"from": np.array([1]), "to": np.array([5])}
+    proto = model(f"{LINEAR} s = Softmax(y) q = Slice(s, from, to, from)", "q", **ends)
+    e = Explainer(proto)(X, target=1)
+    assert (e.score_kind, e.probability) == ("probability", e.score)
+    logits = Explainer(model(LINEAR))(X, target=0).scores.astype(np.float64)
+    assert e.probability == pytest.approx(softmax(logits)[2], rel=1e-5)
+
+
+def test_raw_outputs_have_their_softmax_as_a_guess() -> None:
+    e = Explainer(model(LINEAR))(X, target=1)
+    p = softmax(e.scores.astype(np.float64))[1]
+    assert (e.score_kind, e.scored.guess) == ("logit", True)
+    assert e.probability == pytest.approx(p, rel=1e-5)
+    assert f"softmax {p:.3f}" in e.legend()
+    named = Explainer(model(LINEAR), score="y")(X, target=1)
+    assert (named.score_kind, named.probability) == ("output", None)
 
 
 def softmax(scores: Array) -> Array:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 from onnx import helper
@@ -55,8 +56,7 @@ AXIS = "axis = Constant<value = int64[1] {1}>()\n"
         (LOGITS + "p = Softmax(logits)\n y = ArgMax<axis=1>(p)\n}", "logits", "softmax"),
         (LOGITS + "k = Constant<value_ints=[3]>()\n p = Softmax(logits)\n v, y = TopK(p, k)\n}", "logits", "softmax"),
         (LOGITS + "k = Constant<value_ints=[3]>()\n y, i = TopK(logits, k)\n}", "y", ""),
-        (LOGITS + "y = Identity(logits)\n}", "y", ""),
-        (FEATURES + "y = Gemm(features, fc, bias)\n}", "y", ""),
+        (LOGITS + "s = Sqrt(logits)\n y = Identity(s)\n}", "y", ""),
     ],
 )  # fmt: skip
 def test_the_score_behind_the_output(tail: str, score: str, squash: str) -> None:
@@ -69,7 +69,73 @@ def test_the_score_behind_a_decision_alone() -> None:
         kind = "int32" if "Cast" in tail else "int64"
         assert find_score(
             graph_of(several(f"{kind}[N] y", LOGITS.replace("Gemm(features, fc, bias)", "MatMul(features, fc)") + tail))
-        ) == Score("logits", "output", "", "y")
+        ) == Score("logits", "logit", "softmax", "y", guess=True)
+
+
+TWO = "two = Constant<value_float=2.0>()\n"
+PROBABILITIES = LOGITS + "p = Softmax(logits)\n"
+CUT = "a = Constant<value_ints=[1]>()\n b = Constant<value_ints=[3]>()\n"
+
+
+@pytest.mark.parametrize(
+    "tail",
+    [
+        FEATURES + "y = Gemm(features, fc, bias)",
+        LOGITS + "y = Identity(logits)",
+        FEATURES + "m = MatMul(features, fc)\n y = Add(m, bias)",
+        LOGITS + TWO + "y = Div(logits, two)",
+        LOGITS + "r = Relu(logits)\n y = Identity(r)",
+        LOGITS + "other = Gemm(features, fc)\n both = Add(logits, other)\n" + TWO + "y = Div(both, two)",
+        "mean = Conv(last, w2)\n pool = GlobalAveragePool(mean)\n y = Flatten(pool)",
+        "pool = GlobalAveragePool(last)\n mean = Conv(pool, w2)\n y = Flatten(mean)",
+    ],
+)
+def test_a_product_of_features_is_taken_for_logits(tail: str) -> None:
+    """What a classifier that was exported without its softmax ends in: a guess, if nobody named it."""
+    graph = graph_of(rows_of_classes(tail))
+    assert find_score(graph) == Score("y", "logit", "softmax", "y", guess=True)
+    assert find_score(graph, "y") == Score("y", "output", "", "y")
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind"),
+    [
+        (PROBABILITIES + SCALE + "y = Mul(p, s)", "output"),
+        (PROBABILITIES + "square = MatMul(p, mix)\n y = Identity(square)", "output"),
+        (PROBABILITIES + "q = Sigmoid(features_)\n y = Mul(p, q)".replace("features_", "logits"), "output"),
+        (LOGITS + "p = Sigmoid(logits)\n t = Greater(p, bias)\n y = Cast<to=1>(t)", "output"),
+        (LOGITS + "p = Sigmoid(logits)\n y = Round(p)", "output"),
+        (LOGITS + "y = Exp(logits)", "output"),
+        (LOGITS + "y = Tanh(logits)", "output"),
+        (LOGITS + TWO + "y = Div(two, logits)", "output"),
+        (LOGITS + "y = Mul(logits, logits)", "output"),
+        (PROBABILITIES + "i = Cast<to=7>(p)\n y = Cast<to=1>(i)", "output"),
+        (PROBABILITIES + CUT + "y = Slice(p, a, b, a)", "probability"),
+        (LOGITS + "p = Sigmoid(logits)\n y = Gather<axis=1>(p, turned)", "probability"),
+    ],
+)
+def test_what_is_neither_logits_nor_left_as_a_softmax_made_it_has_no_probability(tail: str, kind: str) -> None:
+    tail = "turned = Constant<value_ints=[2, 1, 0]>()\n" + tail
+    graph = graph_of(rows_of_classes(tail))
+    if "Cast<to=7>" in tail:  # its logits are found behind; the numbers that it gives out are whole
+        assert find_score(graph).name == "logits"
+        assert find_score(graph, "y").kind == kind
+    else:
+        assert find_score(graph) == Score("y", kind, "", "y")
+
+
+def test_one_number_is_no_row_of_logits() -> None:
+    graph = graph_of(net(f"(float[N,3,4,4] x) => (float[N,1] y) {{ {STEM}{FEATURES} y = MatMul(features, one) }}",
+                         {**CONVS, "one": CONVS["fc"][:, :1]}))  # fmt: skip
+    assert find_score(graph) == Score("y", "output", "", "y")
+
+
+STEM = "c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n"
+
+
+def rows_of_classes(tail: str) -> onnx.ModelProto:
+    weights = {**CONVS, "mix": np.eye(5, dtype=np.float32)}
+    return net(f"(float[N,3,4,4] x) => (float[N,K] y) {{\n{STEM}{tail}\n}}", weights)
 
 
 @pytest.mark.parametrize(
@@ -131,6 +197,22 @@ def test_a_tie_is_asked() -> None:
     assert find_score(graph, "other") == Score("other", "output", "", "other")
 
 
+def test_a_tie_names_what_is_before_the_softmax() -> None:
+    """To name the output would be to explain its probability."""
+    tail = FEATURES + "logits = MatMul(features, fc)\n age = Softmax(logits)\n box = MatMul(features, fc)"
+    graph = graph_of(several("float[N,5] age, float[N,5] box", tail))
+    with pytest.raises(ModelError, match=r"\('logits' \[N, 5\] before the softmax of 'age', 'box' \[N, 5\]\)$"):
+        find_score(graph)
+    assert find_score(graph, "logits").kind == "logit"
+    assert find_score(graph, "age").kind == "probability"
+
+
+@pytest.mark.parametrize("outputs", ["float[N,5] y, float[N,5] p", "float[N,5] p, float[N,5] y"])
+def test_logits_and_their_probabilities_are_one_score(outputs: str) -> None:
+    tail = FEATURES + "logits = MatMul(features, fc)\n y = Identity(logits)\n p = Softmax(logits)"
+    assert find_score(graph_of(several(outputs, tail))) == Score("logits", "logit", "softmax", "p")
+
+
 ROWS = "t = Transpose<perm=[0,2,3,1]>(last)\n to = Constant<value_ints=[0,16,4]>()\n"
 
 
@@ -175,7 +257,7 @@ def test_rows_that_took_in_the_axis_of_images_are_one_images() -> None:
 
 def test_an_indexed_output_is_itself_where_its_elements_move() -> None:
     graph = graph_of(several("float[N,4,4,4] y", "p = Sigmoid(last)\n y = Transpose<perm=[0,2,3,1]>(p)"))
-    assert behind_output(graph, "y", image=image_input(graph)) == Score("y", "output", "", "y", "HWC")
+    assert behind_output(graph, "y", image=image_input(graph)) == Score("y", "probability", "", "y", "HWC")
     assert behind_output(graph, "c", image=image_input(graph)).name == "c"
     with pytest.raises(LayerError, match="no value 'yy'"):
         behind_output(graph, "yy")
@@ -184,7 +266,7 @@ def test_an_indexed_output_is_itself_where_its_elements_move() -> None:
 def test_a_score_that_the_user_names() -> None:
     graph = graph_of(plain())
     assert find_score(graph, "logits") == Score("logits", "logit", "softmax", "logits")
-    assert find_score(graph, "y") == Score("y", "output", "", "y")
+    assert find_score(graph, "y") == Score("y", "probability", "", "y")
     assert find_score(graph, "last").name == "last"
     with pytest.raises(LayerError, match=r"no value 'logit'.*logits"):
         find_score(graph, "logit")

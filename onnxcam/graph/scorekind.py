@@ -1,0 +1,88 @@
+"""What the numbers of a score are: read off the nodes that make it, never off its values."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxcam.graph.index import Graph
+
+SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
+QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
+KEEPING = frozenset({
+    "Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout",
+    "QuantizeLinear", "DequantizeLinear",
+})  # fmt: skip  # all elements, each with its value
+CHOOSING = frozenset({"Slice", "Split", "Gather", "TopK"})  # some elements, each with its value
+PRODUCTS = frozenset({
+    "Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "FusedConv", "MatMulInteger", "ConvInteger", "QGemm",
+    "QLinearMatMul", "QLinearConv", "MatMulNBits",
+})  # fmt: skip
+BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
+SUMS = frozenset({"Add", "Sub"})
+
+
+def maker(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """The node that makes a value; None of an input or a weight."""
+    return graph.nodes[graph.producer[name]] if name in graph.producer else None
+
+
+def is_probability(graph: Graph, name: str) -> bool:
+    """Whether every element of a value is what a softmax or a sigmoid gave out, unchanged."""
+    while graph.is_real(name) and (node := maker(graph, name)) is not None:
+        if node.op_type not in KEEPING | CHOOSING:
+            known = node.op_type in SQUASHING or node.op_type in QUANTIZED
+            return node.op_type != "LogSoftmax" and (known or before_spelled_softmax(graph, node) is not None)
+        name = node.input[0]
+    return False
+
+
+def is_product(graph: Graph, name: str) -> bool:
+    """Whether a value is a matrix product or convolution of features, or a sum, a scaling or a mean of such.
+
+    That is what a classifier's last layer leaves when it was exported without its softmax. A product of probabilities
+    (attention, a permutation as a matrix) is none; a Relu behind it (SqueezeNet) does not count.
+    """
+    waiting, seen = [name], {name}
+    while waiting:
+        node = maker(graph, waiting.pop())
+        if node is None or any(is_probability(graph, read) for read in node.input):
+            return False
+        if node.op_type not in PRODUCTS:
+            terms = set(added(graph, node))
+            if not terms:
+                return False
+            waiting += terms - seen
+            seen |= terms
+    return True
+
+
+def added(graph: Graph, node: onnx.NodeProto) -> list[str]:
+    """What a node adds up, its scaling and its moving aside; empty for one that does anything else."""
+    if node.op_type in KEEPING | BEHIND:
+        return [node.input[0]]
+    terms = [read for read in node.input if not is_factor(graph, read)]
+    one = len(terms) == 1 and (node.op_type == "Mul" or (node.op_type == "Div" and terms[0] == node.input[0]))
+    return terms if one or node.op_type in SUMS else []
+
+
+def is_factor(graph: Graph, name: str) -> bool:
+    """Whether a value is the same for every image, or a single number (the scale of integers, a temperature)."""
+    shape = graph.shape(name)
+    return name in graph.fixed or (shape is not None and all(size == 1 for size in shape))
+
+
+def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
+    """The input of a softmax written as Exp, ReduceSum and Div, the maximum taken off or not."""
+    if node.op_type != "Div":
+        return None
+    top, bottom = (maker(graph, name) for name in node.input)
+    if top is None or bottom is None or top.op_type != "Exp" or bottom.op_type != "ReduceSum":
+        return None
+    if bottom.input[0] != node.input[0]:
+        return None
+    inner = maker(graph, top.input[0])
+    if inner is not None and inner.op_type == "Sub":
+        largest = maker(graph, inner.input[1])
+        if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
+            return str(inner.input[0])
+    return str(top.input[0])
