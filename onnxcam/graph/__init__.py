@@ -94,7 +94,6 @@ __all__ = [
     "source_of",
     "sources",
     "steps",
-    "twins",
     "type_name",
     "unquantized",
     "without_idle_weights",
