@@ -32,6 +32,8 @@ REFUSED = [
     ("its axis is computed", case("DFT", normal(2, 5, 2), None, fed(index(1)), opset=20)),
     ("takes their maximum", case("RoiAlign", normal(1, 1, 3, 3), positive(1, 4), index([0]), mode="max")),
     ("the size of its matrices", case("Det", normal("N", "N"))),
+    ("one query with a past", case("Attention", normal(1, 1, 1, 2), *[normal(1, 1, 3, 2)] * 2, None,
+                                   *[normal(1, 1, 1, 2)] * 2, opset=23, outputs=3, is_causal=1)),
     ("differentiate with respect to", case("Unique", normal(3, 3))),
 ]  # fmt: skip
 

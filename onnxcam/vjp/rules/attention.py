@@ -40,13 +40,20 @@ def scores_of(w: Emitter, n: Node, q: str, k: str) -> str:
     return w.op("MatMul", q, w.op("Transpose", k, perm=[0, 1, 3, 2]))
 
 
-def near(w: Emitter, q: str, k: str, past: str, left: int, right: int) -> list[str]:
-    """[queries, keys]: where a key lies at most `left` before and `right` behind its query (-1: no limit)."""
-    zero, one = w.const(0, np.int64), w.const(1, np.int64)
-    queries = w.op("Unsqueeze", w.op("Range", zero, size_of(w, q, 2), one), w.ints(1))
-    ahead = w.op("Sub", w.op("Range", zero, size_of(w, k, 2), one), w.op("Add", queries, past) if past else queries)
-    found = [w.op("LessOrEqual", ahead, w.const(right, np.int64))] if right >= 0 else []
-    return found + ([w.op("GreaterOrEqual", ahead, w.const(-left, np.int64))] if left >= 0 else [])
+def positions(w: Emitter, x: str) -> str:
+    """[positions]: 0, 1, ... of queries or keys."""
+    return w.op("Range", w.const(0, np.int64), size_of(w, x, 2), w.const(1, np.int64))
+
+
+def ahead(w: Emitter, q: str, k: str, past: str) -> str:
+    """[queries, keys]: by how many positions a key lies behind its query, `past` keys being there before the first."""
+    queries = w.op("Unsqueeze", positions(w, q), w.ints(1))
+    return w.op("Sub", positions(w, k), w.op("Add", queries, past) if past else queries)
+
+
+def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
+    """Where keys lie at most so many positions behind their query."""
+    return w.op("LessOrEqual", offsets, w.const(limit, np.int64))
 
 
 # -- ONNX's own -----------------------------------------------------------------------------------
@@ -57,6 +64,8 @@ def attention(w: Emitter, n: Node) -> Names:
     """Y = softmax(cap(Q K^T scale) + mask) V;  outputs Y, keys, values, scores."""
     if n.has(6):
         raise RuleError("its keys are a cache with unused places (nonpad_kv_seqlen)")
+    if n.attr("is_causal", 0) and n.has(4) and not settled(n):
+        raise RuleError("one query with a past sees every new key in ONNX Runtime, and one of them by the standard")
     flat = n.rank(0) == 3
     q, k, v = (in_heads(w, n.x(i), n.attr(heads)) if flat else n.x(i) for i, heads in enumerate(HEADS))
     past = ""
@@ -69,6 +78,12 @@ def attention(w: Emitter, n: Node) -> Names:
     stages += masked(w, n, q, k, past, stages[1])
     y = w.op("MatMul", stages[3], values)
     return [from_heads(w, y) if flat else y, k, v, stages[n.attr("qk_matmul_output_mode", 0)]]
+
+
+def settled(n: Node) -> bool:
+    """Whether ONNX Runtime's causal mask is the standard's: there are several queries, or no more keys than these."""
+    queries, keys = ((n.shape(i) or (None,) * 4)[-2] for i in (0, 1))
+    return keys == 1 or (isinstance(queries, int) and queries > 1) or (queries is not None and queries == keys)
 
 
 HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
@@ -102,8 +117,10 @@ def capped(w: Emitter, n: Node, scores: str) -> str:
 
 def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[str]:
     """The scores with the masks, and their softmax; 0 where nothing may be attended to."""
-    left, right = n.attr("left_window_size", -1), n.attr("right_window_size", -1)
-    allowed = near(w, q, k, past, left, 0 if n.attr("is_causal", 0) else right)
+    left, right, offsets = n.attr("left_window_size", -1), n.attr("right_window_size", -1), ahead(w, q, k, past)
+    limit = 0 if n.attr("is_causal", 0) else right
+    allowed = [no_later(w, offsets, limit)] if limit >= 0 else []
+    allowed += [w.op("GreaterOrEqual", offsets, w.const(-left, np.int64))] if left >= 0 else []
     if n.has(3) and w.graph.type(n.input[3]).elem_type == TensorProto.BOOL:
         allowed.append(n.input[3])
     elif n.has(3):
@@ -194,8 +211,14 @@ def attended(w: Emitter, n: Node, q: str, k: str, v: str, past: str, *, mask: in
     if n.has(bias):
         scores = w.op("Add", scores, n.x(bias))
     if n.attr("unidirectional", 0):
-        scores = w.op("Where", near(w, q, k, past, -1, 0)[0], scores, n.scalar(lowest(n)))
+        scores = w.op("Where", earlier(w, q, k, past), scores, n.scalar(lowest(n)))
     return w.op("MatMul", w.op("Softmax", scores, axis=-1), v)
+
+
+def earlier(w: Emitter, q: str, k: str, past: str) -> str:
+    """[queries, keys]: where a key is no later than its query; the last query looks at every key that there is."""
+    last = w.op("Equal", positions(w, q), w.op("Sub", size_of(w, q, 2), w.const(1, np.int64)))
+    return w.op("Or", no_later(w, ahead(w, q, k, past)), w.op("Unsqueeze", last, w.ints(1)))
 
 
 def kept(w: Emitter, n: Node, k: str, i: int) -> str:
@@ -206,7 +229,6 @@ def kept(w: Emitter, n: Node, k: str, i: int) -> str:
     if rank == 3:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1))
     if rank == 1 and (n.shape(i) or ())[0] == (n.shape(0) or ())[0]:
-        keys = w.op("Range", w.const(0, np.int64), size_of(w, k, 2), w.const(1, np.int64))
         lengths = w.op("Reshape", w.cast(name, TensorProto.INT64), w.ints(-1, 1, 1, 1))
-        return w.op("Less", keys, lengths)
+        return w.op("Less", positions(w, k), lengths)
     raise RuleError("its mask is of a kind that is not differentiated: give one number a key")

@@ -23,14 +23,19 @@ def heads(x: Array, count: int) -> Array:
 
 def attended(
     q: Array, k: Array, v: Array, mask: Array | float = 0, scale: float | None = None, *, causal: bool = False,
-    cap: float = 0, past: int = 0,
+    cap: float = 0, past: int = 0, open_end: bool = False,
 ) -> Array:  # fmt: skip
-    """[batch, heads, queries, size]; a boolean mask says what counts, another is added."""
+    """[batch, heads, queries, size]; a boolean mask says what counts, another is added.
+
+    An open end lets the last query look at every key, causal or not.
+    """
     k, v = (x.repeat(q.shape[1] // x.shape[1], 1) for x in (k, v))
     scores = q @ k.swapaxes(2, 3) * (1 / np.sqrt(q.shape[-1]) if scale is None else scale)
     scores = cap * np.tanh(scores / cap) if cap else scores
     if causal:
-        scores = np.where(np.tri(*scores.shape[2:], past, dtype=bool), scores, -1e300)
+        seen = np.tri(*scores.shape[2:], past, dtype=bool)
+        seen[-1] |= open_end
+        scores = np.where(seen, scores, -1e300)
     if isinstance(mask, np.ndarray) and mask.dtype == bool:
         scores, mask = np.where(mask, scores, -1e300), 0
     return softmax(scores + mask) @ v
@@ -107,6 +112,8 @@ CASES = [
            truth=three(2, 2, causal=True)),
     onnx23(normal("N", 2, 3, 4), normal("N", 2, 1, 4), normal("N", 2, 1, 6), None, normal("N", 2, 2, 4),
            normal("N", 2, 2, 6), outputs=3, is_causal=1, truth=partial(four, causal=True)),
+    onnx23(normal("N", 2, 1, 4), normal("N", 2, 1, 4), normal("N", 2, 1, 6), None, normal("N", 2, 2, 4),
+           normal("N", 2, 2, 6), outputs=3, is_causal=1, truth=partial(four, causal=True)),
     ms("Attention", X, WEIGHT, BIAS, num_heads=2, truth=packed(2)),
     ms("Attention", X, held(WEIGHT), held(BIAS), num_heads=2, scale=0.3, unidirectional=1,
        truth=packed(2, scale=0.3, causal=True)),
@@ -125,6 +132,10 @@ CASES = [
        normal(1, 2, 3, 5), num_heads=2, truth=many(2)),
     ms("MultiHeadAttention", normal("N", 3, 4), normal("N", 3, 4), normal("N", 3, 4), num_heads=2, unidirectional=1,
        truth=many(2, causal=True)),
+    ms("MultiHeadAttention", normal("N", 2, 4), normal("N", 5, 4), normal("N", 5, 4), num_heads=2, unidirectional=1,
+       truth=many(2, causal=True, open_end=True)),
+    ms("MultiHeadAttention", normal("N", 1, 4), normal("N", 3, 4), normal("N", 3, 4), num_heads=2, unidirectional=1,
+       truth=many(2, causal=True, open_end=True)),
     ms("MultiHeadAttention", normal("N", 3, 4), normal("N", 2, 5, 2), normal("N", 2, 5, 2), num_heads=2, truth=many(2)),
     ms("MultiHeadAttention", normal("N", 1, 4), normal("N", 1, 4), normal("N", 1, 4), None, None, None,
        normal("N", 2, 3, 2), normal("N", 2, 3, 2), num_heads=2, outputs=3, truth=many(2)),
