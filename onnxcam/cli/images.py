@@ -48,7 +48,7 @@ def is_image(entry: os.DirEntry[str]) -> bool:
 
 
 def matching(pattern: str) -> list[str] | list[ImageError]:
-    """The files that a pattern matches but our pictures; where it matches folders alone, the images inside."""
+    """The files that a pattern matches, pictures of ours aside; where it matches folders alone, those inside."""
     found = sorted(glob.glob(pattern, recursive=True))
     files = [path for path in found if not os.path.isdir(path) and not is_ours(path)]
     if files:

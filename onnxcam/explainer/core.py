@@ -279,7 +279,7 @@ def open_subject(
 
             if feeds:
                 raise UsageError(
-                    f"{path} is an exported file, which has no inputs to feed: feed the model it was made from, "
+                    f"{path} is an exported file, which has no inputs to feed: use the model it was made from, "
                     f"{manifest.model}"
                 )
             if score not in (None, manifest.score.name):

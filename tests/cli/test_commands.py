@@ -158,7 +158,7 @@ def test_split_writes_two_files(onnxcam: Invoke, folder: Path) -> None:
     [
         ((), "-o OUT"),
         (("--split", "parts", "--labels", "l.txt"), "-o OUT"),
-        (("-o", "."), "cannot be written"),
+        (("-o", "."), "is a folder, not a file"),
         (("-o", "x.onnx", "--labels", "none.txt"), "none.txt"),
         (("-o", "x.onnx", "-l", "exces"), "excess"),
     ],
