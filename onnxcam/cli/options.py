@@ -33,7 +33,9 @@ preprocess_option = click.option(
     help="imagenet, caffe, tf, unit, raw, clip, or a JSON file (Hugging Face's too); default what the model says, "
     "else a guess.",
 )
-labels_option = click.option("--labels", metavar="FILE", help="Class names, a line for every class.")
+labels_option = click.option(
+    "--labels", metavar="FILE", help="Class names, a line for every class; or .json, a list, or an object by index."
+)
 
 
 def as_number(text: str) -> float:

@@ -57,8 +57,9 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
     "--boxes", is_flag=True, help="Draw and report the box around the largest region above 15 % of the maximum."
 )
 @click.option(
-    "--colormap", metavar="NAME", default="viridis", show_default=True, help="viridis, jet, turbo or inferno."
-)
+    "--colormap", metavar="NAME", default="viridis", show_default=True,
+    help="viridis, jet, turbo, inferno or diverging, which maps of both signs always have.",
+)  # fmt: skip
 @provider_option
 @click.option(
     "--threads", metavar="N", type=click.IntRange(min=0), default=0,

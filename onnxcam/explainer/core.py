@@ -58,7 +58,7 @@ class Explainer:
             model: a path, serialized bytes or a ModelProto; a file that `export` wrote needs no onnx.
             provider: "cpu", "cuda", ... or ONNX Runtime's own spelling; never another one in silence.
             preprocess: a recipe's name, a JSON file, its content, or None for the model's own or a guess.
-            labels: a file, a line a class, or a sequence.
+            labels: a file (a line a class, or .json), or a sequence.
             score: the value to explain instead of the one found.
             feeds: a value for every input besides the image, by name: the same for all images.
             threads: for one operator; 0 leaves it to ONNX Runtime.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
@@ -17,7 +18,11 @@ def imagenet_labels() -> list[str]:
 
 
 def read_labels(path: str | Path) -> list[str]:
-    """A labels file: UTF-8 text, a class a line, empty lines at the end left off. TargetError when it is none."""
+    """A labels file in UTF-8: a class a line, empty lines at the end left off, or what `from_json` reads in a .json.
+
+    Raises:
+        TargetError: it is none.
+    """
     path = Path(path)
     try:
         if path.stat().st_size > LARGEST:
@@ -31,7 +36,23 @@ def read_labels(path: str | Path) -> list[str]:
         raise TargetError(f"the labels file {path} is not UTF-8 text: it should hold a class name a line") from error
     if "\0" in text:
         raise TargetError(f"the labels file {path} is not text: it should hold a class name a line")
-    return parse_labels(text)
+    return from_json(text, path) if path.suffix.lower() == ".json" else parse_labels(text)
+
+
+def from_json(text: str, path: Path) -> list[str]:
+    """Class names from a JSON list, or an object of every index and its name. TargetError when it is neither."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TargetError(f"the labels file {path} is no JSON: call it .txt if it holds a class name a line") from error
+    if isinstance(found, dict) and found.keys() == {str(index) for index in range(len(found))}:
+        found = [found[str(index)] for index in range(len(found))]
+    if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
+        raise TargetError(
+            f"the labels file {path} should hold a JSON list of class names, or an object of them by index: "
+            '["cat", "dog"], {"0": "cat", "1": "dog"}'
+        )
+    return found
 
 
 def parse_labels(text: str) -> list[str]:

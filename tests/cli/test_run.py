@@ -148,7 +148,7 @@ def test_labels_reach_no_terminal_unprintable(onnxcam: Invoke, folder: Path) -> 
 def test_help_names_every_method_recipe_and_colour_map(onnxcam: Invoke) -> None:
     text = onnxcam("run", "--help").stdout
     words = set(text.replace(",", " ").replace(".", " ").replace(";", " ").split())
-    assert words >= {*METHODS, *preprocess_names(), *COLORMAPS} - {"diverging"}
+    assert words >= {*METHODS, *preprocess_names(), *COLORMAPS}
 
 
 # -- what is asked for ----------------------------------------------------------------------------

@@ -46,6 +46,31 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, monkeypatch:
         read_labels(path)
 
 
+@pytest.mark.parametrize("text", ['["cat", "Königspudel"]', '{"1": "Königspudel", "0": "cat"}'])
+def test_a_json_file_holds_a_list_or_names_by_index(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "labels.JSON"
+    path.write_text(text, encoding="utf-8")
+    assert read_labels(path) == ["cat", "Königspudel"]
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("cat\ndog\n", "is no JSON: call it .txt if it holds a class name a line"),
+        ("[" * 100_000, "is no JSON"),
+        ('{"1": "cat", "2": "dog"}', "should hold a JSON list of class names, or an object of them by index"),
+        ('{"0": ["n01440764", "tench"]}', "should hold a JSON list"),
+        ('["cat", 2]', "should hold a JSON list"),
+        ('"cat"', "should hold a JSON list"),
+    ],
+)
+def test_json_of_another_kind_is_refused(tmp_path: Path, text: str, says: str) -> None:
+    path = tmp_path / "labels.json"
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(TargetError, match=says):
+        read_labels(path)
+
+
 def test_imagenet() -> None:
     names = imagenet_labels()
     assert len(names) == 1000
