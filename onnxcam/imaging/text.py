@@ -6,6 +6,7 @@ import unicodedata
 from collections.abc import Callable
 
 _MOST_CHARACTERS = 400
+_FONT = {*map(chr, range(ord(" "), ord("~") + 1)), *"«»°±·…™\u2018\u2019\u201c\u201d"}  # what Pillow's own font holds
 
 
 def printable(text: str) -> str:
@@ -15,8 +16,14 @@ def printable(text: str) -> str:
 
 def drawable(text: str) -> str:
     """`text` in the characters that Pillow's built-in font draws: accents are dropped, other scripts become '?'."""
-    plain = (c for c in unicodedata.normalize("NFKD", printable(text)) if not unicodedata.combining(c))
-    return "".join(c if " " <= c <= "~" else "?" for c in plain)
+    return "".join(c if c in _FONT else _nearest(c) for c in printable(text))
+
+
+def _nearest(character: str) -> str:
+    if unicodedata.category(character) == "Pd":  # dashes
+        return "-"
+    plain = (c for c in unicodedata.normalize("NFKD", character) if not unicodedata.combining(c))
+    return "".join(c if c in _FONT else "?" for c in plain)
 
 
 def wrap(text: str, width: float, measure: Callable[[str], float]) -> list[str]:

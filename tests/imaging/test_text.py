@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+from PIL import ImageFont
+
+from onnxcam.imaging import text
 from onnxcam.imaging.text import clip, drawable, printable, wrap
 
 
@@ -9,6 +12,14 @@ def test_control_characters_and_bidirectional_marks_do_not_survive() -> None:
 
 def test_the_font_gets_only_what_it_can_draw() -> None:
     assert drawable("Brabançon griffon 日本") == "Brabancon griffon ??"
+    assert drawable("e\u0301té \u2013 Straße, 20 °C \u2018œuf\u2019") == "ete - Stra?e, 20 °C \u2018?uf\u2019"
+
+
+def test_the_font_has_a_glyph_for_all_that_it_gets() -> None:
+    font = ImageFont.load_default(size=20)
+    missing = bytes(font.getmask("\uffff"))
+    assert bytes(font.getmask("é")) == missing
+    assert [c for c in text._FONT if bytes(font.getmask(c)) == missing] == []
 
 
 def test_wrap_breaks_between_words_and_within_long_ones() -> None:
