@@ -25,6 +25,10 @@ def test_the_examples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert len(examples) >= 3
     for example in examples:
         exec(compile(example, f"docs/{page}.md", "exec"), names)
+    ignored = (ROOT / ".gitignore").read_text(encoding="utf-8").splitlines()
+    written = [f"/{path.name}{'/' * path.is_dir()}" for path in tmp_path.iterdir() if path.name != "sample_models"]
+    assert written != []
+    assert set(written) <= set(ignored)
 
 
 def test_every_public_name_is_told() -> None:
