@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import onnx
+
 from onnxcam.errors import LayerError, ModelError, did_you_mean
-from onnxcam.graph.index import Graph
+from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import read_axes
 from onnxcam.graph.scorekind import (
@@ -49,8 +51,8 @@ def exactly(graph: Graph, named: str) -> Score:
     named = dequantized(graph, named) or named
     if not graph.is_float(named):
         raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
-    readers = [graph.nodes[i] for i in graph.consumers.get(named, []) if graph.nodes[i].op_type in SQUASHING]
-    squash = SQUASHING[readers[0].op_type] if readers else ""
+    readers = [graph.nodes[i] for i in graph.consumers.get(named, [])]
+    squash = next((SQUASHING[n.op_type] for n in readers if n.op_type in SQUASHING and along_classes(graph, n)), "")
     kind = "logit" if squash else "probability" if is_probability(graph, named) else "output"
     return Score(named, kind, squash, named)
 
@@ -150,7 +152,7 @@ def trace(graph: Graph, output: str) -> Score | None:
             break
         if (squash := QUANTIZED.get(node.op_type)) and (score := dequantized(graph, node.input[0])) is not None:
             return Score(score, "logit", squash, output)
-        if node.op_type in SQUASHING and name != node.input[0]:
+        if node.op_type in SQUASHING and name != node.input[0] and along_classes(graph, node):
             score = node.input[0]
             return Score(score, "logit", SQUASHING[node.op_type], output)
         if (score := before_spelled_softmax(graph, node)) is not None:
@@ -159,6 +161,15 @@ def trace(graph: Graph, output: str) -> Score | None:
             break
         name = node.input[0]
     return Score(best, "output", "", output) if best is not None else None
+
+
+def along_classes(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a squash of a row of classes weighs the classes against each other, not images or single numbers."""
+    shape = graph.shape(node.input[0])
+    axis = class_axis(shape)
+    if node.op_type == "Sigmoid" or shape is None or axis is None:
+        return True
+    return int(attributes(node).get("axis", -1)) % len(shape) == axis
 
 
 def is_class_row(shape: Shape | None, image: ImageInput | None) -> bool:

@@ -124,6 +124,15 @@ def test_what_is_neither_logits_nor_left_as_a_softmax_made_it_has_no_probability
         assert find_score(graph) == Score("y", kind, "", "y")
 
 
+@pytest.mark.parametrize("tail", [LOGITS + "y = Softmax<axis=0>(logits)", LOGITS + "y = LogSoftmax<axis=0>(logits)"])
+def test_a_softmax_over_images_is_none_of_classes(tail: str) -> None:
+    """Of one image it makes 1 of every class, whatever the classes' own softmax would say."""
+    graph = graph_of(rows_of_classes(tail))
+    kind = "output" if "Log" in tail else "probability"
+    assert find_score(graph) == Score("y", kind, "", "y")
+    assert find_score(graph, "logits") == Score("logits", "output", "", "logits")
+
+
 def test_one_number_is_no_row_of_logits() -> None:
     graph = graph_of(net(f"(float[N,3,4,4] x) => (float[N,1] y) {{ {STEM}{FEATURES} y = MatMul(features, one) }}",
                          {**CONVS, "one": CONVS["fc"][:, :1]}))  # fmt: skip
