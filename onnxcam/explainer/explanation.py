@@ -49,7 +49,8 @@ class Explanation:
         attribution: for input-level methods the signed array (C, h, w) before channels were reduced; else None.
         target: what is explained: `.name`, `.index`.
         label: its class name, where there is one.
-        layer: name of the value the map is made of (input-level methods: the input's name).
+        layer: name of the value the map is made of: of Guided Grad-CAM the one that its coarse map lies at, of the
+            other input-level methods the input.
         method: the row of the method's registry.
         gradient: "symbolic" or "numeric".
         provider: the execution provider that ran.

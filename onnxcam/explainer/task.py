@@ -171,7 +171,7 @@ class Task:
         subject = self.subject
         return Explanation(
             map=raw, attribution=attribution, target=target, label=self._label(target, scores),
-            layer=place.name if place and self.method.level == "layer" else subject.image.name, method=self.method,
+            layer=place.name if place else subject.image.name, method=self.method,
             gradient=how, provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
             channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.explainer.preprocess.recipe.name,

@@ -123,6 +123,17 @@ def test_the_colours_of_the_photo(tiny: Explainer, samples: Path) -> None:
     assert tiny(samples / "blobs.png", method="saliency").layer == "image"
 
 
+def test_guided_grad_cam_says_which_layer_its_coarse_map_lies_at(squeezenet: Explainer, samples: Path) -> None:
+    """Each makes another picture, and two pictures that differ say why."""
+    found = [
+        squeezenet(samples / "chelsea.png", method="guidedgradcam", layer=layer)
+        for layer in ("fire8/concat", "fire5/concat")
+    ]
+    assert [e.layer for e in found] == ["fire8/concat", "fire5/concat"]
+    assert "layer fire8/concat" in found[0].legend()
+    assert not np.allclose(found[0].map, found[1].map)
+
+
 @pytest.mark.parametrize("method", BY_HAND)
 def test_a_trained_network(squeezenet: Explainer, samples: Path, method: str) -> None:
     """The answer that sample_models/README.md promises, by every method."""
@@ -130,7 +141,8 @@ def test_a_trained_network(squeezenet: Explainer, samples: Path, method: str) ->
     assert (e.target.index, e.label, e.scores.shape) == (285, "Egyptian cat", (1000,))
     assert e.probability == pytest.approx(0.4009, abs=1e-3)
     assert e.status == ("blank" if method == "counterfactual" else "ok")
-    assert e.layer == {"cam": "relu_conv10"}.get(method, "data" if method in ATTRIBUTIONS else "fire9/concat")
+    of_the_input = method in ATTRIBUTIONS and method != "guidedgradcam"
+    assert e.layer == {"cam": "relu_conv10"}.get(method, "data" if of_the_input else "fire9/concat")
 
 
 def test_the_photo_of_a_trained_network_is_dark_where_it_did_not_look(squeezenet: Explainer, samples: Path) -> None:
