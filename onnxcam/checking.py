@@ -28,6 +28,7 @@ SAME_GRADIENT = 0.99  # cosine
 LARGEST_NOISE = 2**26  # elements of a made-up input
 USUAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SAME_LENGTH = 0.1
+NOT_MEASURED = "not measured"
 CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
 
@@ -37,7 +38,7 @@ class CheckResult:
 
     Attributes:
         name: what was checked.
-        ok: whether it holds.
+        ok: whether it holds, as far as it was measured.
         measured, limit: the figure and what it must reach, in words.
         detail: on what it was measured, or what to do.
     """
@@ -47,6 +48,11 @@ class CheckResult:
     measured: str
     limit: str
     detail: str
+
+    @property
+    def skipped(self) -> bool:
+        """Whether nothing could be measured, as the detail explains: then nothing failed, and nothing was shown."""
+        return self.measured == NOT_MEASURED
 
 
 def check(
@@ -147,12 +153,12 @@ def against_differences(
     """
     name, limit = "symbolic against numeric", f"cosine {SAME_GRADIENT}, length within {SAME_LENGTH:.0%}"
     if node := subject.rounding(place):
-        return CheckResult(name, True, "not measured", limit, f"{node} rounds: there are no differences over it")
+        return CheckResult(name, True, NOT_MEASURED, limit, f"{node} rounds: there are no differences over it")
     try:
         numeric = subject.numeric_mean(place, seen, ask)[0].astype(np.float64)
     except VerificationError as error:
         half = seen.values[place.name].dtype == np.float16
-        return CheckResult(name, half, "not measured" if half else "no numeric gradient", limit, str(error))
+        return CheckResult(name, half, NOT_MEASURED if half else "no numeric gradient", limit, str(error))
     mean = symbolic.mean(axis=tuple(range(2, symbolic.ndim)), dtype=np.float64)[0]
     lengths = float(np.linalg.norm(mean)), float(np.linalg.norm(numeric))
     if not all(lengths):
@@ -171,7 +177,7 @@ def by_image(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckRes
     try:
         other = subject.see(noise_of(seen.x.shape, subject.image.dtype, 1), place, "symbolic")
     except InputError as error:  # not every model can be fed noise
-        return CheckResult(name, True, "not measured", f"> {CHANGED}", str(error))
+        return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", str(error))
     maps = raw_map(subject, place, seen, ask), raw_map(subject, place, other, ask)
     return changed(name, *maps, f"{ask.targets[0].name}, here and on noise")
 
@@ -180,7 +186,7 @@ def by_class(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckRes
     """Whether the second best class has another map than the best."""
     name, first = "map changes with the class", ask.targets[0]
     if seen.scores.ndim != 2 or seen.scores.shape[1] < 2:
-        return CheckResult(name, True, "not measured", f"> {CHANGED}", "there is one class alone")
+        return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", "there is one class alone")
     second = class_target(next(i for i in best(seen.scores[0], 2) if i != first.index), reading_of(subject, seen))
     maps = raw_map(subject, place, seen, ask), raw_map(subject, place, seen, Ask([0], [second]))
     return changed(name, *maps, f"{first.name} and {second.name}")

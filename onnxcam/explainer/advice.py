@@ -13,6 +13,7 @@ from onnxcam.vjp.coverage import blocker, covered
 if TYPE_CHECKING:
     from onnxcam.explainer.rewritten import Rewritten
 
+RUN = "use `onnxcam run` with gradcam and --gradient numeric"  # also for what takes neither, `check` and `export`
 NOTHING = "no layer of this model has a gradient that onnxcam can work out (see `onnxcam ops`)"
 
 
@@ -23,7 +24,7 @@ def instead(subject: Rewritten, place: Place | None) -> str:
         return "use a method of a layer" + layer_with_gradcam(subject, reached)
     ways = [f"choose --layer '{reached[0]}'"] if reached else []
     if differences(subject, place):
-        ways.append("choose --gradient numeric" if place.mean_only else "use gradcam with --gradient numeric")
+        ways.append("choose --gradient numeric" if place.mean_only else RUN)
     return ", or ".join(ways) or NOTHING
 
 

@@ -110,7 +110,11 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
 
     def check(model: str, image: str | None, **options: object) -> list[CheckResult]:
         asked.update(options, model=model, image=image)
-        return [CheckResult("parity", True, "0", "1e-4", "y"), CheckResult("gradient", False, "0.5", "0.99", "relu1")]
+        return [
+            CheckResult("parity", True, "0", "1e-4", "y"),
+            CheckResult("gradient", False, "0.5", "0.99", "relu1"),
+            CheckResult("map", True, "not measured", "> 0", "one class"),
+        ]
 
     monkeypatch.setattr(library, "check", check)
     result = onnxcam(
@@ -118,10 +122,11 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
     )
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
-        "      check     measured  limit  on",
-        "ok    parity    0         1e-4   y",
-        "FAIL  gradient  0.5       0.99   relu1",
-        "1 of 2 checks hold",
+        "      check     measured      limit  on",
+        "ok    parity    0             1e-4   y",
+        "FAIL  gradient  0.5           0.99   relu1",
+        "skip  map       not measured  > 0    one class",
+        "1 of 2 checks hold, 1 could not be measured",
     ]
     assert asked == {
         "model": "m.onnx", "image": "i.png", "layer": "relu1", "score": "y", "preprocess": "unit", "provider": "cpu",

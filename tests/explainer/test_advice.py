@@ -25,6 +25,7 @@ WEIGHTS = {
 }  # fmt: skip
 X = normal(3, 6, 6)
 NUMERIC = "gradcam with --gradient numeric"
+RUN = "use `onnxcam run` with gradcam and --gradient numeric"
 
 
 @pytest.fixture(autouse=True)
@@ -50,7 +51,7 @@ def test_a_layer_behind_and_differences() -> None:
     assert advice(explainer, layer="a") == "choose --layer 'b', or choose --gradient numeric"
     assert explainer(X, layer="b").status == "ok"
     assert explainer(X, layer="a", gradient="numeric").gradient == "numeric"
-    assert advice(explainer, layer="a", method="hirescam") == f"choose --layer 'b', or use {NUMERIC}"
+    assert advice(explainer, layer="a", method="hirescam") == f"choose --layer 'b', or {RUN}"
     assert explainer(X, layer="b", method="hirescam").status == "ok"
 
 
@@ -85,7 +86,7 @@ def test_check_export_and_split_say_the_same() -> None:
         lambda: check(proto, X, layer="a"), lambda: export(proto, "never.onnx", layer="a"),
         lambda: split(proto, "never", layer="a"),
     ):  # fmt: skip
-        with pytest.raises(UnsupportedOpError, match=rf": choose --layer 'b', or use {NUMERIC}$"):
+        with pytest.raises(UnsupportedOpError, match=rf": choose --layer 'b', or {RUN}$"):
             call()
 
 
