@@ -14,6 +14,7 @@ SHORT = {
     "rocm": "ROCMExecutionProvider", "migraphx": "MIGraphXExecutionProvider", "qnn": "QNNExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider", "webgpu": "WebGpuExecutionProvider",
 }  # fmt: skip
+REMOTE = "AzureExecutionProvider"  # calls services; it takes none of ONNX's operators, all would run on the CPU
 
 
 def load_onnxruntime() -> ModuleType:
@@ -48,11 +49,13 @@ def provider_list(provider: str) -> list[Any]:
     """What a session is asked for: the provider, and the CPU for nodes it cannot take.
 
     Raises:
-        ProviderError: unknown, or not in the installed build of ONNX Runtime.
+        ProviderError: unknown, not in the installed build of ONNX Runtime, or one that runs no operators.
     """
     require("provider", provider, NAME)
     name = full_name(provider)
-    available = load_onnxruntime().get_available_providers()
+    if name == REMOTE:
+        raise ProviderError(f"the provider '{provider}' calls services and runs no model itself: choose --provider cpu")
+    available = [p for p in load_onnxruntime().get_available_providers() if p != REMOTE]
     if name not in available:
         there = ", ".join(short_name(p) for p in available)
         cure = ": `pip uninstall onnxruntime`, then `pip install onnxcam[cuda]`" if name == SHORT["cuda"] else ""

@@ -42,12 +42,16 @@ def test_other_providers_leave_to_the_cpu_what_they_cannot_run(monkeypatch: pyte
 
 def test_a_provider_that_is_not_built_in_names_the_cure(monkeypatch: pytest.MonkeyPatch) -> None:
     built_with(monkeypatch, "AzureExecutionProvider", CPU)
-    with pytest.raises(
-        ProviderError, match=r"'cuda' is not in .* \(it has AzureExecutionProvider, cpu\): .*onnxcam\[cuda\]"
-    ):
+    with pytest.raises(ProviderError, match=r"'cuda' is not in .* \(it has cpu\): .*onnxcam\[cuda\]"):
         provider_list("cuda")
     with pytest.raises(ProviderError, match=r"'Nonsense' is not in .*\(it has .*cpu\)$"):
         provider_list("Nonsense")
+
+
+def test_a_provider_that_runs_no_operators_is_refused() -> None:
+    """It is in the session's list, in front, and every node is on the CPU."""
+    with pytest.raises(ProviderError, match=r"^the provider 'AzureExecutionProvider' calls services .*--provider cpu$"):
+        provider_list("AzureExecutionProvider")
 
 
 def test_a_session_that_fell_back_is_refused() -> None:
