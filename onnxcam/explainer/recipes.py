@@ -45,6 +45,10 @@ def choose_recipe(
             f"the model's input '{image.name}' takes volumes ({image.layout}), a photo has no depth: "
             "give an array, or a .npy file"
         )
+    if image.dtype == "int8":
+        raise PreprocessError(
+            f"the model's input '{image.name}' takes int8, which no preprocessing gives: give an array, or a .npy file"
+        )
     layout = "NHWC" if image.layout.endswith("C") else "NCHW"
     if isinstance(given, Preprocess):
         recipe, guess = given, False
@@ -80,7 +84,7 @@ def named(name: str, image: ImageInput) -> Preprocess:
 
 def guessed(image: ImageInput) -> Preprocess:
     """What such an input most often wants."""
-    if image.dtype in ("uint8", "int8"):
+    if image.dtype == "uint8":
         return named("raw", image)
     small = max(side or USUAL_SIDE for side in image.size) < SMALL
     if small or image.channels == 1:
@@ -89,11 +93,17 @@ def guessed(image: ImageInput) -> Preprocess:
 
 
 def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:
-    """The recipe in the model's own layout and type; PreprocessError when its channels are not the model's."""
+    """The recipe in the model's own layout and type; PreprocessError when its channels or its range are not theirs."""
     if image.channels is not None and len(recipe.mean) != image.channels:
         raise PreprocessError(
             f"preprocessing {recipe.name} gives {len(recipe.mean)} channel(s), "
             f"the model's input '{image.name}' takes {image.channels}"
+        )
+    ends = [(pixel * recipe.scale - m) / s for pixel in (0, 255) for m, s in zip(recipe.mean, recipe.std, strict=True)]
+    if image.dtype == "uint8" and (round(min(ends)), round(max(ends))) != (0, 255):
+        raise PreprocessError(
+            f"preprocessing {recipe.name} gives {min(ends):.4g} to {max(ends):.4g}, the model's input '{image.name}' "
+            "takes uint8 pixels, 0 to 255: use raw, or scale 1 without mean and std"
         )
     return replace(recipe, layout="NHWC" if image.layout.endswith("C") else "NCHW", dtype=image.dtype)
 

@@ -34,7 +34,7 @@ HEAD = "f = Flatten(p) y = Gemm<transB = 1>(f, w, b) "
 
 def model(inputs: str, before: str = "", head: str = HEAD, weights: dict[str, Array] = WEIGHTS) -> onnx.ModelProto:
     """The network of this page behind another input, or with another head."""
-    kind = inputs.partition("[")[0].replace("uint8", "float")
+    kind = inputs.partition("[")[0].replace("uint8", "float").replace("int8", "float")
     return net(f"({inputs}) => ({kind}[M, K] q) {{ {before} {FEATURES} {head} q = Softmax(y) }}", weights)
 
 
@@ -188,6 +188,27 @@ def test_numbers_that_bytes_cannot_hold_are_refused(array: Array) -> None:
     explainer = Explainer(model("uint8[N, 6, 7, 3] u", "t = Cast<to = 1>(u) x = Transpose<perm = [0, 3, 1, 2]>(t)"))
     with pytest.raises(ImageError, match="values that uint8, the type of the model's input 'u', cannot hold"):
         explainer(array)
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ({"scale": 1 / 255}, "gives 0 to 1, the model's input 'u' takes uint8 pixels, 0 to 255: use raw"),
+        ({"scale": 1, "mean": [103.9, 116.8, 123.7]}, "gives -123.7 to 151.1, the model's input 'u' takes uint8"),
+    ],
+)
+def test_a_recipe_that_bytes_cannot_hold_is_refused(values: dict[str, object], says: str) -> None:
+    """Rounded to bytes, every pixel would be 0 or 1, or what is below the mean 0."""
+    net = model("uint8[N, 6, 7, 3] u", "t = Cast<to = 1>(u) x = Transpose<perm = [0, 3, 1, 2]>(t)")
+    with pytest.raises(PreprocessError, match=says):
+        Explainer(net, preprocess={"channels": "RGB", **values})
+
+
+def test_no_recipe_gives_signed_bytes() -> None:
+    explainer = Explainer(model("int8[N, 6, 7, 3] u", "t = Cast<to = 1>(u) x = Transpose<perm = [0, 3, 1, 2]>(t)"))
+    assert explainer(np.zeros((6, 7, 3), np.int8)).item.row.dtype == np.int8
+    with pytest.raises(PreprocessError, match="'u' takes int8, which no preprocessing gives: give an array"):
+        explainer(Image.new("RGB", (7, 6)))
 
 
 @pytest.mark.parametrize("method", METHODS)
