@@ -2,12 +2,12 @@
 
 Convolutions and pools with the usual padding cover what they read evenly, to half a cell: there a map is stretched over
 the image, as everybody's Grad-CAM does. Where windows leave part of the image out, or pads lie far outside, each cell
-gets the centre of its window.
+gets the centre of its window. A transposed convolution is taken to cover its input evenly; Resize says where it reads.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -81,12 +81,18 @@ def over(along: Along, axis: int, windows: Windows, count: int) -> Along | None:
     if count == 1:
         return None
     at = sampled(along.at, axis, centres)
-    if along.axes == [axis]:
+    if along.axes == [axis] and monotone(along.at):
         even = evenly(along, count)
         slack = abs(along.step) * ((windows.reach + windows.stride) / 2 - 0.5)
         if np.abs(at.ravel() - even).max() <= slack:
             return replace(along, at=even.reshape(at.shape), step=float((along.end - along.start) / count))
     return renewed(replace(along, step=along.step * windows.stride), at)
+
+
+def monotone(at: Array) -> bool:
+    """Whether a line of cells goes one way over the image, so that only its ends say where it lies."""
+    steps = np.diff(at.ravel())
+    return bool((steps > 0).all() or (steps < 0).all())
 
 
 def evenly(along: Along, count: int) -> Array:
@@ -105,25 +111,49 @@ def sampled(at: Array, axis: int, where: npt.NDArray[np.float64]) -> Array:
     return np.asarray(low + (at.take(before + 1, axis) - low) * part, np.float32)
 
 
+Line = npt.NDArray[np.float64]
+Where = Callable[[Line, int, int], Line]  # (cells of a resized axis, its old size, its new) -> cells of the old axis
+
+
+def spread(cell: Line, old: int, new: int) -> Line:
+    """Over the same stretch of image."""
+    return (cell + 0.5) * old / new - 0.5
+
+
+def asymmetric(cell: Line, old: int, new: int) -> Line:
+    """From the centre of the first cell on, as TensorFlow 1 did."""
+    return cell * old / new
+
+
+def align_corners(cell: Line, old: int, new: int) -> Line:
+    """From the centre of the first cell to that of the last."""
+    return cell * (old - 1) / (new - 1)
+
+
+CONVENTIONS = {"asymmetric": asymmetric, "align_corners": align_corners}  # the others keep the stretch
+
+
 def resized(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """Every axis stretched to its new size."""
-    old, new = known.sizes(node.input[0]), known.sizes(node.output[0])
-    crops = attributes(node).get("coordinate_transformation_mode") == "tf_crop_and_resize"
-    if old is None or new is None or len(old) != len(new) or crops:
+    """Every axis stretched to its new size; the copies that "nearest" makes of a cell share its stretch of image."""
+    old, new, attrs = known.sizes(node.input[0]), known.sizes(node.output[0]), attributes(node)
+    convention = attrs.get("coordinate_transformation_mode", "half_pixel")
+    if old is None or new is None or len(old) != len(new) or convention == "tf_crop_and_resize":
         return {}
-    return kept(known.of(node.input[0]), lambda along: stretched(along, new))
+    where = spread if attrs.get("mode", "nearest") == "nearest" else CONVENTIONS.get(convention, spread)
+    return kept(known.of(node.input[0]), lambda along: stretched(along, new, where))
 
 
-def stretched(along: Along, new: Sequence[int]) -> Along | None:
-    """A coordinate whose cells are as many as `new` says, spread over the same line."""
+def stretched(along: Along, new: Sequence[int], where: Where) -> Along | None:
+    """A coordinate whose cells are as many as `new` says."""
     for axis in along.axes:
-        size = along.at.shape[axis]
-        if new[axis] == size:
+        size, count = along.at.shape[axis], new[axis]
+        if count == size:
             continue
-        if new[axis] == 1:
+        if count == 1:
             return None
-        where = (np.arange(new[axis]) + 0.5) * size / new[axis] - 0.5
-        along = replace(along, at=sampled(along.at, axis, where), step=along.step * size / new[axis])
+        at = sampled(along.at, axis, where(np.arange(count, dtype=np.float64), size, count))
+        along = replace(along, step=along.step * size / count)
+        along = replace(along, at=at) if where is spread else renewed(along, at)
     return along
 
 

@@ -159,6 +159,32 @@ def test_windows_step_over_the_image(node: str, rows: list[float]) -> None:
     assert line(known, "y", "H") == pytest.approx(rows)
 
 
+@pytest.mark.parametrize(
+    ("attributes", "rows"),
+    [
+        ('mode="linear"', [1, 3, 5, 7, 9, 11, 13, 15]),
+        ('mode="linear",coordinate_transformation_mode="pytorch_half_pixel"', [1, 3, 5, 7, 9, 11, 13, 15]),
+        ('mode="linear",coordinate_transformation_mode="asymmetric"', [4, 6, 8, 10, 12, 14, 16, 18]),
+        ('mode="cubic",coordinate_transformation_mode="align_corners"', [4 + 8 / 7 * i for i in range(8)]),
+        ('coordinate_transformation_mode="asymmetric",nearest_mode="floor"', [1, 3, 5, 7, 9, 11, 13, 15]),
+    ],
+)
+def test_resizing_reads_where_its_convention_says(attributes: str, rows: list[float]) -> None:
+    """Two cells of 8 rows, with their centres on 4 and 12, made into eight."""
+    known = found(f"a = AveragePool<kernel_shape=[8,8],strides=[8,8]>(x)\n y = Resize<{attributes}>(a, , , eight)",
+                  "1,3,16,16", eight=[1, 3, 8, 8])  # fmt: skip
+    assert line(known, "y", "H") == pytest.approx(rows)
+    step, span = rows[1] - rows[0], known.positions["y"]["H"]
+    assert (span.start, span.end) == pytest.approx((rows[0] - step / 2, rows[-1] + step / 2))
+
+
+def test_windows_over_cells_that_go_back_and_forth_have_no_even_spread() -> None:
+    known = found("a = Gather<axis=2>(x, even)\n b = Tile(a, twice)\n"
+                  " y = AveragePool<kernel_shape=[3,1],strides=[3,1]>(b)",
+                  "1,3,12,12", even=[0, 2, 4, 6, 8, 10], twice=[1, 1, 2, 1])  # fmt: skip
+    assert line(known, "y", "H") == pytest.approx([2.5, 8.5, 2.5, 8.5])
+
+
 def test_one_window_over_all_has_no_place() -> None:
     known = found("p = GlobalAveragePool(x)\n q = AveragePool<kernel_shape=[8,8]>(x)\n y = ReduceMean<axes=[2,3]>(x)")
     assert not known.positions.keys() & {"p", "q", "y"}
