@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inference import IMPURE, Inference, readable
+from onnxcam.graph.inference import Inference, is_pure, readable
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
@@ -134,11 +134,7 @@ class Graph:
         """Names of all values that do not depend on any input, of whatever size."""
         found = set(self.initializers) | set(self.small_constants)
         for node in self.nodes:
-            if (
-                node.op_type not in IMPURE
-                and not captures(node)
-                and all(name in found or not name for name in node.input)
-            ):
+            if is_pure(node) and all(name in found or not name for name in node.input):
                 found |= set(node.output) - {""}
         return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -14,7 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.sizing import Sizing
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
@@ -22,6 +22,14 @@ SMALL = 4096  # elements; a constant up to this size may be computed while the g
 IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
+MOST_ELEMENTS = 2**20  # that values of unknown size may come to while the graph is read
+MULTIPLYING = frozenset([
+    "Cast", "Identity", "Abs", "Neg", "Sign", "Not", "Clip", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose",
+    "Slice", "Split", "Unique", "Compress", "TopK", "CumSum", "Gather", "GatherElements", "GatherND", "ScatterElements",
+    "ScatterND", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceSum", "ArgMax", "ArgMin", "Add", "Sub", "Mul", "Div",
+    "Mod", "Pow", "Max", "Min", "Sum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
+    "Where",
+])  # make at most as many elements as the sizes of their inputs multiply to  # fmt: skip
 Constants = dict[str, npt.NDArray[Any]]
 
 
@@ -83,18 +91,20 @@ class Inference:
         """Add the constants that follow from these types; whether there were any new ones."""
         before = len(self._computed)
         known = self._given | self._computed
-        fixed, nodes = set(known), list[onnx.NodeProto]()
+        limits, nodes = {name: value.size for name, value in known.items()}, list[onnx.NodeProto]()
         for node in self._nodes:
-            if node.op_type in IMPURE or captures(node) or all(name in known or not name for name in node.output):
+            if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
             if node.op_type == "Shape" and node.domain == "":
                 shape = types[node.input[0]].shape if node.input[0] in types else None
                 if shape is not None and all(isinstance(dim, int) for dim in shape):
                     self._computed[node.output[0]] = sliced_shape(node, shape)
-                    fixed.add(node.output[0])
-            elif node.input and all(name in fixed or not name for name in node.input) and is_small(node, types):
-                nodes.append(node)
-                fixed |= set(node.output) - {""}
+                    limits[node.output[0]] = len(shape)
+            elif node.input and all(name in limits or not name for name in node.input):
+                found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
+                if all(limit is not None for limit in found.values()):
+                    nodes.append(node)
+                    limits |= {name: limit for name, limit in found.items() if limit is not None}
         if nodes:
             self._computed |= self._evaluated(nodes)
         return len(self._computed) > before
@@ -115,15 +125,38 @@ class Inference:
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
 
 
-def is_small(node: onnx.NodeProto, types: dict[str, ValueType]) -> bool:
-    """Whether what a node makes of constants is worth computing: it is small, or of unknown size and no floats."""
-    for name in node.output:
-        found = types.get(name, ValueType(0, None))
-        sizes = [dim for dim in found.shape or () if isinstance(dim, int)]
-        open_size = found.shape is None or len(sizes) < len(found.shape)
-        if name and (math.prod(sizes) > SMALL or (open_size and found.elem_type in FLOATS)):
-            return False
-    return True
+def is_pure(node: onnx.NodeProto) -> bool:
+    """Whether a node is known to give the same for the same inputs, and to end: it draws nothing, and runs no body."""
+    may_drop = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
+    return node.op_type not in IMPURE and not may_drop and not any(True for _ in subgraphs(node))
+
+
+def most_elements(
+    node: onnx.NodeProto, made: ValueType | None, limits: Mapping[str, int], known: Mapping[str, npt.NDArray[Any]]
+) -> int | None:
+    """How many elements a node makes of constants at most; None where that is too much to compute, or not known.
+
+    Args:
+        made: the type of one of its outputs.
+        limits: the elements of its inputs, or the most that they may have.
+        known: those of the inputs that are computed.
+    """
+    shape = made.shape if made else None
+    sizes = [dim for dim in shape or () if isinstance(dim, int)]
+    if shape is not None and len(sizes) == len(shape):
+        return count if (count := math.prod(sizes)) <= SMALL else None
+    if (made and made.elem_type in FLOATS) or math.prod(sizes) > SMALL or node.domain:
+        return None
+    read = [limits[name] for name in node.input if name]
+    if node.op_type == "Concat":
+        most = sum(read)
+    elif node.op_type in MULTIPLYING:
+        most = math.prod(max(limit, 1) for limit in read)
+    elif node.op_type == "NonZero" and node.input[0] in known:
+        most = read[0] * known[node.input[0]].ndim
+    else:  # it may be of any size: wait until that is known
+        return None
+    return most if most <= MOST_ELEMENTS else None
 
 
 def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:

@@ -16,8 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.inference import IMPURE
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.inference import is_pure
 
 
 @dataclass
@@ -72,8 +71,7 @@ def sizes_of(graph: Graph, node: onnx.NodeProto) -> npt.NDArray[np.object_] | No
 def computable(graph: Graph, node: onnx.NodeProto, told: set[str]) -> bool:
     """Whether a node reads fixed numbers and sizes alone."""
     reads = [name for name in node.input if name]
-    pure = node.op_type not in IMPURE and not captures(node)
-    return pure and bool(reads) and all(name in told or name in graph.fixed for name in reads)
+    return is_pure(node) and bool(reads) and all(name in told or name in graph.fixed for name in reads)
 
 
 def gathered(graph: Graph, layer: str, name: str, sizes: npt.NDArray[np.object_], axes: dict[Any, int]) -> Retold:

@@ -1,0 +1,44 @@
+"""Which values that no input moves are worked out while a graph is read, and which are not."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from tests.graph.building import graph_of
+from tests.nets import net
+
+WEIGHTS = {
+    "thousands": np.array(3000), "zero": np.array(0), "one": np.array(1), "ones": np.array([1]), "ten": np.array(10),
+    "yes": np.array(True), "half": np.float32(0.5), "w": np.ones((4, 2), np.float32), "bits": np.array([1, 0, 1, 1]),
+    "many": np.ones(2000, np.int64),
+}  # fmt: skip
+STRANGE = {
+    "a loop": "c = Loop(ten, yes, one)<body = body (int64 i, bool go, int64 b) => (bool on, int64 d)"
+    "{ on = Identity(go) d = Add(b, b) }>",
+    "a branch": "c = If(yes)<then_branch = then () => (float[4] a) { a = RandomNormal<shape=[4]>() },"
+    " else_branch = other () => (float[4] b) { b = RandomNormal<shape=[4]>() }>",
+    "elements dropped": "c = Dropout(w, half, yes)",
+    "a range too long": "n = Mul(thousands, thousands) c = Range(zero, n, one)",
+    "a tiling too long": "n = Mul(thousands, thousands) a = Reshape(n, ones) c = Tile(ones, a)",
+    "sizes multiplied": "a = NonZero(many) b = Transpose(a) c = Add(a, b)",
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(STRANGE))
+def test_what_may_be_endless_or_drawn_or_large_is_not_worked_out(name: str) -> None:
+    """9,000,000 elements that somebody else's model asks for; a loop of ten rounds might be one of 2^62."""
+    tail = "f = CastLike(c, x) r = ReduceSum<keepdims=0>(f) y = Mul(x, r)"
+    graph = graph_of(net(f"(float[N,4] x) => (float[N,4] y) {{ {STRANGE[name]} {tail} }}", WEIGHTS))
+    assert "c" not in graph.small_constants
+
+
+def test_constants_of_unknown_size_are_worked_out_step_by_step() -> None:
+    """The range is as long as the number of ones, which no inference tells: 3."""
+    text = """(float[N,4] x) => (float[N,4] y) {
+        a = NonZero(bits) b = Shape(a) n = ReduceMax<keepdims=0>(b) c = Range(zero, n, one)
+        d = Unique(c) f = Cast<to=1>(d) r = ReduceSum<keepdims=0>(f) y = Mul(x, r) }"""
+    graph = graph_of(net(text, WEIGHTS))
+    np.testing.assert_array_equal(graph.small_constants["a"], [[0, 2, 3]])
+    np.testing.assert_array_equal(graph.small_constants["c"], [0, 1, 2])
+    assert graph.small_constants["r"] == 3
