@@ -7,8 +7,10 @@ where onnx says otherwise the node is spelled in a way on which both agree. Only
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -16,13 +18,16 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import ModelError, OnnxCamError
+from onnxcam.graph.subgraphs import described
 from onnxcam.graph.types import Shape, ValueType
 from onnxcam.runtime import oracle
 
 Sizes = tuple[int, ...]
 Constant = Callable[[str], npt.NDArray[Any] | None]
 Types = Mapping[str, ValueType]
+LONGEST = 2**26  # elements along one axis that ONNX Runtime is asked about
+MOST_WORK = 2**28  # of these, times the size of a window
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
 
 
@@ -83,6 +88,7 @@ class Sizing:
         """What ONNX Runtime computes; None where it refuses."""
         key = (i, question)
         if key not in self._answers:
+            check_work(node, question)
             try:
                 self._answers[key] = computed(node, question, self._versions[""])
             except OnnxCamError:  # it will refuse the model too, and says why
@@ -136,30 +142,61 @@ def along(shape: Shape | None, axes: Sizes) -> Sizes | None:
     return sizes if len(sizes) == len(axes) else None
 
 
+def check_work(node: onnx.NodeProto, question: Question) -> None:
+    """ModelError where asking would take more time or memory than any image does."""
+    lists = {attribute.name: list(attribute.ints) for attribute in node.attribute}
+    kernel = max(question.kernel or lists.get("kernel_shape") or [1])
+    strides = lists.get("strides", []) if node.op_type == "ConvTranspose" else []
+    times = max([1.0, *strides, *question.scales], key=lambda time: math.inf if math.isnan(time) else time)
+    most = max(question.sizes) * times + kernel + max(lists.get("pads") or [0])
+    if not (most <= LONGEST and most * kernel <= MOST_WORK):
+        raise ModelError(
+            f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: export the "
+            "model again"
+        )
+
+
 def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
-    """The sizes that ONNX Runtime makes of these: the node alone, on zeros of one channel."""
-    blank = np.ones(question.rank, np.int64)
-    blank[list(question.axes)] = question.sizes
-    given: dict[str, npt.NDArray[Any]] = {"sizes": blank}
-    nodes = [helper.make_node("ConstantOfShape", ["sizes"], ["x"])]
-    inputs = ["x"]
+    """The sizes that ONNX Runtime makes of these, each axis alone."""
     attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in ("group", "axes")}
-    if node.op_type == "ConvTranspose":
-        given["kernel"] = np.array([1, 1, *question.kernel], np.int64)
-        nodes.append(helper.make_node("ConstantOfShape", ["kernel"], ["w"]))
-        inputs.append("w")
-    elif node.op_type == "Resize":
-        scales = np.ones(question.rank, np.float32)
-        scales[list(question.axes)] = question.scales
-        given["scales"] = scales
-        inputs += ["", "scales"]
-    nodes += [helper.make_node(node.op_type, inputs, ["y"], **attrs), helper.make_node("Shape", ["y"], ["shape"])]
-    shape = helper.make_tensor_value_info("shape", TensorProto.INT64, [question.rank])
-    weights = [numpy_helper.from_array(value, name) for name, value in given.items()]
+    space = len(question.axes)
+    windows = {name: value for name, value in attrs.items() if isinstance(value, list)}
+    if any(len(value) != space * (1 + (name == "pads")) for name, value in windows.items()):
+        raise ModelError(f"{described(node)} has windows of another rank than its input")
+    found = []
+    for i, size in enumerate(question.sizes):
+        one = attrs | {name: value[i::space] for name, value in windows.items()}
+        if node.op_type == "Resize":
+            x, axis = np.ones(question.rank, np.int64), question.axes[i]
+            scales = np.ones(question.rank, np.float32)
+            scales[axis] = question.scales[i]
+            given, inputs = {"scales": scales}, ["x", "", "scales"]
+        else:
+            x, axis = np.ones(3, np.int64), 2
+            given = {"w": np.array([1, 1, kernel], np.int64) for kernel in question.kernel[i : i + 1]}
+            inputs = ["x", *given]
+        x[axis] = size
+        asked = helper.make_node(node.op_type, inputs, ["y"], **one)
+        found.append(size_made(one_node(asked, {"x": x, **given}, opset), axis))
+    return tuple(found)
+
+
+def one_node(node: onnx.NodeProto, given: Mapping[str, npt.NDArray[Any]], opset: int) -> bytes:
+    """A model that gives the shape of what one node makes of scales, and of zeros of given shapes."""
+    shapes = [name for name in given if name != "scales"]
+    zeros = [helper.make_node("ConstantOfShape", [f"{name}/shape"], [name]) for name in shapes]
+    weights = [numpy_helper.from_array(v, f"{n}/shape" if n in shapes else n) for n, v in given.items()]
+    shape = helper.make_tensor_value_info("shape", TensorProto.INT64, [len(given["x"])])
+    nodes = [*zeros, node, helper.make_node("Shape", ["y"], ["shape"])]
     graph = helper.make_graph(nodes, "size", [], [shape], weights)
     proto = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", opset)])
-    (found,) = oracle.evaluate(proto.SerializeToString())
-    return tuple(int(found[axis]) for axis in question.axes)
+    return bytes(proto.SerializeToString())
+
+
+@lru_cache(maxsize=1024)
+def size_made(model: bytes, axis: int) -> int:
+    """The size along one axis that such a model tells."""
+    return int(oracle.evaluate(model)[0][axis])
 
 
 def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Question, right: Sizes) -> None:

@@ -91,3 +91,32 @@ def test_weights_worked_out_in_the_graph_have_a_size() -> None:
     assert graph.shape("standard") == (200, 3, 3, 3)
     assert graph.shape("b") == ("N", 200, 8, 8)
     assert onnxcam.list_layers(made, score="y")[0].name == "b"
+
+
+@pytest.mark.parametrize("node", [
+    "MaxPool<kernel_shape=[2,2],strides=[2,2],ceil_mode=1>(x)",
+    "MaxPool<kernel_shape=[70000000,2],pads=[69999999,0,69999999,1],ceil_mode=1>(x)",
+    'ConvTranspose<strides=[2,70000000],output_padding=[1,1],auto_pad="SAME_UPPER">(x, t)',
+    "Resize(x, , far)", "Resize(x, , unknown)",
+])  # fmt: skip
+def test_what_no_image_has_is_refused_and_not_asked(node: str) -> None:
+    side = 2**31 if "strides=[2,2],ceil" in node else 30
+    made = net(
+        f"(float[N,3,{side},{side}] x) => (float[N,K] y) {{ a = {node} b = GlobalMaxPool(a) y = Flatten(b) }}",
+        {
+            "t": normal(3, 3, 2, 2),
+            "far": np.array([1, 1, 1e8, 1], np.float32),
+            "unknown": np.array([1, 1, np.nan, 1], "f4"),
+        },
+    )
+    with pytest.raises(onnxcam.ModelError, match="larger than any image's"):
+        graph_of(made).shape("a")
+
+
+def test_two_sides_are_asked_about_one_by_one() -> None:
+    """A window of 1500 x 1500 on 2000 x 2000 takes minutes to run; each side alone makes 501."""
+    made = net(
+        """(float[1,3,2000,2000] x) => (float[1,K] y) {
+            a = MaxPool<kernel_shape=[1500,1500],ceil_mode=1>(x) b = GlobalMaxPool(a) y = Flatten(b) }"""
+    )
+    assert graph_of(made).shape("a") == (1, 3, 501, 501)
