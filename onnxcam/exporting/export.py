@@ -14,7 +14,9 @@ from onnxcam.explainer import Place, advised, choose_labels, choose_recipe
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
     Graph,
+    Model,
     class_axis,
+    data_of,
     declared,
     default_to,
     expose,
@@ -80,12 +82,9 @@ def export(
         model=Path(subject.name).name if subject.model.path else "model",
     )  # fmt: skip
     write_metadata(proto, {MANIFEST: manifest.to_json(), **stored(subject, preprocess, labels)})
-    path = Path(out)
-    if subject.model.path and path.exists() and path.samefile(subject.model.path):
-        raise UsageError(f"{path} is the model itself and would be overwritten: choose another name")
     subject.open(proto)  # nothing is written that ONNX Runtime does not load
-    write(subject.model.embed(without_idle_weights(proto)), path)
-    return path
+    write(subject.model, {Path(out): without_idle_weights(proto)})
+    return Path(out)
 
 
 def split(
@@ -121,8 +120,7 @@ def split(
     for proto in (front, backward.proto):
         forget_authors(proto)
         subject.open(proto)
-    for proto, path in zip((front, backward.proto), paths, strict=True):
-        write(subject.model.embed(proto), path)
+    write(subject.model, dict(zip(paths, (front, backward.proto), strict=True)))
     return paths
 
 
@@ -166,9 +164,19 @@ def stored(
     return found
 
 
-def write(proto: onnx.ModelProto, path: Path) -> None:
-    """Save; ModelError when the disk says no."""
-    try:
-        save(proto, path)
-    except OSError as error:
-        raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
+def write(model: Model, made: Mapping[Path, onnx.ModelProto]) -> None:
+    """Save what was made of a model, all of it read before anything is written.
+
+    Raises:
+        UsageError: a path is a file that the model consists of. ModelError: the disk says no.
+    """
+    for path in made:
+        model.check_spared(path)
+        model.check_spared(data_of(path))
+    for proto in made.values():
+        model.embed(proto)
+    for path, proto in made.items():
+        try:
+            save(proto, path)
+        except OSError as error:
+            raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -33,7 +33,7 @@ from onnxcam.graph.score import behind_output, class_axis, find_score
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed
 from onnxcam.graph.types import Shape, ValueType, made_up, shown
-from onnxcam.graph.write import save, write_whole
+from onnxcam.graph.write import data_of, save, write_whole
 
 __all__ = [
     "BLOCKED",
@@ -59,6 +59,7 @@ __all__ = [
     "check_calls",
     "check_fed",
     "class_axis",
+    "data_of",
     "declared",
     "default_to",
     "dequantized",

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import mmap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
 from onnxcam.arguments import Kind, require
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, UsageError
 from onnxcam.graph.external import file_of, inlined, is_external, place_of, read_span, relocate, span
 from onnxcam.runtime import wire
 
@@ -41,11 +41,13 @@ class Model:
         proto: the model; initializers over 16 kB have no data but say where it lies.
         path: the file, when it came from one.
         data: the serialized model that in-memory references point into (bytes, or the mapped file).
+        others: the files of its external data.
     """
 
     proto: onnx.ModelProto
     path: Path | None
     data: wire.Buffer = field(repr=False)
+    others: frozenset[Path] = frozenset()
 
     @cached_property
     def folder(self) -> Path | None:
@@ -89,6 +91,13 @@ class Model:
             raise ModelError(
                 f"{self.weight(tensor)} is damaged, its data does not fill its shape: fetch or export the model again"
             ) from error
+
+    def check_spared(self, path: Path) -> None:
+        """UsageError when writing to a path would replace the model, or a file of its external data."""
+        for file in [*filter(None, [self.path]), *sorted(self.others)]:
+            if path.exists() and file.exists() and path.samefile(file):
+                what = "the model itself" if file == self.path else "the data of the model"
+                raise UsageError(f"{path} is {what} and would be overwritten: choose another name or folder")
 
     def embed(self, proto: onnx.ModelProto) -> onnx.ModelProto:
         """In place: every weight moves into `proto`, wherever it lies, so that the result stands on its own."""
@@ -134,28 +143,31 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     else:
         require("model", source, MODEL)
         model = from_file(Path(source))
-    for tensor in all_tensors(model.proto):
-        if is_external(tensor):
-            settle(tensor, model)
-    return model
+    found = [settle(tensor, model) for tensor in all_tensors(model.proto) if is_external(tensor)]
+    return replace(model, others=frozenset(filter(None, found)))
 
 
-def settle(tensor: onnx.TensorProto, model: Model) -> None:
+def settle(tensor: onnx.TensorProto, model: Model) -> Path | None:
     """Check external data; in place, make it relative to `model.folder`, outside of which nothing will be read.
 
     A model's file may be a link: Hugging Face's cache gives it and its data, which lie in one folder under other names,
     their own names in another. As in ONNX Runtime, data is looked for beside the link, and may lie there too.
+
+    Returns:
+        Its file; None for data in the model itself.
     """
     what = model.weight(tensor)
     if model.owns(tensor):
         span(tensor, len(model.data), what)
-    elif model.path is not None and model.folder is not None:
-        beside = model.path.parent
-        file = file_of(tensor, beside, [model.folder, beside.resolve()], what)
-        if not file.is_relative_to(model.folder):
-            tensor.CopyFrom(inlined(tensor, read_span(tensor, file, what)))
-        elif model.path.is_symlink():
-            relocate(tensor, file.relative_to(model.folder).as_posix())
+    if model.owns(tensor) or model.path is None or model.folder is None:
+        return None
+    beside = model.path.parent
+    file = file_of(tensor, beside, [model.folder, beside.resolve()], what)
+    if not file.is_relative_to(model.folder):
+        tensor.CopyFrom(inlined(tensor, read_span(tensor, file, what)))
+    elif model.path.is_symlink():
+        relocate(tensor, file.relative_to(model.folder).as_posix())
+    return file
 
 
 def from_file(path: Path) -> Model:

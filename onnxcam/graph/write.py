@@ -24,6 +24,11 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
             made.replace(path.parent / made.name)
 
 
+def data_of(path: Path) -> Path:
+    """Where the weights of a model over 2 GB go."""
+    return path.with_name(f"{path.name}.data")
+
+
 def save(proto: onnx.ModelProto, path: Path) -> None:
     """Write a model; over 2 GB its weights go to `<name>.data` beside it. OSError when the disk says no."""
     size = sum(len(tensor.raw_data) for tensor in proto.graph.initializer)
@@ -35,6 +40,6 @@ def save(proto: onnx.ModelProto, path: Path) -> None:
     write_whole(
         path,
         lambda made: onnx.save(
-            copy, made, format="protobuf", save_as_external_data=True, location=f"{path.name}.data", size_threshold=1024
+            copy, made, format="protobuf", save_as_external_data=True, location=data_of(path).name, size_threshold=1024
         ),
     )

@@ -20,6 +20,7 @@ from onnxcam import (
     UsageError,
     export,
 )
+from onnxcam.exporting import split
 from onnxcam.runtime import MANIFEST
 from onnxcam.vjp import STANDARD
 from tests.exporting.test_export import FLOATS, PLAIN, X, gradient_rows, model
@@ -49,6 +50,26 @@ def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="would be overwritten"):
         export(path, path)
     assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize("name", ["features.onnx", "head_vjp.onnx"])
+def test_a_split_beside_the_model_replaces_no_file_of_it(tmp_path: Path, name: str) -> None:
+    onnx.save(model("any batch"), tmp_path / name)
+    before = (tmp_path / name).read_bytes()
+    with pytest.raises(UsageError, match=f"{name} is the model itself and would be overwritten"):
+        split(tmp_path / name, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {name: before}
+
+
+@pytest.mark.parametrize("name", ["features.onnx", "head_vjp.onnx", "out.onnx", "out.onnx.data"])
+def test_external_data_is_not_overwritten(tmp_path: Path, name: str) -> None:
+    """`out.onnx.data` is where weights go that one file does not hold."""
+    path = tmp_path / "model.onnx"
+    onnx.save(model("any batch"), path, save_as_external_data=True, location=name, size_threshold=0)
+    before = {file.name: file.read_bytes() for file in tmp_path.iterdir()}
+    with pytest.raises(UsageError, match=f"{name} is the data of the model and would be overwritten"):
+        export(path, tmp_path / "out.onnx") if name.startswith("out") else split(path, tmp_path)
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == before
 
 
 def test_a_folder_or_what_is_spelled_like_one_is_no_file(tmp_path: Path) -> None:
