@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -18,13 +19,8 @@ class Refused(click.ClickException):
     exit_code = 2
 
 
-class Interrupted(click.ClickException):
-    """Control-C: exit code 130, as shells have it."""
-
-    exit_code = 130
-
-
 READER_GONE = 141  # what `| head` makes of a program that does not notice
+ENDED = 128  # and the number of the signal that ended us, as shells have it
 
 
 @contextmanager
@@ -35,7 +31,8 @@ def for_the_user() -> Iterator[None]:
     except OnnxCamError as error:
         raise Refused(str(error)) from error
     except KeyboardInterrupt as error:
-        raise Interrupted("interrupted") from error
+        complain("interrupted")
+        raise click.exceptions.Exit(ENDED + next(iter(error.args), signal.SIGINT)) from error
     except MemoryError as error:
         raise Refused("not enough memory") from error
     except BrokenPipeError as error:

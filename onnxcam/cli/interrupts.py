@@ -1,4 +1,4 @@
-"""Control-C while ONNX Runtime computes: Python's own handler waits until that is done, which may be never."""
+"""Signals to end while ONNX Runtime computes: Python's own handlers wait until that is done, which may be never."""
 
 from __future__ import annotations
 
@@ -9,15 +9,18 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onnxcam.cli.errors import one_line
+from onnxcam.cli.errors import ENDED, one_line
 
 PATIENCE = 1.0  # seconds for Python to end by itself
-INTERRUPTED = 130
+ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Within it Control-C ends the process, if need be without asking Python. Files are whole or not there anyway."""
+    """Within it Control-C, TERM and HUP are a KeyboardInterrupt, which lets temporary files be removed.
+
+    Where Python does not come to that, the process ends without asking it. Files are whole or not there anyway.
+    """
     if os.name != "posix" or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -25,25 +28,36 @@ def interruptible() -> Iterator[None]:
     os.set_blocking(told, False)
     over = threading.Event()
     before = signal.set_wakeup_fd(told, warn_on_full_buffer=False)
+    ours = [number for number in ENDING if signal.getsignal(number) is signal.SIG_DFL]  # SIGHUP may be ignored: nohup
+    for number in ours:
+        signal.signal(number, _interrupt)
     threading.Thread(target=_watch, args=(heard, over), daemon=True).start()
     try:
         yield
     finally:
         over.set()
+        for number in ours:
+            signal.signal(number, signal.SIG_DFL)
         signal.set_wakeup_fd(before)
         os.close(told)
 
 
+def _interrupt(number: int, frame: object) -> None:
+    raise KeyboardInterrupt(number)
+
+
 def _watch(heard: int, over: threading.Event) -> None:
-    """Wait for SIGINT; then for Python to react, and end the process when it does not."""
+    """Wait for a signal to end; then for Python to react, and end the process when it does not."""
     with open(heard, "rb", buffering=0) as signals:
         while number := signals.read(1):
-            if number[0] == signal.SIGINT and not over.wait(PATIENCE):
-                _end()
+            if number[0] in ENDING and not over.wait(PATIENCE):
+                _end(number[0])
 
 
-def _end() -> None:
-    """The one line, and out."""
-    sys.stderr.write(one_line("Error: interrupted") + "\n")
-    sys.stderr.flush()
-    os._exit(INTERRUPTED)
+def _end(number: int) -> None:
+    """The one line, where anybody reads it, and out."""
+    try:
+        sys.stderr.write(one_line("Error: interrupted") + "\n")
+        sys.stderr.flush()
+    finally:
+        os._exit(ENDED + number)

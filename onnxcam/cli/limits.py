@@ -6,16 +6,19 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from functools import wraps
 from pathlib import Path
 
 import click
 
-from onnxcam.cli.errors import Refused
+from onnxcam.cli.errors import ENDED, Refused
+from onnxcam.cli.interrupts import ENDING, PATIENCE
 
 SECONDS = 600.0
-OURS = (0, 1, 2, 130)  # exit codes that a command ends with on purpose
+OURS = (0, 1, 2, *(ENDED + number for number in ENDING))  # exit codes that a command ends with on purpose
+WORK = "from onnxcam.cli.limits import work; work()"
 Function = Callable[..., int | None]
 
 timeout_option = click.option(
@@ -41,10 +44,12 @@ def ended_after(seconds: float, context: click.Context) -> int:
     Raises:
         Refused: its time was up, or it crashed.
     """
-    command = [sys.executable, "-P", "-m", "onnxcam", str(context.info_name), "--timeout", "0", *spelled(context)]
+    command = [sys.executable, "-P", "-c", WORK, str(context.info_name), "--timeout", "0", *spelled(context)]
+    heard, held = os.pipe()  # nobody writes: it ends with us, however we end
     with subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
+        command, stdin=heard, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=environment()
     ) as child:
+        os.close(heard)
         try:
             out, err = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
@@ -53,12 +58,35 @@ def ended_after(seconds: float, context: click.Context) -> int:
                 "if it is only large, give it longer with --timeout"
             ) from error
         finally:
-            child.kill()
+            os.close(held)
+            end(child)
     if child.returncode not in OURS:
         raise Refused(f"the work on this model crashed ({cause(child.returncode)}): ONNX Runtime cannot run it")
     for text, to_stderr in ((out, False), (err, True)):
         click.echo(text.decode(errors="replace"), nl=False, err=to_stderr)
     return child.returncode
+
+
+def end(child: subprocess.Popen[bytes]) -> None:
+    """Leave a child that was told to end the time to remove its temporary files."""
+    try:
+        child.wait(PATIENCE / 2)
+    except subprocess.TimeoutExpired:
+        child.kill()
+
+
+def work() -> None:
+    """The command in the process of its own, which ends when nobody holds the other end of stdin any more."""
+    from onnxcam.cli.group import main
+
+    threading.Thread(target=outlive_nobody, daemon=True).start()
+    main(prog_name="onnxcam")
+
+
+def outlive_nobody() -> None:
+    """Wait for the end of stdin, then end this process as TERM does."""
+    os.read(0, 1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def spelled(context: click.Context) -> Iterator[str]:

@@ -84,6 +84,60 @@ def test_control_c_ends_what_never_ends(folder: Path, endless: Path, command: li
     assert not (folder / "onnxcam_out").exists()
 
 
+def ended(pid: int) -> bool:
+    """Whether a process comes to its end within seconds."""
+    for _ in range(100):
+        try:
+            os.kill(pid, 0)
+        except ProcessLookupError:
+            return True
+        state = subprocess.run(["ps", "-o", "stat=", "-p", str(pid)], capture_output=True, text=True).stdout
+        if state.startswith("Z"):  # what nobody waits for
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@POSIX
+@pytest.mark.parametrize(("number", "code"), [("SIGTERM", 143), ("SIGHUP", 129), ("SIGKILL", -9)])
+def test_the_process_behind_a_limit_does_not_outlive_its_parent(
+    folder: Path, endless: Path, number: str, code: int
+) -> None:
+    with subprocess.Popen(
+        [*COMMAND, "check", "endless.onnx", "-l", "a"], stderr=subprocess.PIPE, env=ENVIRONMENT
+    ) as ran:
+        time.sleep(2)
+        listed = subprocess.run(["pgrep", "-P", str(ran.pid)], capture_output=True, text=True)
+        ran.send_signal(getattr(signal, number))
+        _, error = ran.communicate(timeout=30)
+    assert (ran.returncode, error) == (code, b"" if code < 0 else b"Error: interrupted\n")
+    (child,) = listed.stdout.split()
+    assert ended(int(child))
+
+
+@POSIX
+def test_a_file_half_written_is_removed_at_the_end(folder: Path) -> None:
+    code = """
+import sys, time
+from pathlib import Path
+from onnxcam.cli.errors import for_the_user
+from onnxcam.cli.interrupts import interruptible
+from onnxcam.graph import write_whole
+def write(path):
+    path.write_text("half"); print("written", flush=True); time.sleep(60)
+with interruptible():
+    write_whole(Path("out.onnx"), write)
+"""
+    before = sorted(os.listdir(folder))
+    with subprocess.Popen(
+        [sys.executable, "-c", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=ENVIRONMENT
+    ) as ran:
+        assert ran.stdout is not None
+        ran.stdout.readline()
+        ran.terminate()
+    assert sorted(os.listdir(folder)) == before
+
+
 @POSIX
 def test_a_reader_that_leaves_is_no_error(folder: Path) -> None:
     command = [*COMMAND, "run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
