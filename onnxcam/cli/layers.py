@@ -49,6 +49,6 @@ def command(model: str, score: str | None) -> None:
     click.echo()
     click.echo(
         table(rows, head=("", "layer", "made by", "shape", "grid", "why"))
-        or "No layer with a grid of positions lies on all paths to the score: "
+        or "No layer with a grid of positions lies on all paths to the score"
         + without_layer(graph, image.name, found.name)
     )

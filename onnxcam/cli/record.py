@@ -24,6 +24,7 @@ def record_of(
         "model": e.model,
         "method": e.method.name,
         "layer": e.layer,
+        "placed": e.placed,
         "gradient": e.gradient,
         "provider": e.provider,
         "preprocess": preprocess,

@@ -36,10 +36,14 @@ def heading(explainer: Explainer, record: Record) -> str:
 def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[str]:
     """Guesses, announced, and what makes every map doubtful."""
     found = []
-    if node := explainer.subject.in_training:
+    if doubt := explainer.subject.unsteady:
+        found.append(one_line(f"Note: {doubt}"))
+    if record["placed"] != "followed":
         found.append(
-            f"Note: {one_line(node)} is in training mode, scores and maps depend on what shares the batch, or on "
-            "chance: export the model in eval mode"
+            one_line(
+                f"Note: where the elements of the layer lie on the image could not be followed, the map is placed "
+                f"{record['placed']} alone: it may be mirrored, moved or meaningless; compare --method saliency"
+            )
         )
     used = record["preprocess"]
     if used["guess"]:
@@ -77,6 +81,7 @@ def made(record: Record) -> str:
     index = "" if target["index"] is None or target["label"] is None else f" ({target['index']})"
     size = " x ".join(map(str, record["map"]["shape"]))
     how = ", numeric gradient" if record["gradient"] == "numeric" else ""
+    how += "" if record["placed"] == "followed" else f", placed {record['placed']}"
     why = blank(record["map"]) if record["status"] == "blank" else WHY[record["status"]]
     return f"{method.title} of {target['name']}{index} at {record['layer']}, {size}{how}: {why}"
 

@@ -60,6 +60,8 @@ class Explanation:
         preprocess: what was done to the photo, in words.
         model: what the user called it.
         window: the stretch of the model's input that the map shows, (0 to 1) along height and width; None: all of it.
+        placed: how that is known: "followed" through the model or, where that is not possible, "by shape" alone: such a
+            map may be mirrored, moved or mean nothing.
     """
 
     map: npt.NDArray[np.float32]
@@ -77,6 +79,7 @@ class Explanation:
     preprocess: str
     model: str
     window: tuple[tuple[float, float], ...] | None = field(default=None, repr=False)
+    placed: str = "followed"
 
     @property
     def is_volume(self) -> bool:
@@ -204,6 +207,8 @@ class Explanation:
         lines += [self.method.title, f"layer {self.layer}"]
         if self.gradient == "numeric":
             lines.append("numeric gradient")
+        if self.placed != "followed":
+            lines.append(f"placed {self.placed}")
         if self.status != "ok":
             lines.append(f"status: {self.status}")
         return [printable(line) for line in lines]

@@ -24,7 +24,7 @@ class Prepared:
         """Open the file; errors as `Session`."""
         self.name, self.metadata, self._manifest = str(path), metadata, manifest
         self._original = f"use the model that {self.name} was made from ({manifest.model})"
-        self.in_training = ""  # the manifest does not say
+        self.unsteady = ""  # the manifest does not say
         self.image, self.score = manifest.image, manifest.score
         session = Session(path, provider=provider, threads=threads, name=self.name)
         self.provider: str = session.provider

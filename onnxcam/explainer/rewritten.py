@@ -127,9 +127,9 @@ class Rewritten:
         return self._running
 
     @property
-    def in_training(self) -> str:
-        """The first node left in training mode; empty: none."""
-        return self.graph.in_training
+    def unsteady(self) -> str:
+        """What makes the scores depend on more than the image; empty: nothing does."""
+        return self.graph.unsteady
 
     def open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
         """A session of a graph made from this model; errors as `Session`."""
@@ -168,7 +168,7 @@ class Rewritten:
         automatic = [c for c in ranked if c.automatic]
         if not automatic:
             raise LayerError(
-                f"{self.name} has no layer with a grid of positions on all paths to its score: "
+                f"{self.name} has no layer with a grid of positions on all paths to its score"
                 f"{without_layer(self.graph, self.image.name, self.score.name)}"
             )
         return Place(automatic[0].name, automatic[0].layout)

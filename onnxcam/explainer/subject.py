@@ -78,8 +78,8 @@ class Subject(Protocol):
         """The execution provider that runs the forward pass."""
 
     @property
-    def in_training(self) -> str:
-        """The first node left in training mode, as far as the model tells; empty: none."""
+    def unsteady(self) -> str:
+        """What makes the scores depend on more than the image, as far as the model tells; empty: nothing does."""
 
     def explaining(self, name: str) -> Subject:
         """The same model with another of its outputs, or values, as the score. LayerError: it has none of that name."""

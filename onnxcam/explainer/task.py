@@ -86,7 +86,7 @@ class Task:
         if not uses_layer(self.method):
             return None
         found = self.subject.place(self.layer, self.method.name, cotangent)
-        if found.layout.window is not None and self.method.level == "input":
+        if not found.layout.whole and self.method.level == "input":
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
                 "it (the model crops or pads inside): use gradcam, or an input-level method (saliency)"
@@ -176,6 +176,7 @@ class Task:
             channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.explainer.preprocess.recipe.name,
             window=place.layout.window if place and self.method.level == "layer" else None,
+            placed="followed" if place is None or place.layout.followed else "by shape",
         )  # fmt: skip
 
     def _label(self, target: Target, scores: Array) -> str | None:

@@ -16,7 +16,8 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
-from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer
+from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer, placed_before
+from onnxcam.graph.layout import layouts
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.normalize import check_calls, lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
@@ -73,11 +74,13 @@ __all__ = [
     "global_mean",
     "head",
     "image_input",
+    "layouts",
     "lift_constants",
     "list_layers",
     "load",
     "made_up",
     "named_layer",
+    "placed_before",
     "pooled_value",
     "pruned",
     "quantizer",

@@ -108,7 +108,7 @@ def check_rows(graph: Graph, layer: str, name: str) -> None:
     if shape is not None and not (shape and has_rows(shape, rows)):
         raise LayerError(
             f"the model cannot be cut at '{layer}': what follows also reads '{name}', which has no row for each image; "
-            "choose a later layer"
+            "choose a later layer, or use an input-level method (saliency)"
         )
 
 

@@ -98,6 +98,7 @@ def check_fed(graph: Graph, image: str) -> None:
     missing = [name for name in graph.inputs if name != image]
     if missing:
         what = ", ".join(f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in missing[:8])
+        what += f" and {len(missing) - 8} more" if len(missing) > 8 else ""
         raise ModelError(
             f"{graph.model.name} needs more than the image '{image}': also {what}; "
             f"give each with --feed {missing[0]}=FILE.npy (in Python: feeds)"

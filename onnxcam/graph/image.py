@@ -9,6 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.feeds import type_name
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput
@@ -32,7 +33,8 @@ def image_input(graph: Graph) -> ImageInput:
     for likely in (coloured, convolved(graph)):
         found = [image for image in found if likely(image)] or found
     if len(found) != 1:
-        what = ", ".join(f"'{name}' {shown(graph.shape(name))}" for name in graph.inputs) or "none"
+        inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
+        what = ", ".join(inputs) or "none"
         problem = "no input that takes an image" if not found else "several inputs that could take the image"
         cure = "" if not found else ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
         raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")

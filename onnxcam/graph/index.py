@@ -152,13 +152,22 @@ class Graph:
         return found
 
     @cached_property
-    def in_training(self) -> str:
-        """The first node left in training mode: statistics of the batch, elements dropped. Empty: none."""
-        for i, node in enumerate(self.nodes):
+    def unsteady(self) -> str:
+        """What makes the outputs depend on more than the image: the first such node, and why. Empty: nothing does.
+
+        Training mode (statistics of the batch, elements dropped) and random numbers.
+        """
+        for i in sorted(self.ancestors(self.outputs)):
+            node = self.nodes[i]
+            if node.op_type in IMPURE:
+                return f"{self.describe(i)} draws at random, scores and maps differ from run to run"
             by_batch = node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0)
             switch = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
             if by_batch or (switch and (self.constant(switch) is None or np.any(self.constant(switch)))):
-                return self.describe(i)
+                return (
+                    f"{self.describe(i)} is in training mode, scores and maps depend on what shares the batch, or on "
+                    "chance: export the model in eval mode"
+                )
         return ""
 
     def describe(self, i: int) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -195,13 +195,31 @@ def named_layer(graph: Graph, name: str) -> Layer:
     if layout is not None and layout.axes[0] != "N":
         raise LayerError(
             f"the layer '{name}' {shown(shape)} holds the batch along axis {layout.axes.index('N')}, not first: "
-            "choose one that `onnxcam layers` lists"
+            f"{instead_of(graph, value, known_layouts)}"
         )
     if layer is None:
+        lost = known_layouts.lost(value)
+        why = f" (positions cannot be followed through {lost})" if lost else ""
         raise LayerError(
-            f"the layer '{name}' {shown(shape)} has no grid of positions to map: choose one that `onnxcam layers` lists"
+            f"the layer '{name}' {shown(shape)} has no grid of positions to map{why}: "
+            f"{instead_of(graph, value, known_layouts)}"
         )
     return replace(layer, reason="named")
+
+
+def instead_of(graph: Graph, value: str, known: Layouts) -> str:
+    """What to do where a value can be no layer."""
+    earlier = next(placed_before(graph, value, known), None)
+    return f"choose an earlier one, such as '{earlier}'" if earlier else "use an input-level method (saliency)"
+
+
+def placed_before(graph: Graph, value: str, known: Layouts) -> Iterator[str]:
+    """The values before another that can be named as layers, the last first."""
+    weighted = weighted_before(graph, image_input(graph).name)
+    for i in sorted(graph.ancestors([value]), reverse=True):
+        name = graph.nodes[i].output[0]
+        if name in weighted - {value} and as_layer(graph, name, known.get(name)) is not None:
+            yield name
 
 
 def has_rows(graph: Graph, shape: Shape) -> bool:
@@ -229,12 +247,12 @@ def guessed(shape: Shape, grids: set[tuple[int, ...]]) -> Layout | None:
         fitting = [
             axes for axes, at in (("NCHW", 2), ("NHWC", 1)) if any(divides(shape[at : at + 2], g) for g in grids)
         ]
-        return Layout(fitting[0]) if len(fitting) == 1 else None
+        return Layout(fitting[0], followed=False) if len(fitting) == 1 else None
     if len(shape) == 3 and isinstance(shape[1], int):
         for prefix in (0, 1, 2, 5):
             side = int(np.sqrt(max(shape[1] - prefix, 0)))
             if side > 1 and side * side == shape[1] - prefix:
-                return Layout("NPC", (side, side), prefix)
+                return Layout("NPC", (side, side), prefix, followed=False)
     return None
 
 

@@ -66,6 +66,15 @@ class Layouts(Mapping[str, Layout]):
         several = sum(name in self.positions for name in node.input) > 1
         return node.op_type in ATTENTION or (several and (node.op_type in PRODUCTS or node.op_type == "Einsum"))
 
+    def lost(self, end: str) -> str:
+        """The last node on the way from the image to a value that positions go into and do not come out of."""
+        for i in sorted(self._graph.ancestors([end]), reverse=True):
+            node = self._graph.nodes[i]
+            placed = any(name in self or name in self._images for name in node.input)
+            if placed and node.output[0] not in self and self._graph.is_float(node.output[0]):
+                return self._graph.describe(i)
+        return ""
+
     def _tell(self, name: str) -> Layout | None:
         here, sizes, shape = self.positions.get(name), self._settled.shape(name), self._graph.shape(name)
         if not here or sizes is None or shape is None or name in self._graph.inputs:
@@ -187,11 +196,16 @@ def evenly_spread(
         even = along.start + (np.arange(len(at)) + 0.5) * cell
         if np.isnan(at).any() or np.abs(at - even).max() > abs(cell) * 0.76:
             return None
-        near = abs(along.start) + abs(along.end - size) < abs(cell) / 4
-        window.append((0.0, 1.0) if near else (along.start / size, along.end / size))
+        ends = ((0.0, 1.0), (1.0, 0.0), (along.start / size, along.end / size))
+        window.append(next(end for end in ends if off(along, end, size) < abs(cell) / 4))
     if all(side == (0.0, 1.0) for side in window):
         return layout
     return Layout(layout.axes, layout.grid, layout.prefix, tuple(window))
+
+
+def off(along: Along, ends: tuple[float, float], size: float) -> float:
+    """How far, in pixels, the stretch of image that a coordinate shows lies from another (shares of the image)."""
+    return abs(along.start - ends[0] * size) + abs(along.end - ends[1] * size)
 
 
 def spatial_sizes(layout: Layout, shape: Shape) -> tuple[int, ...] | None:

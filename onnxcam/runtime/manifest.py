@@ -28,17 +28,24 @@ class Layout:
         prefix: tokens before the grid along P.
         window: where the grid starts and ends on the image, (0 to 1) for each of D, H, W; None: it spans the whole.
             What starts behind its end runs backwards.
+        followed: whether it was told from where the elements lie on the image; else from the value's shape alone.
     """
 
     axes: str
     grid: tuple[int, ...] | None = None
     prefix: int = 0
     window: tuple[tuple[float, float], ...] | None = None
+    followed: bool = True
 
     @property
     def channel(self) -> int:
         """The channels' axis."""
         return self.axes.index("C")
+
+    @property
+    def whole(self) -> bool:
+        """Whether the grid shows all of the image, forwards or backwards."""
+        return all(sorted(side) == [0, 1] for side in self.window or ())
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,8 @@ from onnxcam.methods import METHODS
 from tests.cli.conftest import ROOT, Invoke, names, refusal
 
 KEYS = [
-    "image", "model", "method", "layer", "gradient", "provider", "preprocess", "score", "target", "top", "map", "boxes",
-    "status", "files", "seconds",
+    "image", "model", "method", "layer", "placed", "gradient", "provider", "preprocess", "score", "target", "top",
+    "map", "boxes", "status", "files", "seconds",
 ]  # fmt: skip
 HOSTILE = "\x1b[31m\x1b]0;owned\x07\u202e\x7f<b>"
 
@@ -349,6 +349,41 @@ def test_a_node_left_in_training_mode_is_told(onnxcam: Invoke, folder: Path, nod
     else:
         assert result.exit_code == 2
         assert "drops out at random" in result.stderr
+
+
+RANDOM = {"r": "r = RandomNormalLike(g)", "r, unused": "unused = RandomNormalLike(g) r = Neg(g)"}
+
+
+@pytest.mark.parametrize("name", RANDOM)
+def test_random_numbers_on_the_way_to_the_score_are_told(onnxcam: Invoke, folder: Path, name: str) -> None:
+    model = onnx.parser.parse_model(
+        f"""<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3, 8, 8] x) => (float[1, 3] p) {{
+        c = Relu(x) w = Conv(c, k) g = GlobalMaxPool(w) {RANDOM[name]} y = Add(g, r) p = Flatten(y) }}"""
+    )
+    kernel = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(kernel, "k"))
+    for node in model.graph.node:
+        node.name = node.output[0]
+    onnx.save(model, "random.onnx")
+    told = "Note: RandomNormalLike 'r' draws at random, scores and maps differ from run to run"
+    assert (told in onnxcam("run", "random.onnx", "blobs.png", "-l", "w").stderr) == (name == "r")
+
+
+def test_a_map_placed_by_its_shape_alone_is_told(onnxcam: Invoke, folder: Path) -> None:
+    model = onnx.parser.parse_model(
+        """<ir_version: 8, opset_import: ["" : 17]> g (float[1, 3, 8, 8] x) => (float[1, 3] p) {
+        t = GridSample(x, grid) c = Conv(t, k) a = GlobalMaxPool(c) p = Flatten(a) }"""
+    )
+    ys, xs = np.meshgrid(np.linspace(-1, 1, 8), np.linspace(1, -1, 8), indexing="ij")
+    for name, value in (("k", np.eye(3).reshape(3, 3, 1, 1)), ("grid", np.stack([xs, ys], -1)[None])):
+        model.graph.initializer.append(onnx.numpy_helper.from_array(value.astype(np.float32), name))
+    onnx.save(model, "sampled.onnx")
+    result = onnxcam("run", "sampled.onnx", "blobs.png", "-l", "c", "--json")
+    assert [row["placed"] for row in rows(result.stdout)] == ["by shape"]
+    assert "could not be followed, the map is placed by shape alone" in result.stderr
+    whole = onnxcam("run", "sampled.onnx", "blobs.png", "-m", "saliency", "--json")
+    assert [row["placed"] for row in rows(whole.stdout)] == ["followed"]
+    assert "by shape" not in whole.stderr
 
 
 def test_what_is_wrong_with_every_image_is_told_once(onnxcam: Invoke) -> None:

@@ -25,7 +25,11 @@ WEIGHTS = {
 }  # fmt: skip
 X = normal(3, 6, 6)
 NUMERIC = "gradcam with --gradient numeric"
+<<<<<<< HEAD
 RUN = "use `onnxcam run` with gradcam and --gradient numeric"
+=======
+NOTHING = ": no layer of this model has a gradient that onnxcam can work out (see `onnxcam ops`)"
+>>>>>>> 071e8d2 (explainer: say where a map's place is a guess, and why there is no layer)
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +100,7 @@ def test_where_there_is_no_layer_saliency_is_named_only_if_it_can_be_had(blocked
     explainer = Explainer(model(f"{body} y = Gemm(z, flat)"))
     with pytest.raises(LayerError, match=r"has no layer with a grid of positions") as caught:
         explainer(X)
-    assert str(caught.value).endswith("name one with --layer" if blocked else "input-level method (saliency)")
+    assert "score (positions cannot be followed through Flatten 'node" in str(caught.value)
+    assert str(caught.value).endswith(NOTHING if blocked else ": use an input-level method (saliency)")
     if not blocked:
         assert explainer(X, method="saliency").status == "ok"

@@ -98,7 +98,7 @@ WEIGHTS = {"stem": normal(4, 3, 3, 3), "w": normal(5, 4), "v": normal(5, 4, seed
 MODELS = {
     "no image": (
         "(float[N, 4] x) => (float[N, 5] y) { y = Gemm<transB = 1>(x, w) }",
-        r"has no input that takes an image \(its inputs: 'x' \[N, 4\]\)",
+        r"has no input that takes an image \(its inputs: 'x' float32 \[N, 4\]\)",
     ),
     "two images": (
         f"(float[N, 3, 8, 8] x, float[N, 3, 8, 8] z) => (float[N, 5] y) {{ s = Add(x, z) {HEAD.replace('(x', '(s')} }}",

@@ -164,3 +164,30 @@ def test_an_exported_file_remembers_the_window(tmp_path: Path) -> None:
 def test_guided_grad_cam_needs_a_layer_that_shows_the_whole_image() -> None:
     with pytest.raises(UsageError, match="'last' shows only a part"):
         onnxcam.explain(model(WAYS["cropped"]), blob(12, 24), target=1, method="guidedgradcam")
+
+
+@pytest.mark.parametrize("way", ["flipped", "flipped and swapped"])
+def test_guided_grad_cam_takes_a_layer_that_shows_the_image_mirrored(way: str) -> None:
+    found = onnxcam.explain(model(WAYS[way]), blob(14, 30), target=1, method="guidedgradcam")
+    assert centre(np.abs(found.heatmap)) == pytest.approx((14, 30), abs=1.01)
+
+
+def mirrored() -> onnx.ModelProto:
+    """A flip by sampling at fixed places, which are not followed."""
+    made = model("t = GridSample<align_corners=1>(x, grid)\n" + CONV)
+    ys, xs = np.meshgrid(np.linspace(-1, 1, HEIGHT), np.linspace(1, -1, WIDTH), indexing="ij")
+    grid = np.stack([xs, ys], -1)[None].astype(np.float32)
+    made.graph.initializer.append(onnx.numpy_helper.from_array(grid, "grid"))
+    return made
+
+
+def test_a_map_that_is_placed_by_shape_alone_says_so(tmp_path: Path) -> None:
+    made = mirrored()
+    found = onnxcam.explain(made, blob(14, 30), target=1, layer="last")
+    assert found.placed == "by shape"
+    assert "placed by shape" in found.legend()
+    exported = onnxcam.export(made, tmp_path / "out.onnx", layer="last")
+    assert onnxcam.explain(exported, blob(14, 30), target=1).placed == "by shape"
+    followed = onnxcam.explain(model(WAYS["flipped"]), blob(14, 30), target=1)
+    assert followed.placed == "followed"
+    assert not any("placed" in line for line in followed.legend())

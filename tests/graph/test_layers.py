@@ -182,11 +182,44 @@ def test_a_value_whose_layout_is_not_known_is_guessed_from_its_shape() -> None:
     constants = {"tokens": np.array([0, 64, 3]), "oblong": np.array([0, 8, 24]), "sequence": np.array([64, -1, 3]),
                  "where": normal(1, 8, 8, 2)}  # fmt: skip
     graph = graph_of(net(text, constants))
-    assert named_layer(graph, "four").layout == Layout("NCHW")
-    assert named_layer(graph, "square").layout == Layout("NPC", (8, 8))
+    assert named_layer(graph, "four").layout == Layout("NCHW", followed=False)
+    assert named_layer(graph, "square").layout == Layout("NPC", (8, 8), followed=False)
     for name in ("skewed", "rows", "torn"):  # torn: a row of tokens there is a row of colours of neighbours
         with pytest.raises(LayerError, match="no grid"):
             named_layer(graph, name)
+
+
+MOVED = {
+    "a roll that stays": (
+        "a = Slice(x, five, far, axis) b = Slice(x, zero, five, axis) m = Concat<axis=3>(a, b)", "Concat 'moved'"
+    ),
+    "a product with a permutation": ("m = MatMul(x, turn)", "MatMul 'moved'"),
+    "a flip of a free size": ("m = Slice(x, minus, low, axis, minus)", "Slice 'moved'"),
+    "copies in the batch": ("f = Slice(x, minus, low, axis, minus) m = Concat<axis=0>(x, f)", "Concat 'moved'"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("way", MOVED)
+def test_where_positions_are_lost_is_said_and_what_works(way: str) -> None:
+    body, node = MOVED[way]
+    size = "H, W" if "free" in way else "8, 8"
+    constants = {"five": [5], "far": [99], "axis": [3], "zero": [0], "minus": [-1], "low": [-99]}
+    model = net(
+        f"(float[N,3,{size}] x) => (float[N,4,h,w] y) {{ {body} c = Conv<pads=[1,1,1,1]>(m, k) y = Relu(c) }}",
+        {"k": normal(4, 3, 3, 3), "turn": np.eye(8, dtype=np.float32)[::-1].copy(),
+         **{name: np.array(value) for name, value in constants.items()}},
+    )  # fmt: skip
+    next(n for n in model.graph.node if n.output[0] == "m").name = "moved"
+    with pytest.raises(LayerError) as caught:
+        named_layer(graph_of(model), "c")
+    assert str(caught.value).endswith(
+        f"positions cannot be followed through {node}): use an input-level method (saliency)"
+    )
+
+
+def test_an_earlier_layer_is_named_where_there_is_one() -> None:
+    with pytest.raises(LayerError, match=r"through GlobalAveragePool.*: choose an earlier one, such as 'last'$"):
+        named_layer(graph_of(residual()), "logits")
 
 
 # -- oddities -----------------------------------------------------------------------------------------------------
