@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 import pytest
 
 import onnxcam
@@ -191,3 +194,20 @@ def test_a_map_that_is_placed_by_shape_alone_says_so(tmp_path: Path) -> None:
     followed = onnxcam.explain(model(WAYS["flipped"]), blob(14, 30), target=1)
     assert followed.placed == "followed"
     assert not any("placed" in line for line in followed.legend())
+
+
+@pytest.mark.parametrize("way", ["flipped", "cropped", "letterboxed", "as it is"])
+def test_the_recipe_of_the_docs_puts_an_exported_map_in_its_place(way: str, tmp_path: Path) -> None:
+    """The function in docs/export.md, from the raw outputs and the manifest alone."""
+    page = (Path(__file__).resolve().parents[2] / "docs" / "export.md").read_text(encoding="utf-8")
+    (text,) = re.findall(r"^def on_image.*?return heat\n", page, re.DOTALL | re.MULTILINE)
+    told: dict[str, Any] = {"np": np}
+    exec(text, told)
+    path = onnxcam.export(model(WAYS[way]), tmp_path / "out.onnx", layer="last")
+    session = onnxruntime.InferenceSession(path)
+    manifest = json.loads(session.get_modelmeta().custom_metadata_map["onnxcam.manifest"])
+    activations, gradients = session.run(["last", "gradients"], {"x": blob(14, 30)[None], "class": np.array([1])})
+    heat = np.maximum((gradients.mean(axis=(2, 3), keepdims=True) * activations).sum(axis=1)[0], 0)
+    shown = told["on_image"](heat / heat.max(), (HEIGHT, WIDTH), manifest["layout"]["window"])
+    expected = onnxcam.explain(model(WAYS[way]), blob(14, 30), target=1, layer="last")
+    np.testing.assert_allclose(shown, expected.heatmap, atol=1e-5)
