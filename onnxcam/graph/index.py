@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inference import Inference, is_pure, readable
+from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs

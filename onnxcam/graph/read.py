@@ -6,7 +6,6 @@ from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
-from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
 from onnxcam.graph.normalize import normalize
 

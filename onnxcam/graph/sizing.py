@@ -151,8 +151,8 @@ def check_work(node: onnx.NodeProto, question: Question) -> None:
     most = max(question.sizes) * times + kernel + max(lists.get("pads") or [0])
     if not (most <= LONGEST and most * kernel <= MOST_WORK):
         raise ModelError(
-            f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: export the "
-            "model again"
+            f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: export "
+            "the model again"
         )
 
 

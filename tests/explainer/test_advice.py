@@ -25,11 +25,8 @@ WEIGHTS = {
 }  # fmt: skip
 X = normal(3, 6, 6)
 NUMERIC = "gradcam with --gradient numeric"
-<<<<<<< HEAD
 RUN = "use `onnxcam run` with gradcam and --gradient numeric"
-=======
 NOTHING = ": no layer of this model has a gradient that onnxcam can work out (see `onnxcam ops`)"
->>>>>>> 071e8d2 (explainer: say where a map's place is a guess, and why there is no layer)
 
 
 @pytest.fixture(autouse=True)
