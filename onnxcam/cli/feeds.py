@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import UsageError
+from onnxcam.explainer.files import read_array
 
 
 def read_feeds(given: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
@@ -20,12 +20,5 @@ def read_feeds(given: Iterable[str]) -> dict[str, npt.NDArray[Any]]:
             raise UsageError(f"--feed '{text}' should be NAME=FILE.npy: an input's name and the file of its value")
         if name in found:
             raise UsageError(f"--feed gives the input '{name}' twice")
-        try:
-            found[name] = np.load(path, allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise UsageError(
-                f"the feed {path} cannot be read as .npy: {getattr(error, 'strerror', None) or error}"
-            ) from error
-        if not isinstance(found[name], np.ndarray):
-            raise UsageError(f"the feed {path} is no .npy of one array")
+        found[name] = read_array(path, what="the feed ", refusal=UsageError)
     return found

@@ -19,6 +19,7 @@ from onnxcam.explainer.subject import Array, Subject
 from onnxcam.explainer.task import Task, uses_layer
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
+from onnxcam.reading import check_regular
 from onnxcam.runtime import metadata as metadata_of
 from onnxcam.runtime import read_manifest, short_name
 from onnxcam.targets import Spec, named_output
@@ -296,6 +297,7 @@ def open_subject(
 def peek(path: Path) -> dict[str, str]:
     """The metadata of a model file, read without onnx; empty when the file cannot be read or is no model."""
     try:
+        check_regular(path)
         with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
             return metadata_of(data)
     except (OSError, ValueError):  # `load` says what is wrong with it

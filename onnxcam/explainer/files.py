@@ -5,22 +5,34 @@ from __future__ import annotations
 import os
 import secrets
 from pathlib import Path
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import ImageError
+from onnxcam.errors import ImageError, OnnxCamError
+from onnxcam.reading import check_regular
+
+# What NumPy's reader raises on junk, whose header it has Python's own tokenizer and parser read.
+DAMAGE = (
+    OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, EOFError, OverflowError, RecursionError,
+    MemoryError, TokenError,
+)  # fmt: skip
 
 
-def read_array(path: Path) -> npt.NDArray[Any]:
-    """The array in a .npy file; ImageError when there is none."""
+def read_array(path: str | Path, *, what: str = "", refusal: type[OnnxCamError] = ImageError) -> npt.NDArray[Any]:
+    """The array in a .npy file; the refusal, an ImageError unless told otherwise, when there is none.
+
+    `what`: the file's role, for the message.
+    """
     try:
-        array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError, EOFError) as error:
-        raise ImageError(f"{path} cannot be read as an array: {getattr(error, 'strerror', None) or error}") from error
-    if not isinstance(array, np.ndarray):
-        raise ImageError(f"{path} holds no single array")
+        check_regular(path)
+        with Path(path).open("rb") as file:
+            array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    except DAMAGE as error:
+        why = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:160]
+        raise refusal(f"{what}{path} cannot be read as an array: {why}") from error
     return array
 
 

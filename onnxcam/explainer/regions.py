@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError
+from onnxcam.explainer.files import read_array
 from onnxcam.imaging import Geometry, decode
 
 Mask = npt.NDArray[np.bool_]
@@ -55,10 +56,9 @@ def grid_centres(geometry: Geometry, size: tuple[int, int]) -> tuple[npt.NDArray
 def read_mask(path: str) -> Mask:
     """A mask's file: a picture, bright inside, or a .npy array, not zero inside; bool (H, W)."""
     if Path(path).suffix.lower() == ".npy":
-        try:
-            array = np.load(path, allow_pickle=False)
-        except (OSError, ValueError) as error:
-            raise TargetError(f"the mask {path} cannot be read: {error}") from error
+        array = read_array(path, what="the mask ", refusal=TargetError)
+        if array.dtype.kind not in "biuf":
+            raise TargetError(f"the mask {path} holds {array.dtype}: it should hold numbers, not zero inside")
         if array.ndim != 2:
             raise TargetError(f"the mask {path} has shape {list(array.shape)}: it should be (height, width)")
         return np.asarray(array != 0)

@@ -141,13 +141,19 @@ def _opened(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Ima
         yield source
         return
     if not isinstance(source, bytes) and not Path(source).is_file():
-        raise ImageError(f"{name} is {'a folder, not an image' if Path(source).is_dir() else 'missing: no such file'}")
+        raise ImageError(f"{name} is {_instead(Path(source))}")
     with Image.open(BytesIO(source) if isinstance(source, bytes) else source) as image:
         if image.format not in _FORMATS:  # opening only looks at the header
             raise ImageError(
                 f"{name} is {image.format}, which is not read here (PostScript is a program): convert it to PNG"
             )
         yield image
+
+
+def _instead(path: Path) -> str:
+    if path.is_dir():
+        return "a folder, not an image"
+    return "no regular file: give an image's path" if path.exists() else "missing: no such file"
 
 
 def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:

@@ -13,6 +13,7 @@ from onnxcam.imaging.decoding import MAX_PIXELS
 from onnxcam.imaging.fields import Fields
 from onnxcam.imaging.huggingface import is_huggingface, translated
 from onnxcam.imaging.text import printable
+from onnxcam.reading import read_start
 
 LOADS: Final = {"RGB": "RGB", "BGR": "RGB", "L": "L", "Y": "Y"}
 """The channels of the model's input -> how the photo is loaded for them."""
@@ -203,8 +204,7 @@ def load_preprocess(path: str | Path, *, layout: str = "NCHW", dtype: str = "flo
     """
     name = printable(str(path))
     try:
-        with Path(path).open("rb") as file:
-            text = file.read(_LARGEST_FILE + 1)
+        text = read_start(path, _LARGEST_FILE)
         if len(text) > _LARGEST_FILE:
             raise PreprocessError(f"preprocessing {name}: larger than a megabyte; that is no recipe")
         data = json.loads(text)

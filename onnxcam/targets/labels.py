@@ -8,6 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from onnxcam.errors import TargetError
+from onnxcam.reading import read_start
 
 LARGEST = 10 * 2**20  # bytes of a labels file
 
@@ -25,11 +26,12 @@ def read_labels(path: str | Path) -> list[str]:
     """
     path = Path(path)
     try:
-        if path.stat().st_size > LARGEST:
+        data = read_start(path, LARGEST)
+        if len(data) > LARGEST:
             raise TargetError(
                 f"the labels file {path} is larger than {LARGEST >> 20} MB: it should hold a class name a line"
             )
-        text = path.read_bytes().decode("utf-8-sig")
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise TargetError(f"cannot read the labels file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:

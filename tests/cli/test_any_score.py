@@ -111,8 +111,8 @@ def test_feeds(onnxcam: Invoke, folder: Path) -> None:
     assert result.exit_code == 0, result.stderr
     for feed, says in {
         "light": "--feed 'light' should be NAME=FILE.npy",
-        "light=none.npy": "the feed none.npy cannot be read as .npy: No such",
-        "light=blobs.png": "the feed blobs.png cannot be read as .npy", "dark=light.npy": "no input 'dark' to feed",
+        "light=none.npy": "the feed none.npy cannot be read as an array: No such",
+        "light=blobs.png": "the feed blobs.png cannot be read as an array", "dark=light.npy": "no input 'dark' to feed",
     }.items():  # fmt: skip
         assert says in refusal(onnxcam("run", "lit.onnx", "blobs.png", "--feed", feed))
     table = onnxcam("layers", "lit.onnx").stdout.splitlines()

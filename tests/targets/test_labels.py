@@ -33,7 +33,7 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, monkeypatch:
     path = tmp_path / "labels.txt"
     with pytest.raises(TargetError, match=r"^cannot read the labels file .*labels\.txt: No such file"):
         read_labels(path)
-    with pytest.raises(TargetError, match=r"^cannot read the labels file .*: Is a directory"):
+    with pytest.raises(TargetError, match=r"^cannot read the labels file .*: it is a folder"):
         read_labels(tmp_path)
     path.write_bytes(b"caf\xe9\n")
     with pytest.raises(TargetError, match=r"labels\.txt is not UTF-8 text: it should hold a class name a line"):
