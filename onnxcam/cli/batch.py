@@ -25,6 +25,10 @@ from onnxcam.methods import Method, get_method
 Found = deque[tuple[Explanation, float]]  # explanations of one image, with the seconds that each took
 
 
+class UnexplainedError(Exception):
+    """What is wrong with one image; the others go on."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Request:
     """What a user asked of `run`: its arguments and options."""
@@ -68,12 +72,10 @@ def explain_all(request: Request) -> int:
     with reporter(len(sources), quiet=request.quiet) as terminal:
         for source, stem in zip(sources, unique_stems(map(str, sources)), strict=True):
             try:
-                explanations = work.explain(source)
-            except (ImageError, PreprocessError, InputError) as error:
+                work.tell(work.records(source, stem), terminal)
+            except UnexplainedError as error:
                 refused += 1
                 terminal.complain(str(error) if len(sources) == 1 else about(error, source))
-            else:
-                work.tell(list(work.write(explanations, stem)), terminal)
             terminal.step()
         if len(sources) > 1 and not (request.quiet or request.json):
             terminal.say(f"{len(sources) - refused} explained, {refused} refused")
@@ -115,6 +117,17 @@ class Work:
         self._inputs = inputs  # real paths of all images, which no output may replace
         self._out = Path(request.out)
         self._told = False
+
+    def records(self, source: str | ImageError, stem: str) -> list[Record]:
+        """Explain one image and write its files; UnexplainedError where that is not to be, for it or for the memory."""
+        try:
+            try:
+                found = self.explain(source)
+            except (ImageError, PreprocessError, InputError) as error:
+                raise UnexplainedError(str(error)) from error
+            return list(self.write(found, stem))
+        except MemoryError as error:
+            raise UnexplainedError("not enough memory for this image: make it smaller") from error
 
     def explain(self, source: str | ImageError) -> Found:
         """All explanations of one image, each target once a method; nothing is written yet."""

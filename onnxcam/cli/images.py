@@ -43,8 +43,13 @@ def in_folder(folder: str) -> list[str] | list[ImageError]:
 
 
 def is_image(entry: os.DirEntry[str]) -> bool:
-    """Whether a folder's entry looks like an image file."""
-    return entry.name.lower().endswith(SUFFIXES) and not entry.name.startswith(".") and entry.is_file()
+    """Whether a folder's entry looks like an image file; a link in a circle does, and is told like a damaged image."""
+    if not entry.name.lower().endswith(SUFFIXES) or entry.name.startswith("."):
+        return False
+    try:
+        return entry.is_file()
+    except OSError:
+        return True
 
 
 def matching(pattern: str) -> list[str] | list[ImageError]:

@@ -21,6 +21,7 @@ from onnxcam.imaging.text import printable
 
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless told otherwise: where Pillow itself refuses a decompression bomb."""
+_LONGEST = 1000  # a strip's sides, one over the other: legend and map make a picture of it that is at least so thick
 
 # What Pillow's readers raise on damaged files, found by mutating images of seventeen formats.
 _DAMAGE = (
@@ -153,6 +154,8 @@ def _opened(source: str | Path | bytes | Image.Image, name: str) -> Iterator[Ima
 def _instead(path: Path) -> str:
     if path.is_dir():
         return "a folder, not an image"
+    if path.is_symlink() and not path.exists():
+        return "a link that leads to no file"
     return "no regular file: give an image's path" if path.exists() else "missing: no such file"
 
 
@@ -161,6 +164,11 @@ def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
         raise ImageError(f"{name} holds no pixels: its size is {image.width} x {image.height}")
     if image.width * image.height > max_pixels:
         raise _too_large(name, f"{image.width} x {image.height}", max_pixels)
+    if max(image.size) ** 2 > max_pixels * _LONGEST:
+        raise ImageError(
+            f"{name} is a strip of {image.width} x {image.height} pixels, whose picture would hold more than "
+            f"{max_pixels}; raise --max-pixels if the file is trusted"
+        )
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> ImageError:

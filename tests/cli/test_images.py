@@ -9,7 +9,7 @@ from PIL import Image
 
 from onnxcam.cli.images import expand
 from onnxcam.errors import ImageError
-from onnxcam.imaging import save_png
+from onnxcam.imaging import decode, save_png
 
 
 @pytest.fixture(autouse=True)
@@ -32,6 +32,14 @@ def test_files_are_taken_as_named_even_when_they_are_missing() -> None:
 
 def test_a_folder_gives_its_images_by_name_and_no_others() -> None:
     assert paths("in") == ["in/a.JPG", "in/b.png"]
+
+
+def test_a_link_in_a_circle_is_one_of_a_folders_images() -> None:
+    """Which is refused when it is read; the others go on."""
+    Path("in/circle.png").symlink_to("circle.png")
+    assert paths("in") == ["in/a.JPG", "in/b.png", "in/circle.png"]
+    with pytest.raises(ImageError, match=r"circle\.png is a link that leads to no file"):
+        decode("in/circle.png")
 
 
 def test_a_pattern_gives_files_in_order_whatever_they_are() -> None:

@@ -13,6 +13,7 @@ import onnx
 import pytest
 from PIL import Image
 
+from onnxcam.explainer import core
 from onnxcam.imaging import COLORMAPS, preprocess_names
 from onnxcam.methods import METHODS
 from tests.cli.conftest import ROOT, Invoke, names, refusal
@@ -388,6 +389,26 @@ def test_a_map_placed_by_its_shape_alone_is_told(onnxcam: Invoke, folder: Path) 
 
 def test_what_is_wrong_with_every_image_is_told_once(onnxcam: Invoke) -> None:
     refusal(onnxcam("run", "tiny.onnx", "blobs.png", "blobs.png", "-t", "7"))
+
+
+@pytest.mark.parametrize("step", ["decode", "prepare"])
+def test_one_image_too_large_for_the_memory_leaves_the_others(
+    onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch, step: str
+) -> None:
+    images = [shutil.copy("blobs.png", name) for name in ("a.png", "b.png", "c.png")]
+    done, calls = getattr(core, step), []
+
+    def short(*args: object, **options: object) -> object:
+        calls.append(args)
+        if len(calls) == 2:
+            raise MemoryError
+        return done(*args, **options)
+
+    monkeypatch.setattr(core, step, short)
+    result = onnxcam("run", "tiny.onnx", *images)
+    assert result.exit_code == 2
+    assert result.stderr.splitlines()[-1] == "Error: b.png: not enough memory for this image: make it smaller"
+    assert result.stdout.splitlines()[-1] == "2 explained, 1 refused"
 
 
 def test_nothing_is_written_when_a_later_method_is_refused(onnxcam: Invoke, folder: Path) -> None:

@@ -155,6 +155,12 @@ def test_a_decompression_bomb_is_not_decoded(size: tuple[int, int]) -> None:
         decode(png_of_one_bit(*size))
 
 
+def test_a_strip_whose_picture_would_be_a_bomb_is_not_decoded() -> None:
+    with pytest.raises(ImageError, match=r"is a strip of 10000000 x 1 pixels, whose picture would hold more than"):
+        decode(png_of_one_bit(10_000_000, 1))
+    assert decode(png_of_one_bit(20_000, 1)).size == (20_000, 1)
+
+
 def test_the_limit_holds_exactly_and_leaves_pillows_own_alone() -> None:
     before = Image.MAX_IMAGE_PIXELS
     assert decode(encoded(PHOTO), max_pixels=54).size == (9, 6)
