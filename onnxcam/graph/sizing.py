@@ -173,7 +173,7 @@ def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
             given, inputs = {"scales": scales}, ["x", "", "scales"]
         else:
             x, axis = np.ones(3, np.int64), 2
-            given = {"w": np.array([1, 1, kernel], np.int64) for kernel in question.kernel[i : i + 1]}
+            given = {"w": np.array([1, 1, k], np.int64) for k in question.kernel[i : i + 1]}  # noqa: B035
             inputs = ["x", *given]
         x[axis] = size
         asked = helper.make_node(node.op_type, inputs, ["y"], **one)
