@@ -119,7 +119,8 @@ def test_auto_takes_differences_where_a_rule_is_missing_and_says_so(op: str) -> 
 def test_a_missing_rule_is_said_in_one_line(op: str, method: str, gradient: str) -> None:
     """Not to be had by differences: whatever needs more than the gradient's mean."""
     with pytest.raises(
-        UnsupportedOpError, match=rf"^no gradient for {op} \(opset 17\) at node 'node\d': (choose|use `onnxcam run` with gradcam)"
+        UnsupportedOpError,
+        match=rf"^no gradient for {op} \(opset 17\) at node 'node\d': (choose|use `onnxcam run` with gradcam)",
     ) as caught:
         Explainer(model(op))(X[0], layer="a", method=method, gradient=gradient)
     assert "\n" not in str(caught.value)
