@@ -89,7 +89,7 @@ class Task:
         if not found.layout.whole and self.method.level == "input":
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
-                "it (the model crops or pads inside): use gradcam, or an input-level method (saliency)"
+                "it (the model crops, pads or leaves a margin out): use gradcam, or an input-level method (saliency)"
             )
         return replace(found, mean_only=self.method.mean_only)
 

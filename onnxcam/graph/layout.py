@@ -6,6 +6,7 @@ Labels: N batch, C channels, D H W space, P positions of a grid in one axis (tok
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 
 import numpy as np
 import onnx
@@ -176,7 +177,7 @@ def tokens(
         block = np.moveaxis(line[there].reshape(grid), i, 0).reshape(grid[i], -1)
         if np.ptp(block, axis=1).any():
             return None
-        sides.append(Along(block[:, 0], along.start, along.end, along.step))
+        sides.append(replace(along, at=block[:, 0]))
     labels[axis] = "P"
     return evenly_spread(Layout("".join(labels), grid, int(at[0])), sides, spatial, whole)
 
@@ -191,6 +192,7 @@ def evenly_spread(
         if along is None:
             window.append((0.0, 1.0))
             continue
+        along = along.true()
         at = along.at.ravel()
         cell = (along.end - along.start) / len(at)
         even = along.start + (np.arange(len(at)) + 0.5) * cell

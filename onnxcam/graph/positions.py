@@ -36,6 +36,7 @@ class Along:
         start, end: the stretch of image the value shows; start > end where it runs backwards.
         step: from one cell to the next.
         firm: whether it is the elements' own place; else it is that of the query that gathered them (attention).
+        drift: how far behind `at` the true centres of the first and the last cell lie, where cells were spread evenly.
     """
 
     at: Array
@@ -43,11 +44,20 @@ class Along:
     end: float
     step: float
     firm: bool = True
+    drift: tuple[float, float] = (0.0, 0.0)
 
     @property
     def placeless(self) -> bool:
         """Whether no element has a place."""
         return bool(np.isnan(self.at).all())
+
+    def true(self) -> Along:
+        """A line of cells at their true centres, where these leave out more than two cells' worth of image."""
+        line = self.at.ravel()
+        inset = (self.drift[0] - self.drift[1]) * math.copysign(1, self.end - self.start)
+        if inset * len(line) <= 2 * abs(self.end - self.start):
+            return self
+        return renewed(self, line + np.linspace(*self.drift, len(line), dtype=np.float32))
 
     @property
     def axes(self) -> list[int]:

@@ -2,7 +2,8 @@
 
 Convolutions and pools with the usual padding cover what they read evenly, to half a cell: there a map is stretched over
 the image, as everybody's Grad-CAM does. Where windows leave part of the image out, or pads lie far outside, each cell
-gets the centre of its window. A transposed convolution is taken to cover its input evenly; Resize says where it reads.
+gets the centre of its window. What windows without padding add up to is carried along as `drift`. A transposed
+convolution is taken to cover its input evenly; Resize says where it reads.
 """
 
 from __future__ import annotations
@@ -82,10 +83,12 @@ def over(along: Along, axis: int, windows: Windows, count: int) -> Along | None:
         return None
     at = sampled(along.at, axis, centres)
     if along.axes == [axis] and monotone(along.at):
-        even = evenly(along, count)
+        even, cell = evenly(along, count), float((along.end - along.start) / count)
         slack = abs(along.step) * ((windows.reach + windows.stride) / 2 - 0.5)
         if np.abs(at.ravel() - even).max() <= slack:
-            return replace(along, at=even.reshape(at.shape), step=float((along.end - along.start) / count))
+            behind = np.linspace(*along.drift, size, dtype=np.float32).reshape(along.at.shape)
+            drift = sampled(along.at + behind, axis, centres).ravel() - even
+            return replace(along, at=even.reshape(at.shape), step=cell, drift=(float(drift[0]), float(drift[-1])))
     return renewed(replace(along, step=along.step * windows.stride), at)
 
 
@@ -152,7 +155,7 @@ def stretched(along: Along, new: Sequence[int], where: Where) -> Along | None:
         if count == 1:
             return None
         at = sampled(along.at, axis, where(np.arange(count, dtype=np.float64), size, count))
-        along = replace(along, step=along.step * size / count)
+        along = replace(along, step=along.step * size / count, drift=(0.0, 0.0))
         along = replace(along, at=at) if where is spread else renewed(along, at)
     return along
 

@@ -21,6 +21,7 @@ from tests.nets import net
 
 HEIGHT, WIDTH = 24, 40
 WEIGHTS = {
+    "nine": np.pad(np.eye(2, dtype=np.float32)[:, :, None, None], ((0, 0), (0, 0), (4, 4), (4, 4))),
     "w": np.ones((2, 3, 3, 3), np.float32), "one": np.ones((2, 2, 1, 1), np.float32), "fc": np.ones((2, 4), np.float32),
 }  # fmt: skip
 INTEGERS = {
@@ -71,6 +72,13 @@ WAYS = {
     "cropped by a negative pad": f"t = Pad(x, cut)\n{CONV}",
     "letterboxed": f"t = Pad(x, letter)\n{STRIDED}",
     "windows far off the centre": "c = Conv<pads=[1,8,1,0]>(x, w)\n last = Relu(c)",
+    "windows without padding": """c = Conv(x, w)
+  d = Conv(c, nine)
+  last = Relu(d)""",
+    "flipped, and windows without padding": """m = Slice(x, minus, low, spatial, minus)
+  c = Conv(m, w)
+  d = Conv(c, nine)
+  last = Relu(d)""",
     "enlarged": f"t = Resize(x, , , large)\n{STRIDED}",
     "shrunk": f"t = Resize(x, , , small)\n{CONV}",
     "padded as TensorFlow does": "t = Pad(x, same)\n c = Conv<strides=[2,2]>(t, w)\n last = Relu(c)",
