@@ -14,7 +14,7 @@ from onnxcam.arguments import ARRAYS_BY_NAME, NAME, NAMES_OF_CLASSES, require, w
 from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
-from onnxcam.explainer.recipes import Chosen, choose_labels, choose_recipe
+from onnxcam.explainer.recipes import Chosen, check_size, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Subject
 from onnxcam.explainer.task import Task, uses_layer
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
@@ -179,6 +179,7 @@ class Explainer:
             row = self._as_input(read_array(Path(name)) if from_file else np.asarray(image))
             size = row.shape[layout.index("W")], row.shape[layout.index("H")]
             return Item(row, None, Geometry.identity(*size), name if from_file else "array")
+        check_size(self.preprocess.recipe, self.subject.image)
         photo = decode(image, **self._decode_options)
         prepared = prepare(photo, self.preprocess.recipe)
         return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)

@@ -65,7 +65,7 @@ def choose_recipe(
     elif PREPROCESS in metadata:
         try:
             data = json.loads(metadata[PREPROCESS])
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:  # brackets without end
             raise PreprocessError(f"the model's metadata entry {PREPROCESS} is not JSON: give --preprocess") from error
         recipe, guess = Preprocess.from_json(data, name="from the model", layout=layout, dtype=image.dtype), False
     elif (own := ultralytics.recipe(metadata, image)) is not None:
@@ -106,6 +106,17 @@ def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:
             "takes uint8 pixels, 0 to 255: use raw, or scale 1 without mean and std"
         )
     return replace(recipe, layout="NHWC" if image.layout.endswith("C") else "NCHW", dtype=image.dtype)
+
+
+def check_size(recipe: Preprocess, image: ImageInput) -> None:
+    """PreprocessError when the recipe ends in another size than the model takes; where only the photo tells, it may."""
+    size = recipe.crop or (recipe.resize.to if isinstance(recipe.resize.to, tuple) else None)
+    if size is not None and any(side not in (None, n) for side, n in zip(image.size, size, strict=True)):
+        wanted = " x ".join(str(side or "any") for side in image.size)
+        raise PreprocessError(
+            f"preprocessing {recipe.name} ends in {size[0]} x {size[1]} pixels, the model's input '{image.name}' takes "
+            f"{wanted} (width x height): change --size or --crop"
+        )
 
 
 def choose_labels(

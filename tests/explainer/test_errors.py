@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from onnxcam import (
     TargetError,
     UsageError,
 )
+from onnxcam.explainer import core
 from tests.nets import net, normal
 
 TINY = Path(__file__).resolve().parents[2] / "sample_models" / "tiny_cnn.onnx"
@@ -71,7 +73,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[OnnxCamError], str]] = {
     "no such recipe": ({"preprocess": "imagenett"}, PreprocessError, "no preprocessing called 'imagenett'; did you"),
     "no recipe file": ({"preprocess": Path("missing.json")}, PreprocessError, ".*missing.json"),
     "a recipe of one channel": ({"preprocess": GREY}, PreprocessError, r"preprocessing given gives 1 channel\(s\)"),
-    "a recipe of another size": ({"preprocess": SMALL}, ImageError, r"the image has shape \[3, 16, 16\], the model's"),
+    "a recipe of another size": ({"preprocess": SMALL}, PreprocessError, "preprocessing given ends in 16 x 16 pixels"),
     "no such score": ({"score": "logit"}, LayerError, "the model has no value 'logit' to explain; did you mean"),
     "an input as the score": ({"score": "image"}, LayerError, "'image' is an input of the model: choose something"),
     "no such provider": ({"provider": "quantum"}, ProviderError, "the provider 'quantum' is not in this build"),
@@ -85,6 +87,27 @@ def test_opened_with_what_does_not_fit(name: str) -> None:
     with pytest.raises(kind, match=f"^{says}") as caught:
         tiny(**options)()
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "says"),
+    [
+        ("[" * 100_000, "the model's metadata entry onnxcam.preprocess is not JSON"),
+        (
+            json.dumps(SMALL | {"resize": {"how": "exact", "to": [13000, 13000]}}),
+            ".* ends in 13000 x 13000 pixels",
+        ),
+        (json.dumps(SMALL | {"crop": [32, 31]}), ".* ends in 32 x 31 pixels, the model's input 'image' takes 32 x 32"),
+    ],
+)
+def test_a_recipe_in_the_model_that_does_not_fit_is_refused_before_any_photo(
+    recipe: str, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(core, "decode", None)
+    model = onnx.load(TINY)
+    onnx.helper.set_model_props(model, {"onnxcam.preprocess": recipe})
+    with pytest.raises(PreprocessError, match=f"^{says}"):
+        Explainer(model)(BLOBS)
 
 
 def test_a_given_recipe_that_does_not_fit_is_refused_before_any_photo() -> None:
