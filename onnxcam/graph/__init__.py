@@ -1,6 +1,7 @@
 """The model as a graph: load, normalize, index, inspect, cut, write."""
 
 from onnxcam.graph.blocked import BLOCKED, CURE
+from onnxcam.graph.calls import check_calls
 from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, global_mean, head, pooled_value, pruned
 from onnxcam.graph.edit import (
     default_to,
@@ -19,7 +20,7 @@ from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer, placed_before
 from onnxcam.graph.layout import layouts
 from onnxcam.graph.load import Model, load, serialize
-from onnxcam.graph.normalize import check_calls, lift_constants, sort_nodes
+from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
     as_deployed,
     dequantized,

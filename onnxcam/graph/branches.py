@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
-from itertools import count
+from collections.abc import Iterable, Iterator
+from itertools import chain, count
 
 import onnx
 from onnx import helper
@@ -23,10 +23,10 @@ def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
     found = onnx.ModelProto()
     found.CopyFrom(proto)
     del found.graph.node[:]
-    made = Counter(definitions([proto.graph]))
+    made, numbers = Counter(definitions([proto.graph])), dict[str, Iterator[int]]()
     for i, node in enumerate(proto.graph.node):
         if i in known:
-            unfold(node, "then_branch" if known[i] else "else_branch", made, found.graph)
+            unfold(node, "then_branch" if known[i] else "else_branch", made, numbers, found.graph)
         else:
             found.graph.node.append(node)
     lift_constants(found.graph, graph.model.name)
@@ -48,8 +48,13 @@ def definitions(graphs: Iterable[onnx.GraphProto]) -> Iterable[str]:
             yield from definitions(subgraphs(node))
 
 
-def unfold(node: onnx.NodeProto, which: str, made: Counter[str], graph: onnx.GraphProto) -> None:
-    """Put a branch in the place of its If: outputs under the node's names, all else under its own where free."""
+def unfold(
+    node: onnx.NodeProto, which: str, made: Counter[str], numbers: dict[str, Iterator[int]], graph: onnx.GraphProto
+) -> None:
+    """Put a branch in the place of its If: outputs under the node's names, all else under its own where free.
+
+    `made` are the names in use, and `numbers` those not yet put behind names that are.
+    """
     made.subtract(definitions(subgraphs(node)))
     branch = onnx.GraphProto()
     branch.CopyFrom(helper.get_node_attr_value(node, which))
@@ -57,7 +62,8 @@ def unfold(node: onnx.NodeProto, which: str, made: Counter[str], graph: onnx.Gra
     pairs = [(inner.name, outer) for inner, outer in zip(branch.output, node.output, strict=True) if outer]
     names = {inner: outer for inner, outer in reversed(pairs) if inner in computed}
     for name in sorted(local_names(branch) - names.keys()):
-        names[name] = next(new for i in count() if not made[new := f"{name}_{i}" if i else name])
+        others = (f"{name}_{i}" for i in numbers.setdefault(name, count(1)))
+        names[name] = next(new for new in chain([name], others) if new not in made or not made[new])
         made[names[name]] += 1
     graph.node.extend(renamed(branch.node, names))
     for inner, outer in pairs:

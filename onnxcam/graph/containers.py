@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from itertools import count
 from typing import Any
@@ -14,11 +14,13 @@ from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
 
+MOST_HELD = 4096  # tensors in one container that are followed
+
 
 def without_containers(graph: Graph) -> onnx.ModelProto | None:
     """The model with tensors read directly where it is known which one a container gives; None where that is nowhere.
 
-    Containers of unknown length, and positions that are computed, stay as they are.
+    Containers of unknown length or of more than MOST_HELD tensors, and positions that are computed, stay as they are.
     """
     unpacking, nodes, changed = Unpacking(graph), list[onnx.NodeProto](), False
     for node in graph.nodes:
@@ -50,7 +52,7 @@ class Unpacking:
     held: dict[str, list[str]] = field(default_factory=dict)
     pending: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
-    made: set[str] = field(default_factory=set)
+    numbers: dict[str, Iterator[int]] = field(default_factory=dict)
 
     def content(self, name: str) -> list[str] | None:
         """What a container holds; a tensor in the place of an optional value holds itself."""
@@ -69,10 +71,8 @@ class Unpacking:
 
     def fresh(self, hint: str) -> str:
         """A free name."""
-        names = (f"{hint}_{i}" for i in count())
-        name = next(name for name in names if name not in self.graph.names and name not in self.made)
-        self.made.add(name)
-        return name
+        names = (f"{hint}_{i}" for i in self.numbers.setdefault(hint, count()))
+        return next(name for name in names if name not in self.graph.names)
 
     def initializer(self, value: npt.NDArray[Any], hint: str) -> str:
         """A constant under a free name."""
@@ -94,7 +94,7 @@ def insert(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """SequenceInsert: at a position, or at the end."""
     items = u.held.get(node.input[0])
     at = u.position(node, 2, len(items or ()))
-    if items is not None and at is not None and -len(items) <= at <= len(items):
+    if items is not None and len(items) < MOST_HELD and at is not None and -len(items) <= at <= len(items):
         at = at + len(items) if at < 0 else at
         u.held[node.output[0]] = [*items[:at], node.input[1], *items[at:]]
     return None
@@ -141,9 +141,11 @@ def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     axis = attrs.get("axis", 0) % len(shape)
     whole = shape[axis]
     if sizes.ndim == 0:
-        if not isinstance(whole, int) or int(sizes) < 1:
+        if not isinstance(whole, int) or int(sizes) < 1 or whole > MOST_HELD * int(sizes):
             return None
         sizes = np.array([min(int(sizes), whole - i) for i in range(0, whole, int(sizes))])
+    if sizes.size > MOST_HELD:
+        return None
     axes = u.initializer(np.array([axis]), node.output[0])
     names = []
     for end, size in zip(np.cumsum(sizes), sizes, strict=True):

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from graphlib import CycleError, TopologicalSorter
 
 import numpy as np
 import onnx
@@ -17,8 +16,9 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.calls import check_calls
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described
+from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described, subgraphs
 from onnxcam.graph.upgrade import align_functions, upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
@@ -27,8 +27,7 @@ LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
-LARGEST_DENSE = 2**28  # elements of a sparse weight, with its zeros
-MOST_UNFOLDED = 512 * 2**20  # bytes of nodes
+MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
 
 
 def normalize(model: Model) -> onnx.ModelProto:
@@ -49,6 +48,7 @@ def normalize(model: Model) -> onnx.ModelProto:
     drop_initializer_inputs(proto.graph)
     upgrade(proto)
     check_nodes(proto, model.name)
+    check_sparse(proto.graph, model.name)
     spell_out(proto)
     lift_constants(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
@@ -109,26 +109,6 @@ def drop_shadowed(proto: onnx.ModelProto) -> None:
     if len(kept) < len(proto.functions):
         del proto.functions[:]
         proto.functions.extend(kept)
-
-
-def check_calls(proto: onnx.ModelProto, name: str) -> None:
-    """ModelError when functions call themselves, or unfold to more than any model holds; inlining would not end."""
-    bodies = {(f.domain, f.name, f.overload): list(all_nodes(f)) for f in proto.functions}
-    called = {key: [(n.domain, n.op_type, n.overload) for n in nodes] for key, nodes in bodies.items()}
-    sizes: dict[tuple[str, str, str], int] = {}  # bytes of a function unfolded
-    try:
-        for key in TopologicalSorter(called).static_order():
-            nodes = bodies.get(key, [])
-            sizes[key] = 1 + sum(
-                sizes[inner] + n.ByteSize() for inner, n in zip(called.get(key, []), nodes, strict=True)
-            )
-    except CycleError as error:
-        raise ModelError(f"a function inside {name} calls itself ({error.args[1][0][1]}): it never ends") from error
-    total = sum(sizes.get((n.domain, n.op_type, n.overload), 1) for n in all_nodes(proto.graph))
-    if total > MOST_UNFOLDED:
-        raise ModelError(
-            f"the functions inside {name} unfold to {total >> 20:,} MB of nodes: more than any real model has"
-        )
 
 
 def first_line(error: BaseException) -> str:
@@ -192,13 +172,25 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
         graph.node.extend(kept)
 
 
+def check_sparse(graph: onnx.GraphProto, name: str) -> None:
+    """ModelError where the zeros of all sparse weights together take more memory than any real model's."""
+    nodes = list(all_nodes(graph))
+    bodies = [graph, *(body for node in nodes for body in subgraphs(node))]
+    held = [attribute.sparse_tensor for node in nodes for attribute in node.attribute]
+    size = 0
+    for sparse in [*held, *(sparse for body in bodies for sparse in body.sparse_initializer)]:
+        kind = sparse.values.data_type
+        itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
+        size += itemsize * abs(math.prod(sparse.dims))
+    if size > MOST_DENSE:
+        raise ModelError(f"the sparse weights of {name} take {size >> 20:,} MB with their zeros: export them dense")
+
+
 def densified(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:
     """The same elements with their zeros; ModelError when they lie elsewhere, or outside the shape."""
     try:
         if sparse.values.data_type == TensorProto.STRING:
             raise ValueError("it holds text")
-        if math.prod(sparse.dims) > LARGEST_DENSE:
-            raise ValueError(f"{list(sparse.dims)} is too large")
         values, indices = numpy_helper.to_array(sparse.values), numpy_helper.to_array(sparse.indices)
         array = np.zeros(tuple(sparse.dims), values.dtype)
         array[tuple(indices.T) if indices.ndim == 2 else np.unravel_index(indices, array.shape)] = values

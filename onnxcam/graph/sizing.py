@@ -151,8 +151,8 @@ def check_work(node: onnx.NodeProto, question: Question) -> None:
     most = max(question.sizes) * times + kernel + max(lists.get("pads") or [0])
     if not (most <= LONGEST and most * kernel <= MOST_WORK):
         raise ModelError(
-            f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: export "
-            "the model again"
+            f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: "
+            "export the model again"
         )
 
 
@@ -173,7 +173,7 @@ def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
             given, inputs = {"scales": scales}, ["x", "", "scales"]
         else:
             x, axis = np.ones(3, np.int64), 2
-            given = {"w": np.array([1, 1, k], np.int64) for k in question.kernel[i : i + 1]}  # noqa: B035
+            given = {"w": np.array([1, 1, question.kernel[i]], np.int64)} if question.kernel else {}
             inputs = ["x", *given]
         x[axis] = size
         asked = helper.make_node(node.op_type, inputs, ["y"], **one)

@@ -91,3 +91,11 @@ def test_the_gradient_passes() -> None:
 def test_what_is_decided_at_run_time_is_refused(op: str, body: str) -> None:
     with pytest.raises(UnsupportedOpError, match=f"no gradient for {op}"):
         differentiate(model(body), of="y", wrt="x")
+
+
+def test_a_container_of_too_many_tensors_is_left_alone() -> None:
+    """5,000 slices of one element, and 5,000 tensors put in one by one."""
+    split = "n = Constant <value_ints = [5000]> () e = Expand(k, n) s = SplitToSequence(e) y = SequenceAt(s, zero)"
+    inserts = " ".join(f"s{i + 1} = SequenceInsert(s{i}, x)" for i in range(5000))
+    for text in (split, f"s0 = SequenceEmpty() {inserts} y = SequenceAt(s5000, zero)"):
+        assert used(read_graph(load(model(text))))[-1:] == ["SequenceAt"]
