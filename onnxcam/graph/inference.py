@@ -12,6 +12,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.sizing import Sizing
 from onnxcam.graph.subgraphs import subgraphs
@@ -23,6 +24,7 @@ IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 MOST_ELEMENTS = 2**20  # that values of unknown size may come to while the graph is read
+MOST_INFERRED, FEWEST_ROUNDS = 400_000, 10  # nodes, in all rounds of inference together
 MULTIPLYING = frozenset([
     "Cast", "Identity", "Abs", "Neg", "Sign", "Not", "Clip", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose",
     "Slice", "Split", "Unique", "Compress", "TopK", "CumSum", "Gather", "GatherElements", "GatherND", "ScatterElements",
@@ -43,6 +45,7 @@ class Inference:
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self._computed: Constants = {}
+        self._rounds = 0
         self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
 
     @cached_property
@@ -66,13 +69,18 @@ class Inference:
 
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them."""
-        while True:
+        while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
+            self._rounds += 1
             settled = with_constants(self._sizing.proto, self._computed)
             found = inferred_types(settled)
             for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             if not self._sizing.correct(found):
                 return found
+        raise ModelError(
+            f"the shapes of {self._model.name} are not settled after {self._rounds} rounds of inference: "
+            "simplify the model, or export it with fixed sizes"
+        )
 
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""

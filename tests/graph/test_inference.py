@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxcam.errors import ModelError
+from onnxcam.graph import inference
 from tests.graph.building import graph_of
 from tests.nets import net
 
@@ -42,3 +44,17 @@ def test_constants_of_unknown_size_are_worked_out_step_by_step() -> None:
     np.testing.assert_array_equal(graph.small_constants["a"], [[0, 2, 3]])
     np.testing.assert_array_equal(graph.small_constants["c"], [0, 1, 2])
     assert graph.small_constants["r"] == 3
+
+
+def test_rounds_of_inference_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each Mod takes a round, for its numbers are no sizes to onnx; twelve of them are more than ten rounds."""
+    step = "s{i} = Shape(x{i}) m{i} = Mod(s{i}, many4) x{j} = Reshape(x{i}, m{i})"
+    steps = " ".join(step.format(i=i, j=i + 1) for i in range(12))
+    model = net(
+        f"(float[1,3,4,4] x) => (float[1,K] y) {{ x0 = Neg(x) {steps} y = Flatten(x12) }}",
+        {"many4": np.full(4, 1000, np.int64)},
+    )
+    assert graph_of(model).shape("x12") == (1, 3, 4, 4)
+    monkeypatch.setattr(inference, "MOST_INFERRED", 1)
+    with pytest.raises(ModelError, match="not settled after 10 rounds"):
+        _ = graph_of(model).types
