@@ -42,18 +42,20 @@ def makes_integers(node: onnx.NodeProto) -> bool:
 def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
     """In place: a DequantizeLinear behind every operator that computes with integers or moves them, if it has none."""
     graph = proto.graph
-    shown = {node.input[0] for node in graph.node if node.op_type == "DequantizeLinear"}
+    shown = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[:1]}
     taken = {name for node in graph.node for name in node.output}
     scaled: dict[str, list[str]] = {}  # integers, with the names of their scale and zero point
     nodes = []
     for node in graph.node:
         nodes.append(node)
+        if not (node.input and node.output):  # of ONNX Runtime's own domain, which nobody checks
+            continue
         if makes_integers(node) and node.op_type != "QuantizeLinear":
             scaled[node.output[0]] = [*filter(None, steps(node))]
         elif node.op_type in MOVING and node.input[0] in scaled:
             scaled[node.output[0]] = scaled[node.input[0]]
-        name = f"{node.output[0]}_dequantized" if node.output else ""
-        if node.output and node.output[0] in scaled.keys() - shown and name not in taken:
+        name = f"{node.output[0]}_dequantized"
+        if node.output[0] in scaled.keys() - shown and name not in taken:
             inputs = [node.output[0], *scaled[node.output[0]]]
             nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
     if len(nodes) > len(graph.node):

@@ -6,6 +6,7 @@ kernel flipped, which ONNX Runtime runs faster when the channels fill its blocks
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -14,6 +15,7 @@ import numpy as np
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
+LARGEST_WINDOW = 2**22  # elements of a kernel in one channel
 BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
 
 
@@ -49,6 +51,8 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
     SAME pads as ONNX Runtime does it: what ceil(size / stride) windows need, as if they were not dilated.
     """
     rank = len(kernel)
+    if not 0 < math.prod(kernel) <= LARGEST_WINDOW:
+        raise RuleError(f"its window is {list(kernel)}")
     strides = tuple(n.attr("strides", [1] * rank))
     dilations = tuple(n.attr("dilations", [1] * rank))
     auto = n.attr("auto_pad", "NOTSET")

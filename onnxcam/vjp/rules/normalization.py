@@ -23,6 +23,8 @@ def normalized_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: li
 
 def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
     """(x - mean) / deviation over `axes`, and 1 / deviation."""
+    if not axes:
+        raise RuleError("its input has no axes to normalize over")
     centred = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
     variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
     inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, epsilon)))

@@ -15,6 +15,8 @@ from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.indexing import as_int64, positions
 from onnxcam.vjp.rules.sampling import LINEAR, Taps, add_up, as_float, as_rows, bounded, extents, plus, taps_along
 
+MOST_BINS = 4096  # along one axis of a region
+
 
 @dataclass(frozen=True)
 class Bins:
@@ -65,9 +67,16 @@ def one_more(g: Emitter, n: Node, value: str, rank: int) -> str:
     return value if isinstance(count, int) and count else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
 
 
+def checked(number: int, least: int = 1) -> int:
+    """A number of bins or samples along one axis."""
+    if not least <= number <= MOST_BINS:
+        raise RuleError(f"it asks for {number} bins or samples along an axis")
+    return number
+
+
 def bins(g: Emitter, n: Node, low: str, high: str, name: str, axis: int) -> Bins:
     """The bins along one axis of regions from `low` to `high` (R, 1), in ONNX Runtime's arithmetic."""
-    pooled, ratio = n.attr(name, 1), n.attr("sampling_ratio", 0)
+    pooled, ratio = checked(n.attr(name, 1)), checked(n.attr("sampling_ratio", 0), least=0)
     half_pixel = n.attr("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     extent = g.op("Sub", high, low)
     length = extent if half_pixel else g.op("Max", extent, n.scalar(1))
@@ -233,7 +242,7 @@ def max_roi_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dX[argmax] += ct, the first maximum of a bin; an empty bin gives nothing. The regions' ends are rounded."""
     ct, rois = one_more(g, n, ct, 4), one_more(g, n, n.x(1), 2)
     image, left, top, right, bottom = g.op("Split", rois, g.ints(1, 1, 1, 1, 1), axis=1, outputs=5)
-    pooled = n.attr("pooled_shape")
+    pooled = [checked(size) for size in n.attr("pooled_shape")]
     down, across = pixel_bins(g, n, top, bottom, pooled[0], 2), pixel_bins(g, n, left, right, pooled[1], 3)
     return [winners(g, n, ct, g.op("Squeeze", image, g.ints(1)), down, across), ZERO]
 
