@@ -42,6 +42,7 @@ from onnxcam.targets import Target
 from onnxcam.vjp import (
     CLASS,
     DECONVNET,
+    GRADIENT,
     GUIDED,
     SEED,
     STANDARD,
@@ -119,6 +120,8 @@ class Rewritten:
         except ModelError:
             self.open(self.model.proto)
             raise
+        if taken := sorted(graph.names & {CLASS, GRADIENT, SEED}):
+            raise ModelError(f"{self.name} calls a value '{taken[0]}', as onnxcam calls one of its own: rename it")
         return graph
 
     @property

@@ -178,3 +178,14 @@ def test_the_model_given_is_never_changed() -> None:
     for method in ("gradcam", "cam", "guidedgradcam"):
         explainer(BLOBS, method=method)
     assert proto.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize("name", ["onnxcam/class", "onnxcam/gradient", "onnxcam/seed"])
+def test_a_model_that_uses_a_name_of_ours(name: str) -> None:
+    model = onnx.load(TINY)
+    score = model.graph.output[0].name
+    model.graph.output[0].name = name
+    for node in model.graph.node:
+        node.output[:] = [name if output == score else output for output in node.output]
+    with pytest.raises(ModelError, match=f"calls a value '{name}', as onnxcam calls one of its own"):
+        Explainer(model)
