@@ -74,5 +74,13 @@ def unfolded(
             if attribute.ref_attr_name:
                 found.passed[attribute.ref_attr_name] += times
             elif inner:
-                found.size += times * attribute.ByteSize()
+                found.size += max(times, 1) * attribute.ByteSize()
     return found
+
+
+def write_defaults(proto: onnx.ModelProto) -> None:
+    """In place: every call is given the defaults of its function, which onnx's inliner does not read."""
+    defaults = {(f.domain, f.name, f.overload): f.attribute_proto for f in proto.functions if f.attribute_proto}
+    for node in (node for graph in (proto.graph, *proto.functions) for node in all_nodes(graph)):
+        given = {attribute.name for attribute in node.attribute}
+        node.attribute.extend(a for a in defaults.get(called_by(node), []) if a.name not in given)

@@ -16,7 +16,7 @@ import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.calls import check_calls
+from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
 from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described, subgraphs
 from onnxcam.graph.upgrade import align_functions, upgrade
@@ -87,6 +87,7 @@ def inlined(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
     align_functions(proto)
     functions = {(f.domain, f.name) for f in proto.functions}
     check_calls(proto, name)
+    write_defaults(proto)
     try:
         flat = onnx.inliner.inline_local_functions(proto)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented

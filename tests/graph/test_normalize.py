@@ -241,6 +241,19 @@ def test_sparse_weights_that_are_too_large_together_are_refused() -> None:
         graph_of(model)
 
 
+def test_a_default_of_a_function_is_read_where_a_call_gives_none() -> None:
+    """y = x + 3 + 5, the first by default; through a function that hands nothing on."""
+    constant = node("Constant", [], ["k"])
+    constant.attribute.add(name="value_float", ref_attr_name="v", type=onnx.AttributeProto.FLOAT)
+    inner = function("F", constant, node("Add", ["a", "k"], ["b"]))
+    inner.attribute_proto.append(helper.make_attribute("v", 3.0))
+    outer = function("G", call("F", "a", "b"))
+    given = call("F", "h", "y")
+    given.attribute.append(helper.make_attribute("v", 5.0))
+    graph = graph_of(nodes_model([call("G", "x", "h"), given], functions=(inner, outer)))
+    assert [float(graph.model.array(tensor)) for tensor in graph.proto.graph.initializer] == [3, 5]
+
+
 def test_an_attribute_handed_down_counts_every_time_it_is_put_in() -> None:
     """A megabyte, put in 2^10 times by functions that call each other twice; the calls are the last megabyte."""
     functions = []
