@@ -5,7 +5,7 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import captures, reads
 
 WEIGHTED = frozenset(
     [
@@ -46,17 +46,17 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
     reached, inside = {start}, []
     for i in sorted(behind):
         node = graph.nodes[i]
-        if differentiable(graph, node) and reached.intersection([*node.input, *captures(node)]):
+        if differentiable(graph, node) and reached.intersection(reads(node)):
             inside.append(i)
             reached |= {
                 name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)
             }
-    last = {name: i for i in inside for name in (*graph.nodes[i].input, *captures(graph.nodes[i])) if name in reached}
+    last = {name: i for i in inside for name in reads(graph.nodes[i]) if name in reached}
     last[end] = len(graph.nodes)
     alive, found = {start}, []
     for i in inside:
         alive |= {name for name in graph.nodes[i].output if last.get(name, -1) > i}
-        alive -= {name for name in alive if last.get(name, -1) <= i}
+        alive -= {name for name in reads(graph.nodes[i]) if last.get(name, -1) <= i}  # all others are read later
         if len(alive) == 1 and (name := next(iter(alive))) in graph.nodes[i].output:
             found.append(name)
     return found
@@ -77,9 +77,9 @@ def weighted_before(graph: Graph, image: str) -> set[str]:
     """Every value that a weighted node makes of the image, or that is made of such a value."""
     moving, weighted = {image}, set[str]()
     for node in graph.nodes:
-        reads = {*node.input, *captures(node)}
-        if reads & moving:
+        read = {*node.input, *captures(node)}
+        if read & moving:
             moving |= set(node.output)
-            if reads & weighted or node.op_type in WEIGHTED or captures(node):
+            if read & weighted or node.op_type in WEIGHTED or captures(node):
                 weighted |= set(node.output)
     return weighted
