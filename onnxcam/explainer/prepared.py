@@ -11,8 +11,14 @@ from onnxcam.errors import InputError, LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.runtime import Manifest, Rows, Session
+from onnxcam.runtime.session import Port
 
 GRADIENTS = "*gradients of the highest score*"
+
+
+def is_numeric(port: Port) -> bool:
+    """Whether an output is a tensor of numbers: no text, no truth values, no sequence."""
+    return port.type.startswith("tensor(") and port.type not in ("tensor(string)", "tensor(bool)")
 
 
 class Prepared:
@@ -28,12 +34,12 @@ class Prepared:
         self.image, self.score = manifest.image, manifest.score
         session = Session(path, provider=provider, threads=threads, name=self.name)
         self.provider: str = session.provider
-        there = {port.name for port in (*session.inputs, *session.outputs)}
-        said = {self.image.name, manifest.class_input, manifest.activations, manifest.gradients, manifest.scores}
-        if not said <= there:
-            raise ModelError(
-                f"{self.name} lacks what its onnxcam manifest promises ({sorted(said - there)[0]}): export it again"
-            )
+        there = {port.name for port in session.inputs}, {port.name for port in session.outputs if is_numeric(port)}
+        said = {self.image.name, manifest.class_input}, {manifest.activations, manifest.gradients, manifest.scores}
+        lacking = sorted((said[0] - there[0]) | (said[1] - there[1]))
+        if lacking or len(said[0]) == 1:
+            promised = lacking[0] if lacking else "an input for the class"
+            raise ModelError(f"{self.name} lacks what its onnxcam manifest promises ({promised}): export it again")
         bare = {port.name for port in session.outputs if port.name == manifest.scores and len(port.shape) == 1}
         if "N" not in self.image.layout:
             bare.add(self.image.name)
@@ -67,6 +73,7 @@ class Prepared:
             held.shape != slopes.shape
             or held.ndim != len(said.layout.axes)
             or len(held) != len(x)
+            or any(size != 1 for size, label in zip(held.shape, said.layout.axes, strict=True) if label == "?")
             or scores.size < len(x)
         ):
             raise ModelError(f"{self.name} does not give what its onnxcam manifest promises: export it again")

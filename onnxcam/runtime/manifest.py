@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from itertools import starmap
 from typing import Any, get_args, get_origin, get_type_hints
 
 import numpy as np
@@ -15,6 +16,9 @@ MANIFEST = "onnxcam.manifest"  # metadata key of an exported file
 PREPROCESS = "onnxcam.preprocess"  # metadata keys that any model may carry: a recipe as JSON,
 LABELS = "onnxcam.labels"  # and its class names, a line each
 FORMAT = 1
+DTYPES = frozenset(np.dtype(code).name for code in "efdbBhHiIlLqQ")  # numbers
+LARGEST = 2**20  # more than any size that runs: a grid's product stays a machine's integer
+FAR = 1000.0  # images: further out no layer sees
 LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
 
 
@@ -146,14 +150,27 @@ def built(kind: Any, data: Any) -> Any:
 
 
 def check(manifest: Manifest) -> None:
-    """ValueError or TypeError unless axes, sizes and types are such as may be."""
+    """ValueError unless sizes, types and axes are such as may be."""
     image, layout = manifest.image, manifest.layout
     numbers = (*image.size, image.channels, image.batch, *(layout.grid or ()))
-    np.dtype(image.dtype)
-    if image.layout not in LAYOUTS or any(number is not None and number < 1 for number in numbers):
+    if image.layout not in LAYOUTS or image.dtype not in DTYPES:
         raise ValueError("no image")
-    labelled = set("NCDHWP?").issuperset(layout.axes) and "C" in layout.axes
-    sides = layout.window or ()
-    shown = all(np.isfinite(side).all() and side[0] != side[1] for side in sides)
-    if not labelled or ("P" in layout.axes and not layout.grid) or not shown or len(sides) not in (0, 2, 3):
-        raise ValueError("no layout")
+    if any(number is not None and not 0 < number <= LARGEST for number in numbers):
+        raise ValueError("no size")
+    spatial = "DHW" if "D" in image.layout else "HW"
+    labels = sorted(layout.axes.replace("?", ""))
+    if layout.axes[:1] != "N" or labels not in (sorted(f"NC{spatial}"), ["C", "N", "P"]):
+        raise ValueError("no axes")
+    flat = "P" in labels
+    if flat != (layout.grid is not None) or len(layout.grid or spatial) != len(spatial):
+        raise ValueError("no grid")
+    if not 0 <= layout.prefix <= (LARGEST if flat else 0):
+        raise ValueError("no prefix")
+    if layout.window is not None and (len(layout.window) != len(spatial) or not all(starmap(shows, layout.window))):
+        raise ValueError("no window")
+
+
+def shows(start: float, end: float) -> bool:
+    """Whether a stretch of a side, either way round, is as long as anything could be, and lies on the image."""
+    low, high = min(start, end), max(start, end)
+    return -FAR < low < 1 and 0 < high < FAR and high - low > 1 / FAR

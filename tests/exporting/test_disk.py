@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 
@@ -132,6 +133,25 @@ def test_a_manifest_that_promises_too_much(tmp_path: Path) -> None:
         ModelError, match=r"less\.onnx lacks what its onnxcam manifest promises \(gradients\): export it again"
     ):
         Explainer(tmp_path / "less.onnx")
+
+
+@pytest.mark.parametrize("entry", ["scores", "activations", "gradients"])
+@pytest.mark.parametrize("kind", ["string", "bool", "sequence", "an input"])
+def test_a_manifest_that_points_at_no_numbers(tmp_path: Path, entry: str, kind: str) -> None:
+    proto = onnx.load(export(model("any batch"), tmp_path / "exported.onnx"))
+    types = {"string": onnx.TensorProto.STRING, "bool": onnx.TensorProto.BOOL}
+    if kind in types:
+        proto.graph.node.append(helper.make_node("Cast", [proto.graph.output[0].name], ["odd"], to=types[kind]))
+        proto.graph.output.append(helper.make_tensor_value_info("odd", types[kind], None))
+    elif kind == "sequence":
+        proto.graph.node.append(helper.make_node("SequenceConstruct", [proto.graph.output[0].name], ["odd"]))
+        proto.graph.output.append(helper.make_tensor_sequence_value_info("odd", onnx.TensorProto.FLOAT, None))
+    name = "x" if kind == "an input" else "odd"
+    (said,) = (entry for entry in proto.metadata_props if entry.key == MANIFEST)
+    said.value = json.dumps(json.loads(said.value) | {entry: name})
+    onnx.save(proto, tmp_path / "forged.onnx")
+    with pytest.raises(ModelError, match=rf"forged\.onnx lacks what its .* promises \({name}\): export it again"):
+        Explainer(tmp_path / "forged.onnx")
 
 
 @pytest.mark.parametrize("text", ["{}", "[]", "no json", '{"format": 1}', '{"format": 2}'])

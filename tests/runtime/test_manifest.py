@@ -22,7 +22,16 @@ def reading(text: str) -> Manifest | None:
     return read_manifest({MANIFEST: text}, "net.onnx")
 
 
-@pytest.mark.parametrize("made", [MADE, replace(MADE, layout=Layout("NCHW"))])
+VOLUME = replace(MADE, image=replace(MADE.image, layout="NCDHW"), layout=Layout("NCDHW"))
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        MADE, VOLUME, replace(VOLUME, layout=Layout("NPC", (2, 2, 2))), replace(MADE, layout=Layout("NCHW")),
+        replace(MADE, layout=Layout("N?CHW", window=((1.0, 0.0), (-0.1, 0.7)))),
+    ],
+)  # fmt: skip
 def test_there_and_back(made: Manifest) -> None:
     text = made.to_json()
     assert "\n" not in text
@@ -47,6 +56,10 @@ def changed(**entries: Any) -> str:
     return json.dumps({"format": 1, **asdict(MADE), **entries})
 
 
+def layout(axes: str, **entries: Any) -> str:
+    return changed(layout={"axes": axes, **entries})
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -61,6 +74,16 @@ def changed(**entries: Any) -> str:
         changed(layout={"axes": "NPC"}), changed(layout=asdict(MADE.layout) | {"grid": [0, 4]}),
         changed(layout=asdict(MADE.layout) | {"grid": 4}), changed(layout=asdict(MADE.layout) | {"grid": ["a", "b"]}),
         changed(layout=asdict(MADE.layout) | {"prefix": "1"}),
+        *(changed(image=asdict(MADE.image) | {"dtype": dtype}) for dtype in ("f4,,", "object", "M8[s]", "bool")),
+        changed(image=asdict(MADE.image) | {"batch": 10**30}), changed(image=asdict(MADE.image) | {"size": [10**9, 1]}),
+        *(layout(axes) for axes in ("CCCC", "CCHW", "NNCC", "NCPP", "NC??", "CNHW", "NHW", "NCH", "NCHP", "NCDW", "")),
+        layout("NCHW", grid=[2, 2]), layout("NCHW", prefix=1), layout("NPC", grid=[2**62, 4]),
+        layout("NPC", grid=[2, 2], prefix=-3), layout("NPC", grid=[2, 2], prefix=10**30), layout("NPC", grid=[4]),
+        layout("NPC", grid=[2, 2, 2, 2]), layout("NCHW", window=[[5, 6], [5, 6]]),
+        *(layout("NCHW", window=[[0.0, 1.0], side]) for side in ([5.0, 6.0], [-2.0, 0.0], [0.5, 0.5], [0.0, 1e-300],
+          [0.0, 1e308], [-1e308, 1.0], [0.0, float("nan")], [0.0, float("inf")], [0.0])),
+        layout("NCHW", window=[[0.0, 1.0]]), layout("NCHW", window=[[0.0, 1.0]] * 3),
+        layout("NCDHW"), layout("NPC", grid=[2, 2, 2]),
         changed(score="logits"), changed(score=asdict(MADE.score) | {"squash": None}),
         changed(layer=None), changed(gradients=["g"]), changed(unknown="entry"),
     ],
