@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import click
 
@@ -43,8 +43,9 @@ def for_the_user() -> Iterator[None]:
 
 
 def complain(message: str) -> None:
-    """The one line on stderr."""
-    click.echo(one_line(f"Error: {message}"), err=True)
+    """The one line on stderr, unless nothing can be written there: the exit code says it too."""
+    with suppress(OSError):
+        click.echo(one_line(f"Error: {message}"), err=True)
 
 
 def one_line(text: str) -> str:

@@ -31,6 +31,11 @@ class Commands(click.Group):
         command: click.Command = importlib.import_module(f"onnxcam.cli.{cmd_name}").command
         return command
 
+    def make_context(self, *args: Any, **options: Any) -> click.Context:
+        """Parse, and print help and version, which may go wrong as well."""
+        with for_the_user():
+            return super().make_context(*args, **options)
+
     def invoke(self, ctx: click.Context) -> Any:
         """Run the subcommand; what can go wrong comes out as a click exception."""
         with for_the_user(), undisturbed(), interruptible():

@@ -112,9 +112,9 @@ class Model:
         Raises:
             ModelError: over 2 GB; or a weight in another file, where the model came without a path.
         """
-        if self.path is None:
+        if self._home == IN_MEMORY:
             for tensor in proto.graph.initializer:
-                if is_external(tensor):
+                if self.owns(tensor) or (self.path is None and is_external(tensor)):
                     tensor.CopyFrom(self.read(tensor))
         return serialize(proto, self.name)
 
@@ -189,8 +189,12 @@ def from_file(path: Path) -> Model:
 
 
 def home_of(path: Path | None) -> str:
-    """The location of references into the model itself: its file's own name, links followed."""
-    return path.resolve().name if path else IN_MEMORY
+    """The location of references into the model itself: its file's own name, links followed.
+
+    Neither protobuf nor ONNX Runtime take a path that is not UTF-8: such a model is held as one from memory is.
+    """
+    file = path.resolve() if path else None
+    return file.name if file and wire.is_utf8(str(file)) else IN_MEMORY
 
 
 def from_bytes(data: wire.Buffer, path: Path | None) -> Model:

@@ -159,6 +159,16 @@ def test_a_full_disk_under_stdout_is_told(folder: Path) -> None:
     assert (ran.returncode, ran.stderr) == (2, "Error: No space left on device\n")
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("option", ["--help", "--version"])
+def test_help_that_cannot_be_written_is_told(folder: Path, option: str) -> None:
+    with open("/dev/full", "w") as full:
+        ran = subprocess.run([*COMMAND, option], stdout=full, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+        neither = subprocess.run([*COMMAND, "layers", "none.onnx"], stdout=full, stderr=full, env=ENVIRONMENT)
+    assert (ran.returncode, ran.stderr) == (2, "Error: No space left on device\n")
+    assert neither.returncode == 2
+
+
 def on_a_terminal(*args: str) -> str:
     """What `onnxcam ARGS` writes to a stderr that is a terminal."""
     import pty

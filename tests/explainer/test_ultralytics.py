@@ -31,6 +31,7 @@ ANY = ImageInput("images", "NCHW", (None, None), 3, "float32", None)
         ("cat, dog", None),
         ("__import__('os').getcwd()", None),
         ("[" * 5000, None),
+        ("[" + "'a'," * 2**16 + "]", None),  # 600 bytes of memory a character
         ("", None),
     ],
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import tracemalloc
 from contextlib import suppress
 from pathlib import Path
@@ -253,6 +254,20 @@ def test_names_that_are_not_utf8(word: bytes) -> None:
     assert word in data
     with pytest.raises(ModelError, match="not UTF-8"):
         load(data.replace(word, b"\xff" * len(word)))
+
+
+@pytest.mark.skipif(os.name != "posix" or sys.platform == "darwin", reason="names are text there")
+@pytest.mark.parametrize("name", [b"m\xff.onnx", b"folder\xff/model.onnx"])
+def test_a_path_that_is_not_utf8(tmp_path: Path, name: bytes) -> None:
+    path = tmp_path / os.fsdecode(name)
+    path.parent.mkdir(exist_ok=True)
+    path.write_bytes(heavy().SerializeToString())
+    model = load(path)
+    found = Session(model.portable(model.proto), folder=model.folder).run(FEEDS)
+    for output, expected in run(heavy(), FEEDS).items():
+        np.testing.assert_array_equal(found[output], expected)
+    with pytest.raises(ModelError, match="the path is not UTF-8, rename it"):
+        Session(path)
 
 
 # -- hostile bytes ----------------------------------------------------------------------------------------
