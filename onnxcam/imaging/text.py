@@ -11,6 +11,8 @@ _FONT = {*map(chr, range(ord(" "), ord("~") + 1)), *"«»°±·…™\u2018\u201
 
 def printable(text: str) -> str:
     """`text` on one line: white space becomes a space, every other control or format character '?'."""
+    if text.isprintable():  # nearly always, and told at once of a label of megabytes
+        return text
     return "".join(" " if c.isspace() else c if c.isprintable() else "?" for c in text)
 
 

@@ -33,3 +33,8 @@ def test_wrap_breaks_between_words_and_within_long_ones() -> None:
 def test_clip_says_that_something_is_missing() -> None:
     assert clip(["one", "two"], 2) == ["one", "two"]
     assert clip(["one", "two two", "three"], 2) == ["one", "two ..."]
+
+
+def test_what_is_printable_is_not_taken_apart() -> None:
+    text = "größe 日本 " * 3
+    assert printable(text) is text
