@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model, serialize
+from onnxcam.graph.loops import final_states
 from onnxcam.graph.sizing import Sizing
 from onnxcam.graph.subgraphs import subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
@@ -68,15 +69,20 @@ class Inference:
         return self._given | self._computed
 
     def _inferred(self) -> dict[str, ValueType]:
-        """Types as onnx infers them, sizes as ONNX Runtime computes them."""
+        """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
+        told: dict[str, ValueType] = {}
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
             settled = with_constants(self._sizing.proto, self._computed)
+            declare(settled.graph, told)
             found = inferred_types(settled)
             for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
-            if not self._sizing.correct(found):
+            corrected = self._sizing.correct(found)
+            states = {} if corrected else final_states(settled, found)
+            if not corrected and states == told:
                 return found
+            told = states
         raise ModelError(
             f"the shapes of {self._model.name} are not settled after {self._rounds} rounds of inference: "
             "simplify the model, or export it with fixed sizes"
@@ -131,6 +137,14 @@ class Inference:
         )
         values = oracle.evaluate(serialize(proto, self._model.name))
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
+
+
+def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
+    """Tell inference what it would leave open, in place."""
+    outputs = {port.name: port for port in graph.output}
+    for name, found in types.items():
+        port = outputs[name] if name in outputs else graph.value_info.add()
+        port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
 
 
 def is_pure(node: onnx.NodeProto) -> bool:
