@@ -55,12 +55,20 @@ def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = (), 
     return Subgraph(graph, inner, outputs, list(body.initializer))
 
 
-def closed(b: Emitter, outputs: Sequence[str], inputs: Mapping[str, ValueType] | None = None) -> onnx.GraphProto:
-    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice."""
+def closed(
+    b: Emitter,
+    outputs: Sequence[str],
+    inputs: Mapping[str, ValueType] | None = None,
+    types: Sequence[ValueType] | None = None,
+) -> onnx.GraphProto:
+    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice.
+
+    `types` are those of the outputs, where ONNX Runtime wants them declared.
+    """
     made = [b.fresh("output") for _ in outputs]
     for value, output in zip(outputs, made, strict=True):
         b.nodes.append(helper.make_node("Identity", [value], [output], name=b.fresh("Identity")))
     nodes, initializers = b.needed(made)
     ports = [port(name, found) for name, found in (inputs or {}).items()]
-    results = [onnx.ValueInfoProto(name=name) for name in made]
+    results = [port(name, found) for name, found in zip(made, types or [ValueType(0, None)] * len(made), strict=True)]
     return helper.make_graph(nodes, b.fresh("body"), ports, results, initializers)

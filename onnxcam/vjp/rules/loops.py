@@ -6,7 +6,7 @@ summed. What a body reads from outside is an input of its node, behind those tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
@@ -199,6 +199,14 @@ def loose(graph: Graph, name: str) -> ValueType:
     return ValueType(graph.type(name).elem_type, None)
 
 
+def ranked(graph: Graph, name: str, of: Callable[[Graph, str], ValueType]) -> ValueType:
+    """The same with the rank, which ONNX Runtime wants of all that a Scan's body gives out; RuleError without one."""
+    rank = graph.rank(name)
+    if rank is None:
+        raise RuleError("it reads a value whose rank is not known before the model runs")
+    return ValueType(of(graph, name).elem_type, (None,) * rank)
+
+
 def read_of(b: Emitter, names: Sequence[str]) -> set[str]:
     """Everything that some values read of what was written, and these."""
     return set(names).union(*(reads(node) for node in b.needed(names)[0]))
@@ -326,7 +334,8 @@ def scan(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
     ports = {carry.port: kind(graph, carry.of) for carry in carries} | {port: types_of[port] for port in taken}
     scan_again(g, n, body, {i: scanned[start].value for i, start in enumerate(body.starts) if start in taken}, inputs)
     initial = [carry.initial for carry in carries]
-    results = scan_node(g, closed(b, ends, ports), initial, list(taken.values()), list(parts.values()))
+    results_of = [ranked(graph, name, kind) for name in [*(carry.of for carry in carries), *parts]]
+    results = scan_node(g, closed(b, ends, ports, results_of), initial, list(taken.values()), list(parts.values()))
     return answers(n, body, 0, dict(zip([*(carry.of for carry in carries), *parts], results, strict=True)))
 
 
@@ -339,7 +348,9 @@ def scan_again(g: Emitter, n: Node, body: Body, kept: Mapping[int, str], inputs:
     states = again.feeding(stacked)
     ends = [*(again.ends[i] for i in states), *stacked]
     names = [*(again.starts[i] for i in states), *again.slices]
-    proto = closed(k, ends, {name: loose(again.sub.graph, name) for name in names})
+    graph = again.sub.graph
+    types = [ranked(graph, name, loose) for name in [*(again.starts[i] for i in states), *stacked]]
+    proto = closed(k, ends, {name: loose(graph, name) for name in names}, types)
     outputs = [*(g.fresh("last") for _ in states), *kept.values()]
     scan_node(g, proto, [n.input[i] for i in states], inputs, [Along(name, 0, 0) for name in kept.values()], outputs)
 

@@ -115,6 +115,14 @@ FLOWS = [
         shapes=[{"x": (4, 3), "z": (3,), "w": (2, 4)}]),
     Flow("Scan: no states", """
         y = Scan <num_scan_inputs = 1, body = b (float[3] r) => (float[3] u) { m = Mul(r, z) u = Exp(m) }> (x)"""),
+    Flow("Scan: rows of what a loop gives out", """
+        s = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] a) => (bool d, float[N, 3] e) {
+          d = Identity(c) e = Sin(a) }>
+        y = Scan <num_scan_inputs = 1, body = q (float[3] r) => (float[3] u) { u = Mul(r, z) }> (s)""",
+        COUNT, TRUE, feeds=COUNTS[:2]),
+    Flow("Loop: a product of its last state", """
+        s = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] a) => (bool d, float[N, 3] e) {
+          d = Identity(c) e = Sin(a) }> y = MatMul(s, z)""", COUNT, TRUE, feeds=COUNTS),
     Flow("Scan: of the steps only the number counts", """
         y, o = Scan <num_scan_inputs = 1, body = b (float[3] h, float[3] r) => (float[3] k, float[3] u) {
           k = Mul(h, h) u = Identity(r) }> (z, x)"""),
