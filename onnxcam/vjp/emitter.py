@@ -226,12 +226,12 @@ class Emitter:
 
     def zeros_like(self, value: str, elem_type: int) -> str:
         """Zeros in the shape of a primal value."""
-        zero = np.zeros((), np.float64 if elem_type == TensorProto.DOUBLE else np.float32)
+        zero = np.zeros((), numpy_type(elem_type))
         return self.op("Expand", self.const(zero), self.shape_of(value))
 
     def eye(self, value: str, axis: int, elem_type: int) -> str:
         """The identity matrix of the size of a primal value along one axis."""
-        kind = np.float64 if elem_type == TensorProto.DOUBLE else np.float32
+        kind = numpy_type(elem_type)
         size = (self.graph.shape(value) or ())[axis]
         if isinstance(size, int):
             return self.const(np.eye(size), kind)
@@ -266,6 +266,11 @@ class Emitter:
         differs = self.op("Not", self.op("Equal", big, padded))
         axes = self.op("Reshape", self.op("NonZero", differs), self.ints(-1))
         return self.op("Reshape", self.op("ReduceSum", ct, axes, keepdims=1, noop_with_empty_axes=1), small)
+
+
+def numpy_type(elem_type: int) -> type[np.floating[Any]]:
+    """The type of a cotangent in NumPy."""
+    return np.float64 if elem_type == TensorProto.DOUBLE else np.float32
 
 
 def cotangent_type(elem_type: int) -> int:

@@ -26,7 +26,7 @@ from onnxcam.graph import (
     unquantized,
 )
 from onnxcam.vjp.differentiate import as_cotangent, typed
-from onnxcam.vjp.emitter import Emitter, cotangent_type
+from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
 from onnxcam.vjp.rules.quantization import unscaled
@@ -109,11 +109,10 @@ def class_gradient(
 def ones(g: Emitter, one: str) -> str:
     """The cotangent of one score a row, from the number of rows where that is all its shape takes."""
     shape = g.graph.shape(one)
-    kind = np.float64 if cotangent_type(g.graph.type(one).elem_type) == TensorProto.DOUBLE else np.float32
+    each = g.const(1, numpy_type(g.graph.type(one).elem_type))
     if shape is None or any(size != 1 for size in shape[1:]):
-        return g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", one))
-    rows = g.op("Expand", g.const(np.ones((), kind)), g.op("Shape", CLASS))
-    return g.op("Reshape", rows, g.ints(-1, *[1] * (len(shape) - 1)))
+        return g.op("Expand", each, g.op("Shape", one))
+    return g.op("Reshape", g.op("Expand", each, g.op("Shape", CLASS)), g.ints(-1, *[1] * (len(shape) - 1)))
 
 
 def seeded_gradient(
@@ -161,7 +160,7 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
     there = g.op("Equal", g.op("Gather", steps, index), index)
     kind = cotangent_type(g.graph.type(score).elem_type)
-    nan = g.const(np.nan, np.float64 if kind == TensorProto.DOUBLE else np.float32)
+    nan = g.const(np.nan, numpy_type(kind))
     return g.op("Where", there, g.cast(g.op("Equal", along, index), kind), nan)
 
 
@@ -176,7 +175,7 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     parts = [ct for ct in found.values() if ct is not None]
     if not parts:
         return g.zeros_like(wrt, cotangent_type(g.graph.type(wrt).elem_type))
-    if not integers or wrt in g.graph.inputs:  # a picture of bytes stands for itself
+    if not integers:
         return parts[0]
     maker = g.graph.nodes[g.graph.producer[wrt]]
     reading = helper.make_node("DequantizeLinear", [integers[0], *filter(None, steps(maker))], [wrt])

@@ -12,8 +12,8 @@ import numpy as np
 import onnx
 import onnx.defs
 
-from onnxcam.graph import attributes, quantizer, reads
-from onnxcam.vjp.emitter import Array, Emitter, cotangent_type
+from onnxcam.graph import MICROSOFT, attributes, quantizer, reads
+from onnxcam.vjp.emitter import Array, Emitter, cotangent_type, numpy_type
 
 Cotangent = str | None
 Cotangents = Sequence[Cotangent]
@@ -97,11 +97,15 @@ class Node:
 
     def scalar(self, value: float) -> str:
         """A constant of the cotangents' type."""
-        return self._g.const(np.array(value, np.float64 if self.elem_type == onnx.TensorProto.DOUBLE else np.float32))
+        return self.array(value)
 
     def array(self, value: Any) -> str:
         """An array constant of the cotangents' type."""
-        return self._g.const(value, np.float64 if self.elem_type == onnx.TensorProto.DOUBLE else np.float32)
+        return self._g.const(value, numpy_type(self.elem_type))
+
+    def least(self) -> float:
+        """The least number of the cotangents' type."""
+        return float(np.finfo(numpy_type(self.elem_type)).min)
 
 
 class RuleError(Exception):
@@ -127,7 +131,7 @@ class Rule:
 
 
 EARLY = {"LayerNormalization": 17}  # the version that ONNX Runtime runs at opsets that have none
-CONTRIB = "com.microsoft"  # ONNX Runtime's own operators
+CONTRIB = MICROSOFT  # ONNX Runtime's own operators
 Key = tuple[str, str]  # domain, op_type
 
 

@@ -130,13 +130,8 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
     whole = allowed[0]
     for mask in allowed[1:]:
         whole = w.op("And", whole, mask)
-    scores = w.op("Where", whole, scores, n.scalar(lowest(n)))
+    scores = w.op("Where", whole, scores, n.scalar(n.least()))
     return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.scalar(0))]
-
-
-def lowest(n: Node) -> float:
-    """What a score that does not count is."""
-    return float(np.finfo(np.float64 if n.elem_type == TensorProto.DOUBLE else np.float32).min)
 
 
 # -- ONNX Runtime's -------------------------------------------------------------------------------
@@ -211,7 +206,7 @@ def attended(w: Emitter, n: Node, q: str, k: str, v: str, past: str, *, mask: in
     if n.has(bias):
         scores = w.op("Add", scores, n.x(bias))
     if n.attr("unidirectional", 0):
-        scores = w.op("Where", earlier(w, q, k, past), scores, n.scalar(lowest(n)))
+        scores = w.op("Where", earlier(w, q, k, past), scores, n.scalar(n.least()))
     return w.op("MatMul", w.op("Softmax", scores, axis=-1), v)
 
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from onnxcam.graph import MICROSOFT as DOMAIN
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Node, RuleError
+from onnxcam.vjp.registry import CONTRIB, Node, RuleError
 
 Lowered = Sequence[str | None]
 
@@ -58,7 +57,7 @@ def qlinear_conv(w: Emitter, n: Node) -> Lowered:
 
 
 lowering("QLinearConv", versions=(10,))(qlinear_conv)
-lowering("QLinearConv", domain=DOMAIN)(qlinear_conv)
+lowering("QLinearConv", domain=CONTRIB)(qlinear_conv)
 
 
 @lowering("QLinearMatMul", versions=(10, 21))
@@ -67,7 +66,7 @@ def qlinear_matmul(w: Emitter, n: Node) -> Lowered:
     return quantized(w, n, w.op("MatMul", real(w, n, 0, axis=n.rank(0) - 2), real(w, n, 3, axis=n.rank(3) - 1)), 6)
 
 
-@lowering("QGemm", domain=DOMAIN)
+@lowering("QGemm", domain=CONTRIB)
 def qgemm(w: Emitter, n: Node) -> Lowered:
     """Y = Q(alpha dA dB + C), or that in floats where no scale of Y is given."""
     y = w.op("Gemm", real(w, n, 0), real(w, n, 3, axis=0 if n.attr("transB", 0) else 1), **n.attrs)
@@ -96,44 +95,44 @@ def shifted(w: Emitter, n: Node, i: int, zero: int, along: Sequence[int]) -> str
     return w.op("Sub", x, w.op("Reshape", point, w.ints(*along)) if len(shape) == 1 and shape != (1,) else point)
 
 
-@lowering("MatMulIntegerToFloat", domain=DOMAIN)
+@lowering("MatMulIntegerToFloat", domain=CONTRIB)
 def matmul_integer_to_float(w: Emitter, n: Node) -> Lowered:
     """Y = dA dB + b;  inputs A, B, their scales, their zero points, b."""
     return [w.op("MatMul", real(w, n, 0, 2, 4), real(w, n, 1, 3, 5, axis=n.rank(1) - 1))]
 
 
-@lowering("DynamicQuantizeMatMul", domain=DOMAIN, only=[0])
+@lowering("DynamicQuantizeMatMul", domain=CONTRIB, only=[0])
 def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
     """Y = A dB + b, A rounded on the way, its range as it is measured;  inputs A, B, B's scale and zero point, b."""
     return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
 
 
-@lowering("QAttention", domain=DOMAIN)
+@lowering("QAttention", domain=CONTRIB)
 def qattention(w: Emitter, n: Node) -> Lowered:
     """Y = Attention(dX, dW, b);  inputs X, W, b, scale of X, of W, mask, zero point of X, of W, past."""
     rest = [n.input[i] if n.has(i) else "" for i in (5, 8)]
     inputs = [real(w, n, 0, 3, 6), real(w, n, 1, 4, 7), n.input[2], *rest]
     while not inputs[-1]:
         inputs.pop()
-    return [w.op("Attention", *inputs, domain=DOMAIN, **n.attrs)]
+    return [w.op("Attention", *inputs, domain=CONTRIB, **n.attrs)]
 
 
 # -- element by element ---------------------------------------------------------------------------
 
 
-@lowering("QLinearAdd", "QLinearMul", domain=DOMAIN)
+@lowering("QLinearAdd", "QLinearMul", domain=CONTRIB)
 def qlinear_binary(w: Emitter, n: Node) -> Lowered:
     """C = Q(dA + dB), or Q(dA dB)."""
     return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), real(w, n, 3)), 6)
 
 
-@lowering("QLinearSigmoid", "QLinearLeakyRelu", domain=DOMAIN)
+@lowering("QLinearSigmoid", "QLinearLeakyRelu", domain=CONTRIB)
 def qlinear_unary(w: Emitter, n: Node) -> Lowered:
     """Y = Q(f(dX))."""
     return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), **n.attrs), 3)
 
 
-@lowering("QLinearSoftmax", domain=DOMAIN)
+@lowering("QLinearSoftmax", domain=CONTRIB)
 def qlinear_softmax(w: Emitter, n: Node) -> Lowered:
     """Y = Q(Softmax(dX)); below opset 13 over all axes from `axis` on."""
     x, axis = real(w, n, 0), n.axis()
@@ -143,7 +142,7 @@ def qlinear_softmax(w: Emitter, n: Node) -> Lowered:
     return quantized(w, n, w.op("Reshape", y, w.shape_of(n.input[0])), 3)
 
 
-@lowering("QLinearWhere", domain=DOMAIN)
+@lowering("QLinearWhere", domain=CONTRIB)
 def qlinear_where(w: Emitter, n: Node) -> Lowered:
     """Z = Q(dX where the condition holds, else dY)."""
     return quantized(w, n, w.op("Where", n.input[0], real(w, n, 1), real(w, n, 4)), 7)
@@ -152,14 +151,14 @@ def qlinear_where(w: Emitter, n: Node) -> Lowered:
 # -- pools, concatenation -------------------------------------------------------------------------
 
 
-@lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=DOMAIN)
+@lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=CONTRIB)
 def qlinear_pool(w: Emitter, n: Node) -> Lowered:
     """Y = Q(pool of dX)."""
     op, attrs = n.proto.op_type.removeprefix("QLinear"), attrs_but(n, "channels_last")
     return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op(op, x, **attrs)), 3)
 
 
-@lowering("QLinearConcat", domain=DOMAIN)
+@lowering("QLinearConcat", domain=CONTRIB)
 def qlinear_concat(w: Emitter, n: Node) -> Lowered:
     """Y = Q(dX1, dX2, ...);  inputs scale and zero point of Y, then each X with its own."""
     parts = [real(w, n, i) for i in range(2, len(n.input), 3)]

@@ -61,8 +61,7 @@ def no_infinity(g: Emitter, n: Node) -> str:
     maker = g.graph.producer.get(n.input[0])
     if maker is not None and g.graph.nodes[maker].op_type in FINITE:
         return n.x()
-    least = np.finfo(np.float64 if n.elem_type == TensorProto.DOUBLE else np.float32).min
-    return g.op("Max", n.x(), n.scalar(float(least)))
+    return g.op("Max", n.x(), n.scalar(n.least()))
 
 
 def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
