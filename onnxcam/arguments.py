@@ -49,6 +49,7 @@ def words(value: object) -> bool:
 
 
 NAME = Kind("a text", lambda value: isinstance(value, str))
+NAME_OR_NONE = NAME.or_none()
 PATH = Kind("a path", lambda value: isinstance(value, str | Path))
 NAMES = Kind("a text or a list of texts", lambda value: isinstance(value, str) or (words(value) and bool(value)))
 NAMES_OF_CLASSES = Kind(

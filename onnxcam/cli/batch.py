@@ -18,7 +18,6 @@ from onnxcam.cli.summary import block, heading, notes
 from onnxcam.cli.terminal import Reporter, reporter
 from onnxcam.errors import ImageError, InputError, PreprocessError, UsageError
 from onnxcam.explainer import Explainer, Explanation, choose_recipe
-from onnxcam.explainer.task import uses_layer
 from onnxcam.imaging import colormap, override, printable
 from onnxcam.methods import Method, get_method
 
@@ -139,7 +138,7 @@ class Work:
         reading = time.perf_counter() - start
         for method in self._methods:
             start = time.perf_counter()
-            layer = request.layer if uses_layer(method) or not any(map(uses_layer, self._methods)) else None
+            layer = request.layer if method.uses_layer or not any(m.uses_layer for m in self._methods) else None
             (results,) = explainer.explain_items([item], list(request.target) or None, method, layer, request.gradient)
             seconds = reading + time.perf_counter() - start
             found += [(e, seconds) for e in {e.target: e for e in results}.values()]

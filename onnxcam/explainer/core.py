@@ -6,7 +6,7 @@ import mmap
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
 from onnxcam.explainer.recipes import Chosen, check_size, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Subject
-from onnxcam.explainer.task import Task, uses_layer
+from onnxcam.explainer.task import Task
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
 from onnxcam.reading import check_regular
@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     import onnx
 
 Picture = str | Path | bytes | Photo | Array
+FROM_PHOTO = (str, Path, bytes, Photo)
 Targets = Spec | Sequence[Spec] | None
 GRADIENTS = ("symbolic", "numeric", "auto")
 
@@ -136,7 +137,7 @@ class Explainer:
         """
         items, many = self._items(image)
         results = self.explain_items(items, target, get_method(method), layer, gradient)
-        several = isinstance(target, Sequence) and (not isinstance(target, str) or target.strip().startswith("top:"))
+        several = target.strip().startswith("top:") if isinstance(target, str) else is_list(target)
         shaped = [found if several else found[0] for found in results]
         return shaped if many else shaped[0]
 
@@ -146,7 +147,7 @@ class Explainer:
         if isinstance(image, np.ndarray):
             rows, many = self._rows(image)
             return [self.item(row) for row in rows], many
-        if isinstance(image, str | Path | bytes | Photo):
+        if isinstance(image, FROM_PHOTO):
             return [self.item(image)], False
         if not isinstance(image, Sequence):
             raise no_image(image)
@@ -170,46 +171,55 @@ class Explainer:
         Raises:
             ImageError, PreprocessError: it cannot be read, or does not fit the model.
         """
-        if not isinstance(image, str | Path | bytes | Photo | np.ndarray):
+        if isinstance(image, np.ndarray):
+            return self._array(image, "array")
+        if not isinstance(image, FROM_PHOTO):
             raise no_image(image)
-        layout = self.subject.image.layout.replace("N", "")
         name = str(image) if isinstance(image, str | Path) else "image"
-        from_file = isinstance(image, str | Path) and Path(image).suffix.lower() == ".npy"
-        if from_file or isinstance(image, np.ndarray):
-            row = self._as_input(read_array(Path(name)) if from_file else np.asarray(image))
-            size = row.shape[layout.index("W")], row.shape[layout.index("H")]
-            return Item(row, None, Geometry.identity(*size), name if from_file else "array")
+        if isinstance(image, str | Path) and Path(image).suffix.lower() == ".npy":
+            return self._array(read_array(Path(name)), name)
         check_size(self.preprocess.recipe, self.subject.image)
         photo = decode(image, **self._decode_options)
         prepared = prepare(photo, self.preprocess.recipe)
         return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)
 
+    def _array(self, array: Array, name: str) -> Item:
+        """An image that is given as the model takes it."""
+        row, layout = self._as_input(array), self.subject.image.layout.replace("N", "")
+        return Item(row, None, Geometry.identity(row.shape[layout.index("W")], row.shape[layout.index("H")]), name)
+
+    @cached_property
+    def _row_form(self) -> tuple[tuple[int | None, ...], np.dtype[Any]]:
+        """Shape, None where any size will do, and type of one image as the model takes it, without batch axis."""
+        spec = self.subject.image
+        width, height = spec.size
+        sizes = {"C": spec.channels, "D": None, "H": height, "W": width}
+        return tuple(sizes[axis] for axis in spec.layout.replace("N", "")), np.dtype(spec.dtype)
+
     def _as_input(self, row: Array) -> Array:
         """One row, without batch axis, in the model's type; ImageError when it does not fit it."""
-        spec = self.subject.image
-        layout = spec.layout.replace("N", "")
-        if row.ndim == len(layout) + 1 and len(row) == 1:
+        spec, (wanted, dtype) = self.subject.image, self._row_form
+        if row.ndim == len(wanted) + 1 and len(row) == 1:
             row = row[0]
-        width, height = spec.size
-        wanted = {"C": spec.channels, "D": None, "H": height, "W": width}
-        fits = row.ndim == len(layout) and all(wanted[a] in (None, n) for a, n in zip(layout, row.shape, strict=False))
-        if not fits:
-            shape = ", ".join(str(wanted[axis] or "any") for axis in layout)
+        if row.shape != wanted and not fits(row.shape, wanted):
+            shape = ", ".join(str(size or "any") for size in wanted)
             raise ImageError(
-                f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] ({layout}): "
-                "resize it, or give a preprocessing that does"
+                f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] "
+                f"({spec.layout.replace('N', '')}): resize it, or give a preprocessing that does"
             )
+        if row.dtype == dtype:
+            return np.ascontiguousarray(row)
         if row.dtype.kind not in "biuf":
             raise ImageError(
                 f"the array holds {row.dtype}, the model's input '{spec.name}' takes numbers: {spec.dtype}"
             )
-        if row.dtype == np.uint8 and np.dtype(spec.dtype).kind == "f":
+        if row.dtype == np.uint8 and dtype.kind == "f":
             raise ImageError(
                 f"the array holds uint8 pixels, the model's input '{spec.name}' takes {spec.dtype} values in a range "
                 "of its own: give those, or the image's path or a PIL image, which is preprocessed"
             )
         with np.errstate(all="ignore"):  # what is not finite is told by the scores
-            cast = np.ascontiguousarray(row, dtype=spec.dtype)
+            cast = np.ascontiguousarray(row, dtype=dtype)
         if cast.dtype.kind in "iu" and not np.array_equal(cast, row):
             raise ImageError(
                 f"the array holds {row.dtype} values that {spec.dtype}, the type of the model's input '{spec.name}', "
@@ -225,11 +235,9 @@ class Explainer:
         """Explanations by image, then by target."""
         if gradient not in GRADIENTS:
             raise UsageError(f"unknown gradient '{gradient}': choose {', '.join(GRADIENTS)}")
-        if layer is not None and not uses_layer(method):
+        if layer is not None and not method.uses_layer:
             raise UsageError(f"{method.name} explains the input: it takes no layer")
-        specs: list[Any] = (
-            list(target) if isinstance(target, Sequence) and not isinstance(target, str | bytes) else [target]
-        )
+        specs: list[Any] = list(target) if is_list(target) else [target]
         if not specs:
             raise UsageError("no targets to explain: the list is empty")
         outputs: dict[str | None, list[int]] = {}
@@ -256,6 +264,16 @@ class Explainer:
         if key not in self._others:
             self._others[key] = subject.see(self.item(image).row[None], None, "").scores[0]
         return self._others[key]
+
+
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape is the wanted one, where None stands for any size."""
+    return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))
+
+
+def is_list(target: Targets) -> TypeGuard[Sequence[Spec]]:
+    """Whether several targets are given."""
+    return target is not None and not isinstance(target, str | bytes) and isinstance(target, Sequence)
 
 
 def no_image(given: object) -> ImageError:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,21 @@ Array = npt.NDArray[Any]
 
 def grid_axes(layout: Layout) -> tuple[int, ...]:
     """The axes of a value's positions; none where a plain mean over them would take in more than the grid."""
-    plain = not layout.prefix and set(layout.axes) <= set("NCDHW")
-    return tuple(i for i, label in enumerate(layout.axes) if label in "DHW") if plain else ()
+    return () if layout.prefix else spatial_axes(layout.axes)
+
+
+@cache
+def spatial_axes(axes: str) -> tuple[int, ...]:
+    """Where D, H and W are; nowhere unless all other axes are rows and channels."""
+    return tuple(i for i, label in enumerate(axes) if label in "DHW") if set(axes) <= set("NCDHW") else ()
+
+
+@cache
+def channels_first_order(axes: str) -> tuple[tuple[int, ...], int]:
+    """The axes in the order rows, channels, positions or space, others last; and how many others there are."""
+    known = [axes.index(label) for label in "NCDHWP" if label in axes]
+    others = [axis for axis, label in enumerate(axes) if label == "?"]
+    return (*known, *others), len(others)
 
 
 def to_grid(value: Array, layout: Layout) -> Array:
@@ -49,16 +63,16 @@ def from_grid(grid: Array, value: Array, layout: Layout) -> Array:
 
 def channels_first(value: Array, layout: Layout) -> Array:
     """A view (rows, C, positions) or (rows, C, depth, height, width), as far as the layout has them."""
-    labels = [label for label in "NCDHWP" if label in layout.axes]
-    order = [layout.axes.index(label) for label in labels]
-    rest = [axis for axis, label in enumerate(layout.axes) if label == "?"]
-    moved = value.transpose(*order, *rest)
-    for _ in rest:
+    order, others = channels_first_order(layout.axes)
+    moved = value.transpose(order)
+    for _ in range(others):
         moved = moved[..., 0]
     return moved
 
 
 def turned(grid: Array, layout: Layout) -> Array:
     """A view in which axes that run backwards over the image are turned round; its own inverse."""
-    backwards = tuple(axis for axis, (start, end) in enumerate(layout.window or (), start=2) if start > end)
+    if layout.window is None:
+        return grid
+    backwards = tuple(axis for axis, (start, end) in enumerate(layout.window, start=2) if start > end)
     return np.flip(grid, backwards) if backwards else grid

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from onnxcam.arguments import NAME, require
+from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import InputError, LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
@@ -53,7 +53,7 @@ class Prepared:
 
     def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
         """The layer it was exported for."""
-        require("layer", layer, NAME.or_none())
+        require("layer", layer, NAME_OR_NONE)
         if layer not in (None, self._manifest.layer):
             raise LayerError(
                 f"an exported file explains one layer, here '{self._manifest.layer}': for '{layer}' {self._original}"

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arguments import NAME, require
+from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
@@ -81,7 +81,7 @@ class Rewritten:
         Raises:
             ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
         """
-        require("score", score.name if isinstance(score, Score) else score, NAME.or_none())
+        require("score", score.name if isinstance(score, Score) else score, NAME_OR_NONE)
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
@@ -144,7 +144,7 @@ class Rewritten:
 
     def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
         """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
-        require("layer", layer, NAME.or_none())
+        require("layer", layer, NAME_OR_NONE)
         source = self.score.name if cotangent is None else self._source(cotangent != 0)
         key = ("place", layer, method == "cam", source)
         if key not in self._heads:
@@ -204,7 +204,7 @@ class Rewritten:
 
     def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""
-        key = ("view", place, gradient)
+        key = ("view", gradient, *((place.name, place.mean_only) if place else ()))
         if key not in self._heads:
             names = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
             taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
@@ -268,15 +268,15 @@ class Rewritten:
             )
         if not scores.size:
             raise ModelError(f"the score '{self.score.name}' is empty: its shape is {list(scores.shape)}")
-        if not np.isfinite(scores).all():
+        if not np.logical_and.reduce(np.isfinite(scores), axis=None):  # `all`, at half its cost
             raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
-        kind = scores.dtype if scores.dtype in (np.float32, np.float64) else np.float32
-        return self._as_rows(scores).astype(kind, copy=False)
+        rows = self._as_rows(scores)
+        return rows if rows.dtype.char in "fd" else rows.astype(np.float32)
 
     def _as_rows(self, scores: Array) -> Array:
         """Scores (images, classes) where each image has a single axis of them; else as they are."""
-        single = sum(size != 1 for size in scores.shape[1:]) <= 1
-        return scores.reshape(len(scores), -1) if single else scores
+        single = scores.ndim > 2 and sum(size != 1 for size in scores.shape[1:]) <= 1
+        return scores.reshape(len(scores), -1) if single or scores.ndim == 1 else scores
 
     @cached_property
     def _axis(self) -> int | None:
@@ -323,12 +323,13 @@ class Rewritten:
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
         rows, backward = self._class_backward(place, axis)
         gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
-        pooled = place.mean_only and self._pooled(place)
-        if not pooled and not (place.mean_only and grid_axes(place.layout)):
+        pooled, axes = place.mean_only and self._pooled(place), grid_axes(place.layout)
+        if not pooled and place.mean_only and axes:
+            return gradient.reshape(len(gradient), -1, *[1] * len(axes))
+        if not pooled:
             return to_grid(gradient, place.layout)
         positions = to_grid(seen.values[place.name], place.layout).shape[2:]
-        mean = gradient.reshape(len(gradient), -1, *[1] * len(positions))
-        return mean / np.float32(np.prod(positions)) if pooled else mean
+        return gradient.reshape(len(gradient), -1, *[1] * len(positions)) / np.float32(np.prod(positions))
 
     def rounding(self, place: Place) -> str:
         """The first node behind a layer that rounds; empty when none does."""

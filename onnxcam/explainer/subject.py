@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -22,6 +23,14 @@ class Place:
     name: str
     layout: Layout
     mean_only: bool = False
+
+    def __hash__(self) -> int:
+        return hash(self.name)  # tells places of one model apart, and costs less than all fields
+
+    @cached_property
+    def of_mean(self) -> Place:
+        """The same layer where the gradient's mean will do."""
+        return replace(self, mean_only=True)
 
 
 @dataclass(frozen=True)
@@ -59,7 +68,7 @@ class Ask:
     def classes(self) -> npt.NDArray[np.int64] | None:
         """The class of every row; None unless each target is one."""
         found = [target.index for target in self.targets]
-        return None if any(index is None for index in found) else np.array(found, np.int64)
+        return None if None in found else np.array(found, np.int64)
 
 
 class Subject(Protocol):

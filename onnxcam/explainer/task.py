@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -13,7 +13,7 @@ import numpy as np
 from onnxcam.errors import ModelError, UnsupportedOpError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
-from onnxcam.explainer.regions import seen_region
+from onnxcam.explainer.regions import Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
 from onnxcam.methods import Evidence, Method
 from onnxcam.runtime import short_name
@@ -56,24 +56,25 @@ class Task:
     def _together(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
         """The same for images of one size."""
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
-        late = uses_layer(self.method) and self.layer is None and bool(self.subject.score.axes)
-        common = None if late else self._place()
-        with advised(self.subject, common):
-            seen = self.subject.see(x, common, "" if late else self._route)
-        asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
-        for i, item in enumerate(items):
-            reading = self._reading(item, seen.scores[i])
-            for at, spec in enumerate(specs):
-                for target in resolve(spec, reading):
-                    place = self._place(target.cotangent(seen.scores[i])) if late else common
-                    asked.setdefault(place, []).append((i, at, target))
+        late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
+        place = common = None if late else self._place()
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
-        for place, rows in asked.items():
-            ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            with advised(self.subject, place):
+        asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
+        try:
+            seen = self.subject.see(x, common, "" if late else self._route)
+            for i, item in enumerate(items):
+                reading = self._reading(item, seen.scores[i])
+                for at, spec in enumerate(specs):
+                    for target in resolve(spec, reading):
+                        place = self._place(target.cotangent(seen.scores[i])) if late else common
+                        asked.setdefault(place, []).append((i, at, target))
+            for place, rows in asked.items():
+                ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
                 held = self.subject.see(x, place, self._route) if late else seen
                 for (i, at, _), e in zip(rows, self._results(items, held, place, ask), strict=True):
                     found[i][at].append(e)
+        except UnsupportedOpError as error:
+            raise error.advising(self.subject.instead(place)) from error
         return found
 
     @property
@@ -83,15 +84,15 @@ class Task:
 
     def _place(self, cotangent: Array | None = None) -> Place | None:
         """The target layer; with a target's cotangent the one of what it depends on. None: the method reads none."""
-        if not uses_layer(self.method):
+        if not self.method.uses_layer:
             return None
         found = self.subject.place(self.layer, self.method.name, cotangent)
-        if not found.layout.whole and self.method.level == "input":
+        if self.method.level == "input" and not found.layout.whole:
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
                 "it (the model crops, pads or leaves a margin out): use gradcam, or an input-level method (saliency)"
             )
-        return replace(found, mean_only=self.method.mean_only)
+        return found.of_mean if self.method.mean_only else found
 
     def _reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
@@ -100,7 +101,7 @@ class Task:
         labels = self.explainer.labels(*counts, strict=self.output is None)
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
-            region=partial(seen_region, item.geometry, score_size(scores, score.axes)),
+            region=partial(region_of, item, scores, score.axes),
             scores_of=partial(self.explainer.scores_of, self.subject),
         )  # fmt: skip
 
@@ -196,12 +197,7 @@ def advised(subject: Subject, place: Place | None) -> Iterator[None]:
         raise error.advising(subject.instead(place)) from error
 
 
-def uses_layer(method: Method) -> bool:
-    """Whether a method reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
-    return bool({"activations", "gradients", "weights"} & set(method.needs))
-
-
-def score_size(scores: Array, axes: str) -> tuple[int, int]:
-    """(height, width) of scores that are maps; (1, 1) of others, which have no regions."""
+def region_of(item: Item, scores: Array, axes: str, where: tuple[float, ...] | str) -> Mask:
+    """A region of the photo on the grid of scores that are maps; others have a single place."""
     sizes = dict(zip(axes, scores.shape, strict=False))
-    return sizes.get("H", 1), sizes.get("W", 1)
+    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cache
 
 import numpy as np
 import numpy.typing as npt
@@ -27,6 +28,7 @@ class Geometry:
     offset: tuple[float, float] = (0.0, 0.0)
 
     @classmethod
+    @cache
     def identity(cls, width: int, height: int) -> Geometry:
         """The model sees the photo pixel by pixel."""
         return cls((width, height), (width, height))

@@ -53,19 +53,33 @@ class Method:
         """The fields of Evidence that the method reads."""
         return tuple(inspect.signature(self.function).parameters)
 
+    @cached_property
+    def uses_layer(self) -> bool:
+        """Whether it reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
+        return bool({"activations", "gradients", "weights"} & set(self.needs))
+
     def compute(self, evidence: Evidence) -> Array:
         """What the function makes of the evidence: the raw map (N, *S), for an input-level method (N, C, *S).
 
         Raises UsageError where the evidence lacks something.
         """
-        read = {need: getattr(evidence, need) for need in self.needs}
-        if missing := [need for need, array in read.items() if array is None]:
+        read: list[Array] = []
+        missing: list[str] = []
+        for need in self.needs:
+            array = getattr(evidence, need)
+            if array is None:
+                missing.append(need)
+            else:
+                read.append(array)
+        if missing:
             raise UsageError(f"{self.name} needs {' and '.join(missing)}: give the evidence a value for each")
         with np.errstate(all="ignore"):  # a map that is not finite is told by its status
-            return self.function(**read)
+            return self.function(*read)
 
     def to_map(self, computed: Array) -> Array:
         """The raw map (N, *S), float32, of what `compute` returned: channels reduced where there are any."""
+        if self.reduce is None and computed.dtype == np.float32:
+            return computed
         with np.errstate(all="ignore"):
             raw = REDUCTIONS[self.reduce](computed) if self.reduce else computed
             return raw.astype(np.float32, copy=False)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, is_dataclass
+from functools import cached_property
 from itertools import starmap
 from typing import Any, get_args, get_origin, get_type_hints
 
@@ -46,7 +47,7 @@ class Layout:
         """The channels' axis."""
         return self.axes.index("C")
 
-    @property
+    @cached_property
     def whole(self) -> bool:
         """Whether the grid shows all of the image, forwards or backwards."""
         return all(sorted(side) == [0, 1] for side in self.window or ())

@@ -14,6 +14,7 @@ SHORT = {
     "rocm": "ROCMExecutionProvider", "migraphx": "MIGraphXExecutionProvider", "qnn": "QNNExecutionProvider",
     "xnnpack": "XnnpackExecutionProvider", "webgpu": "WebGpuExecutionProvider",
 }  # fmt: skip
+SHORT_OF = {full: name for name, full in SHORT.items()}
 REMOTE = "AzureExecutionProvider"  # calls services; it takes none of ONNX's operators, all would run on the CPU
 
 
@@ -41,8 +42,7 @@ def full_name(provider: str) -> str:
 
 def short_name(provider: str) -> str:
     """Our spelling of ONNX Runtime's provider."""
-    short = {full: name for name, full in SHORT.items()}
-    return short.get(provider, provider)
+    return SHORT_OF.get(provider, provider)
 
 
 def provider_list(provider: str) -> list[Any]:

@@ -60,23 +60,19 @@ class Rows:
 
     def _alone(self, feeds: Arrays, row: int, outputs: Sequence[str]) -> Arrays:
         """The outputs of one row."""
-        fed = {
-            name: array[row] if name in self._bare else self._batch_of(array[row : row + 1])
-            for name, array in feeds.items()
-        }
+        fed = {name: array[row] if name in self._bare else array[row : row + 1] for name, array in feeds.items()}
+        if self._copies > 1:
+            fed = {name: np.repeat(one, self._copies, axis=0) for name, one in fed.items()}
         return {name: self._row_of(name, value) for name, value in self.session.run(fed, outputs).items()}
-
-    def _batch_of(self, row: npt.NDArray[Any]) -> npt.NDArray[Any]:
-        """One row as often as a run takes it."""
-        return row if self._copies == 1 else np.repeat(row, self._copies, axis=0)
 
     def _row_of(self, name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The one row of a run for one row; ModelError when the value has several, or none."""
         if name in self._bare:
             return value[None]
-        if np.ndim(value) == 0 or len(value) not in (1, self._copies):
+        shape = getattr(value, "shape", ())  # a sequence has none
+        if not shape or shape[0] not in (1, self._copies):
             raise ModelError(
-                f"'{name}' has shape {list(np.shape(value))} for one image: the model makes no single row of each image"
+                f"'{name}' has shape {list(shape)} for one image: the model makes no single row of each image"
             )
         return value[:1]
 

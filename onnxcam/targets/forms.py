@@ -134,7 +134,7 @@ CLASS_IN: dict[str, Callable[[int, Reading], Target]] = {
 
 def highest(reading: Reading) -> Target | None:
     """The class of the highest score, the first of equals."""
-    return in_row(int(np.argmax(reading.scores)), reading)
+    return in_row(int(reading.scores.argmax()), reading)
 
 
 def most_frequent(reading: Reading) -> Target | None:

@@ -70,6 +70,8 @@ class Reading:
     @property
     def classes(self) -> int:
         """How many there are."""
+        if self.form == "classes":
+            return len(self.scores)
         return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before
 
     def label(self, which: int) -> str | None:

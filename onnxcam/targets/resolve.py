@@ -27,6 +27,8 @@ def best(scores: Array, count: int) -> list[int]:
 
 def named_output(spec: Spec | None) -> str | None:
     """The output whose elements a target reads; None for the model's score."""
+    if spec is None or isinstance(spec, int):
+        return None
     if isinstance(spec, Target):
         return spec.output
     if not isinstance(spec, str):
@@ -47,12 +49,12 @@ def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
     Raises:
         TargetError: nothing of that kind, or a name that several classes bear.
     """
+    if spec is None:
+        return [default_target(reading)]
     if isinstance(spec, ClassTarget) and spec.label is None:
         return [class_target(spec.which, reading)]
     if isinstance(spec, Target):
         return [fitting(spec, reading.scores)]
-    if spec is None:
-        return [default_target(reading)]
     if is_whole(spec):
         return [class_target(int(spec), reading)]
     if not isinstance(spec, str):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -100,10 +101,36 @@ def class_gradient(
     g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
     if mean:
-        ct = g.reduce("ReduceMean", ct, mean)
+        ct = averaged(g, ct, mean)
     free = free_taps(head.graph) - {wrt}
     given = [declared(head.graph, name) for name in free if taps is None or name in taps]
     return Backward(pruned(appended(g, ct, wrt, [], averaged=bool(mean)), [GRADIENT], given), GRADIENT)
+
+
+def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
+    """The mean of a cotangent over axes, which stay with size 1.
+
+    Where they are the columns of a matrix product, those of its right factor are averaged before it: a pointwise
+    convolution in front of the score gives the layer's whole gradient out for nothing else.
+    """
+    node = g.made(ct)
+    product = g.made(node.input[0]) if node is not None and node.op_type == "Reshape" else None
+    right = g.made(product.input[1]) if product is not None and product.op_type == "MatMul" else None
+    if node is not None and product is not None and right is not None and right.op_type == "Reshape":
+        shape, columns = g.constant(node.input[1]), g.constant(right.input[1])
+        if shape is not None and columns is not None and are_columns(axes, shape.tolist(), columns.tolist()):
+            mean = g.reduce("ReduceMean", product.input[1], [len(columns) - 1])
+            small = [1 if axis in axes else int(size) for axis, size in enumerate(shape)]
+            return g.op("Reshape", g.op("MatMul", product.input[0], mean), g.ints(*small))
+    return g.reduce("ReduceMean", ct, axes)
+
+
+def are_columns(axes: Sequence[int], shape: list[int], right: list[int]) -> bool:
+    """Whether axes of `shape` are the columns of a product with a right factor [..., rows, columns] in that shape."""
+    last = list(range(len(shape) - len(axes), len(shape)))
+    return (
+        len(right) > 1 and list(axes) == last and min(shape[last[0] :]) > 0 and math.prod(shape[last[0] :]) == right[-1]
+    )
 
 
 def ones(g: Emitter, one: str) -> str:

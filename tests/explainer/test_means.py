@@ -8,8 +8,10 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam.explainer import Ask, Explainer
+from onnxcam.explainer import Ask, Explainer, Place
+from onnxcam.runtime import Layout
 from onnxcam.targets import ClassTarget
+from onnxcam.vjp import class_gradient
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
 from tests.nets import net, normal
 
@@ -65,3 +67,9 @@ def test_no_gradient_of_the_layer_s_size_is_made_where_the_mean_will_do() -> Non
             only, subject.see(normal(1, 3, 6, 8), only, "symbolic"), Ask([0], [ClassTarget(0)])
         )
         assert mean.shape == (1, 4, 1, 1)
+
+
+def test_the_mean_is_taken_before_a_pointwise_convolution_s_product() -> None:
+    part = Explainer(MODELS["class maps"]).subject.head(Place("last", Layout("NCHW")))
+    nodes = [node.op_type for node in class_gradient(part, 1, mean=(2, 3)).proto.graph.node]
+    assert nodes.index("ReduceMean") < len(nodes) - 1 - nodes[::-1].index("MatMul")
