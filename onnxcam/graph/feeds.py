@@ -108,5 +108,7 @@ def check_fed(graph: Graph, image: str) -> None:
 def type_name(graph: Graph, name: str) -> str:
     """The element type of a value, as messages say it."""
     elem_type = graph.type(name).elem_type
+    if elem_type not in TensorProto.DataType.values():
+        return f"of unknown type {elem_type}"
     named = elem_type not in (TensorProto.UNDEFINED, TensorProto.STRING)
     return str(helper.tensor_dtype_to_np_dtype(elem_type) if named else TensorProto.DataType.Name(elem_type).lower())

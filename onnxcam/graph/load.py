@@ -7,6 +7,7 @@ model, ONNX Runtime maps the weights straight from the original file, and nothin
 
 from __future__ import annotations
 
+import math
 import mmap
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
@@ -26,6 +27,7 @@ from onnxcam.graph.external import file_of, inlined, is_external, place_of, read
 from onnxcam.runtime import wire
 
 MODEL = Kind("a path, bytes or a ModelProto", lambda value: isinstance(value, str | Path))
+MOST_A_BYTE = 4  # elements: the smallest types have two bits
 LARGE = 16 * 1024  # bytes; smaller tensors stay inline: they are shapes, scales, biases that rules read
 GRAPH, INITIALIZER = 7, 5  # fields of ModelProto and GraphProto
 DATA_TYPE, FLOAT_DATA, RAW_DATA = 2, 4, 9  # fields of TensorProto
@@ -88,9 +90,7 @@ class Model:
         try:
             return numpy_helper.to_array(self.read(tensor))
         except (ValueError, TypeError, KeyError) as error:  # onnx's words for sizes and types that cannot be
-            raise ModelError(
-                f"{self.weight(tensor)} is damaged, its data does not fill its shape: fetch or export the model again"
-            ) from error
+            raise ModelError(damaged(self.weight(tensor))) from error
 
     def check_spared(self, path: Path) -> None:
         """UsageError when writing to a path would replace the model, or a file of its external data."""
@@ -143,8 +143,27 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
     else:
         require("model", source, MODEL)
         model = from_file(Path(source))
+    for tensor in all_tensors(model.proto):
+        check_filled(tensor, model)
     found = [settle(tensor, model) for tensor in all_tensors(model.proto) if is_external(tensor)]
     return replace(model, others=frozenset(filter(None, found)))
+
+
+def check_filled(tensor: onnx.TensorProto, model: Model) -> None:
+    """ModelError where a shape is far larger than the data that the model holds for it: no memory is taken for that.
+
+    A sparse tensor's dense shape is its own; data in other files is measured when it is read.
+    """
+    if is_external(tensor) and not model.owns(tensor):
+        return
+    held = tensor.ByteSize() + ((place_of(tensor).length or 0) if is_external(tensor) else 0)
+    if math.prod(tensor.dims) > MOST_A_BYTE * held:
+        raise ModelError(damaged(model.weight(tensor)))
+
+
+def damaged(what: str) -> str:
+    """What is said of a weight whose shape and data contradict each other."""
+    return f"{what} is damaged, its data does not fill its shape: fetch or export the model again"
 
 
 def settle(tensor: onnx.TensorProto, model: Model) -> Path | None:

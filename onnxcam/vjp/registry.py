@@ -91,8 +91,10 @@ class Node:
         return rank
 
     def axis(self, default: int = -1, name: str = "axis") -> int:
-        """An axis attribute, counted from the front."""
-        value = int(self.attr(name, default))
+        """An axis attribute, counted from the front. RuleError: the value has no such axis."""
+        value, shape = int(self.attr(name, default)), self.shape()
+        if shape is not None and not -len(shape) <= value < len(shape):
+            raise RuleError(f"its {name} {value} is none of {len(shape)}")
         return value % self.rank() if value < 0 else value
 
     def scalar(self, value: float) -> str:

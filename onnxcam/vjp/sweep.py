@@ -40,7 +40,8 @@ def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None
     """The whole cotangent of a value, once everything that reads it has been visited."""
     if name not in done:
         parts = pending.pop(name, [])
-        done[name] = g.add(parts) if parts else None
+        empty = 0 in (g.graph.shape(name) or ())  # a product over no elements is not zero in ONNX Runtime
+        done[name] = g.add(parts) if parts and not empty else None
     return done[name]
 
 

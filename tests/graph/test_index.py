@@ -160,7 +160,7 @@ def test_attributes_as_python_values() -> None:
 
 def test_a_weight_whose_data_does_not_fill_its_shape() -> None:
     model = plain()
-    next(tensor for tensor in model.graph.initializer if tensor.name == "w0").dims[0] = 77
+    next(tensor for tensor in model.graph.initializer if tensor.name == "w0").dims[0] = 13
     graph = read_graph(load(model))
     with pytest.raises(ModelError, match="'w0' of the model is damaged"):
         graph.constant("w0")

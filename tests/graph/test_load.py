@@ -343,6 +343,14 @@ def test_lengths_that_lie_take_no_memory(data: bytes) -> None:
     assert peak < 2_000_000
 
 
+@pytest.mark.parametrize("elements", [20, 20_000])  # inline, and as a reference
+def test_a_shape_that_lies_takes_no_memory(elements: int) -> None:
+    model = net("(float[N,3] x) => (float[N,3] y) { y = Add(x, bias) }", {"bias": np.zeros(elements, np.float32)})
+    model.graph.initializer[0].dims[:] = [2**40]
+    with pytest.raises(ModelError, match="the weight 'bias' of the model is damaged"):
+        load(model)
+
+
 def test_graphs_nested_too_deep() -> None:
     body = b""
     for _ in range(2000):  # GraphProto.node.attribute.g

@@ -108,6 +108,17 @@ def test_damaged_files(
         survives(server, name, seed, tmp_path / str(seed))
 
 
+@pytest.mark.parametrize(
+    ("name", "seed"),
+    [("residual", 498), ("residual", 678), ("tokens", 646), ("tokens", 852), ("tokens", 1014), ("exported", 1162)],
+)
+def test_files_that_were_not_survived_once(
+    server: Callable[[Path, list[list[str]]], Answer], name: str, seed: int, tmp_path: Path
+) -> None:
+    """Found by the run of many: types that do not exist, axes of no value, shapes larger than their data."""
+    survives(server, name, seed, tmp_path)
+
+
 @pytest.mark.fuzz
 @pytest.mark.parametrize("name", MODELS)
 @pytest.mark.parametrize("start", range(75, 1325, 25))

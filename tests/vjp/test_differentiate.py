@@ -196,6 +196,16 @@ def test_no_rows_have_no_gradients(body: str) -> None:
     assert found.shape == x.shape
 
 
+def test_a_value_without_elements_has_no_gradient() -> None:
+    """The adjoint's product over no rows would be whatever lies in memory."""
+    scales = np.array([1, 1, 0.6, 2], np.float32)
+    model = net('(float[1,3,1,5] x) => (float[1,3,0,10] y) { y = Resize<mode = "linear">(x, , s) }', {"s": scales})
+    result = differentiate(model, of="y", wrt="x")
+    found = run(result.model, {"x": normal(1, 3, 1, 5), result.seed: np.zeros((1, 3, 0, 10), np.float32)})
+    assert not found[result.gradients["x"]].any()
+    assert "MatMul" not in {node.op_type for node in result.model.graph.node}
+
+
 def test_a_model_that_was_differentiated_may_be_again(tmp_path: Path) -> None:
     """Names of the first time are in the way of none of the second; and a gradient has a gradient."""
     once = differentiate(net("(float[N,3] x) => (float[N,3] y) { y = Mul(x, x) }"), of="y", wrt="x")

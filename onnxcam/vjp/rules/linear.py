@@ -62,7 +62,7 @@ def _fold(g: Emitter, n: Node, ct: str, i: int, wide: int) -> str:
 @rule("Gemm", versions=(13,))
 def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = alpha A' B' + beta C;  dA' = alpha ct B'^T, dB' = alpha A'^T ct, dC = beta ct summed to C's shape."""
-    ta, tb = n.attr("transA", 0), n.attr("transB", 0)
+    ta, tb = (int(bool(n.attr(name, 0))) for name in ("transA", "transB"))
     alpha, beta = n.attr("alpha", 1.0), n.attr("beta", 1.0)
     da = db = dc = None
     if n.wants(0):
