@@ -14,10 +14,11 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph import ValueType
-from onnxcam.vjp.body import lowering
+from onnxcam.vjp.body import Lowering, lowered
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Node, RuleError
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.loops import Along, scan_node
+from onnxcam.vjp.rules.recurrent_adjoint import Course, Passed, adjoint, gru_back, is_usual, lstm_back, rnn_back
 from onnxcam.vjp.subgraph import closed
 
 States = list[str]
@@ -137,7 +138,26 @@ def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
     return [every, *(w.op("Concat", *(w.op("Unsqueeze", s, w.ints(0)) for s in same), axis=0) for same in states)]
 
 
-@lowering("RNN", versions=(14, 22), only=[0, 1, 2, 3, 5])
+def recurrent(
+    op_type: str, activations: Sequence[str], back: Callable[[Course], Passed], *, only: Sequence[int]
+) -> Callable[[Lowering], Lowering]:
+    """Register an operator: in its usual form by the short adjoint `back`, in any other by what the function writes."""
+
+    def register(function: Lowering) -> Lowering:
+        scanned = lowered(function)
+
+        def either(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
+            usual = is_usual(n, activations)
+            return adjoint(g, n, cotangents, back) if usual else scanned(g, n, *cotangents)
+
+        either.__doc__ = function.__doc__
+        rule(op_type, versions=(14, 22), only=only)(either)
+        return function
+
+    return register
+
+
+@recurrent("RNN", ["Tanh"], rnn_back, only=[0, 1, 2, 3, 5])
 def rnn(w: Emitter, n: Node) -> list[str | None]:
     """H = f(X W^T + H' R^T + b);  outputs Y, the last H."""
     runs = []
@@ -153,7 +173,7 @@ def rnn(w: Emitter, n: Node) -> list[str | None]:
     return outputs(w, runs)
 
 
-@lowering("GRU", versions=(14, 22), only=[0, 1, 2, 3, 5])
+@recurrent("GRU", ["Sigmoid", "Tanh"], gru_back, only=[0, 1, 2, 3, 5])
 def gru(w: Emitter, n: Node) -> list[str | None]:
     """z, r = f(X W^T + H' R^T + b), h = g(X W^T + (r H') R^T + b), H = (1 - z) h + z H';  outputs Y, the last H.
 
@@ -184,7 +204,7 @@ def gru(w: Emitter, n: Node) -> list[str | None]:
     return outputs(w, runs)
 
 
-@lowering("LSTM", versions=(14, 22), only=[0, 1, 2, 3, 5, 6, 7])
+@recurrent("LSTM", ["Sigmoid", "Tanh", "Tanh"], lstm_back, only=[0, 1, 2, 3, 5, 6, 7])
 def lstm(w: Emitter, n: Node) -> list[str | None]:
     """i, o, f = f(X W^T + H' R^T + b + P C), c = g(...), C = f C' + i c, H = o h(C);  outputs Y, the last H and C.
 

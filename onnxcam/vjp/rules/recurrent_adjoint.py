@@ -1,0 +1,300 @@
+"""Adjoints of recurrent networks in their usual form: gates of sigmoid and tanh, all sequences of one length.
+
+The states in front of all steps are the deployed node's own outputs, so what a step's adjoint multiplies with is worked
+out for all steps at once. What is left to a Scan is short: the products that lead from one step to the one before. Both
+directions go together: a value of all steps is (D, T, N, *), in the order in which each direction makes its steps; a
+state (D, N, H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from onnxcam.graph import ValueType
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import Cotangents, Node
+from onnxcam.vjp.rules.loops import Along, scan_node
+from onnxcam.vjp.subgraph import closed
+
+Names = Sequence[str]
+Size = int | tuple[int, int]  # a number, or (axis, times) of the input
+INPUT: Size = (2, 1)
+Step = Callable[[Emitter, Names, Names], tuple[Names, str]]  # states, slices -> the next states, what is given out
+
+
+@dataclass(frozen=True)
+class Course:
+    """A node's way through its steps.
+
+    Attributes:
+        x: the input.
+        behind: the states behind all steps.
+        ct: their cotangents; None where there are none.
+        finals: cotangents of the last states; None likewise.
+    """
+
+    g: Emitter
+    n: Node
+    x: str
+    behind: str
+    ct: str | None
+    finals: Sequence[str | None]
+
+    @property
+    def width(self) -> int:
+        """H."""
+        return int(self.n.attr("hidden_size"))
+
+    @cached_property
+    def before(self) -> str:
+        """The states in front of all steps."""
+        return self.in_front(self.behind, 5)
+
+    def gates(self, value: str, *counts: int, axis: int = -1) -> tuple[str, ...]:
+        """So many gates each."""
+        sizes = self.g.ints(*(count * self.width for count in counts))
+        return self.g.op("Split", value, sizes, axis=axis, outputs=len(counts))
+
+    def biases(self, count: int) -> tuple[str, str]:
+        """Of the input's and of the state's product, (D, 1, 1, gates); "" where there are none."""
+        if not self.n.has(3):
+            return "", ""
+        both = self.g.op("Unsqueeze", self.n.x(3), self.g.ints(1, 2))
+        first, second = self.gates(both, count, count)
+        return first, second
+
+    def together(self, value: str, size: Size) -> str:
+        """(D, T, N, size) as (D, T N, size)."""
+        return self.g.op("Reshape", value, self.g.dims(self.n.input[0], 0, -1, size))
+
+    def product(self, x: str, size: Size, weights: str) -> str:
+        """x W for all steps: one product a direction."""
+        y = self.g.op("MatMul", self.together(x, size), weights)
+        return self.g.op("Reshape", y, self.g.dims(self.n.input[0], directions(self.n), (0, 1), (1, 1), -1))
+
+    def affine(self, x: str, size: Size, weights: str, bias: str) -> str:
+        """x W^T + b."""
+        y = self.product(x, size, self.g.op("Transpose", weights, perm=[0, 2, 1]))
+        return self.g.op("Add", y, bias) if bias else y
+
+    def outer(self, ct: str, gates: int, factor: str, size: Size) -> str:
+        """sum over steps and rows of ct^T factor: (D, gates, size)."""
+        columns = self.g.op("Transpose", self.together(ct, gates * self.width), perm=[0, 2, 1])
+        return self.g.op("MatMul", columns, self.together(factor, size))
+
+    def in_front(self, states: str, initial: int) -> str:
+        """Of the states behind all steps those in front of them; `initial`: the input that holds the first."""
+        first = self.g.op("Unsqueeze", self.start(initial), self.g.ints(1))
+        rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(1))
+        return self.g.op("Concat", first, rest, axis=1)
+
+    def start(self, initial: int) -> str:
+        """The state in front of the first step: an input, or zeros."""
+        return self.n.x(initial) if self.n.has(initial) else self.zeros
+
+    @cached_property
+    def zeros(self) -> str:
+        """A state of zeros."""
+        shape = self.g.dims(self.n.input[0], directions(self.n), (1, 1), self.width)
+        return self.g.op("Expand", self.n.scalar(0), shape)
+
+    def scan(self, step: Step, initial: Names, series: Names, *, back: bool = False) -> tuple[str, Names]:
+        """What the steps give out, and the last states; `back`: from the last step to the first."""
+        b = self.g.inside()
+        states, slices = (
+            [self.g.fresh(hint) for _ in names] for hint, names in (("state", initial), ("slice", series))
+        )
+        moved, given = step(b, states, slices)
+        types = dict.fromkeys([*states, *slices], ValueType(self.n.elem_type, None))
+        body = closed(b, [*moved, given], types)
+        *last, found = scan_node(
+            self.g, body, initial, [Along(s, 1, int(back)) for s in series], [Along("", 1, int(back))]
+        )
+        return found, last
+
+    def scan_back(self, step: Step, series: Names) -> tuple[str, Names]:
+        """The same back, from the cotangents of the last states; to the first one every step's own is added."""
+
+        def arriving(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+            if self.ct is None:
+                return step(b, states, slices)
+            return step(b, [b.op("Add", states[0], slices[0]), *states[1:]], slices[1:])
+
+        given = [] if self.ct is None else [self.ct]
+        return self.scan(arriving, [ct or self.zeros for ct in self.finals], [*given, *series], back=True)
+
+
+@dataclass(frozen=True)
+class Passed:
+    """What is passed back.
+
+    Attributes:
+        inputs: to what the gates get from the input.
+        products: to their products with a state, of how many gates, and what is multiplied there.
+        initial: to the states in front of the first step.
+    """
+
+    inputs: str
+    products: Sequence[tuple[str, int, str]]
+    initial: Names
+
+
+def directions(n: Node) -> int:
+    """How many there are."""
+    return 2 if n.attr("direction", "forward") == "bidirectional" else 1
+
+
+def is_usual(n: Node, activations: Names) -> bool:
+    """Whether a node is what this module is for: default activations, no limit, no lengths, no peepholes."""
+    usual = [name.lower() for name in activations] * directions(n)
+    named = [name.lower() for name in n.attr("activations", usual)]
+    special = any(n.attr(name, 0) for name in ("layout", "clip", "input_forget"))
+    return named == usual and not special and not n.has(4) and not n.has(7)
+
+
+def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Course], Passed]) -> Cotangents:
+    """Cotangents of the node's inputs, of what `back` finds."""
+    y = n.y(0) if n.output[0] else g.op(n.proto.op_type, *n.input, **n.attrs)
+    once = g.op("Unsqueeze", n.x(0), g.ints(0))
+    x = in_order(g, n, g.op("Concat", once, once, axis=0) if directions(n) == 2 else once)
+    y, ct = (value and in_order(g, n, g.op("Transpose", value, perm=[1, 0, 2, 3])) for value in (y, cts[0]))
+    finals = [*cts[1:], None, None][: 2 if n.proto.op_type == "LSTM" else 1]
+    course = Course(g, n, x, y or "", ct, finals)
+    passed = back(course)
+    parts = [part for part, _, _ in passed.products]
+    gates = sum(count for _, count, _ in passed.products)
+    found = [
+        g.reduce(
+            "ReduceSum", in_order(g, n, course.product(passed.inputs, gates * course.width, n.x(1))), [0], keepdims=0
+        ),
+        course.outer(passed.inputs, gates, x, INPUT),
+        joined(g, [course.outer(part, count, fed, course.width) for part, count, fed in passed.products], 1),
+        joined(g, [g.reduce("ReduceSum", part, [1, 2], keepdims=0) for part in (passed.inputs, *parts)]),
+        None,
+        *passed.initial,
+    ]
+    return [ct if n.wants(i) else None for i, ct in enumerate(found)]
+
+
+def in_order(g: Emitter, n: Node, value: str) -> str:
+    """A value of all steps in the order in which each direction makes them, from that of time; or back."""
+    direction = n.attr("direction", "forward")
+    if direction == "forward":
+        return value
+    if direction == "reverse":
+        return flipped(g, value)
+    there, back = g.op("Split", value, g.ints(1, 1), axis=0, outputs=2)
+    return g.op("Concat", there, flipped(g, back), axis=0)
+
+
+def flipped(g: Emitter, value: str) -> str:
+    """The last step first."""
+    return g.op("Slice", value, g.ints(-1), g.ints(-(2**31)), g.ints(1), g.ints(-1))
+
+
+def joined(g: Emitter, values: Names, axis: int = -1) -> str:
+    """Values one after the other."""
+    return values[0] if len(values) == 1 else g.op("Concat", *values, axis=axis)
+
+
+def falling(g: Emitter, n: Node, squashed: str, by: str) -> str:
+    """by * (1 - tanh^2), from the tanh."""
+    return g.op("Mul", by, g.op("Sub", n.scalar(1), g.op("Mul", squashed, squashed)))
+
+
+def closing(g: Emitter, n: Node, gate: str, by: str) -> str:
+    """by * gate * (1 - gate), of a sigmoid."""
+    return g.op("Mul", by, g.op("Mul", gate, g.op("Sub", n.scalar(1), gate)))
+
+
+# -- what each of them does -------------------------------------------------------------------------
+
+
+def rnn_back(c: Course) -> Passed:
+    """H = tanh(p);  dp = (1 - H^2) dH, dH' = dp R."""
+    r = c.n.x(2)
+
+    def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+        dp = b.op("Mul", states[0], slices[0])
+        return [b.op("MatMul", dp, r)], dp
+
+    dp, initial = c.scan_back(step, [falling(c.g, c.n, c.behind, c.n.scalar(1))])
+    return Passed(dp, [(dp, 1, c.before)], initial)
+
+
+def lstm_back(c: Course) -> Passed:
+    """C = f C' + i c, H = o tanh(C);  dC = dC_next f_next + o (1 - tanh^2 C) dH, and each gate's from dC or dH."""
+    g, n, r = c.g, c.n, c.n.x(2)
+    bias, own = c.biases(4)
+    closed_gates, new = c.gates(
+        g.op("Add", c.affine(c.x, INPUT, n.x(1), bias), c.affine(c.before, c.width, r, own)), 3, 1
+    )
+    (i, o, f), new = c.gates(g.op("Sigmoid", closed_gates), 1, 1, 1), g.op("Tanh", new)
+
+    def cell(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+        now = b.op("Add", b.op("Mul", slices[0], states[0]), slices[1])
+        return [now], now
+
+    cells, _ = c.scan(cell, [c.start(6)], [f, g.op("Mul", i, new)])
+    shown = g.op("Tanh", cells)
+    each = [
+        closing(g, n, i, new),
+        closing(g, n, o, shown),
+        closing(g, n, f, c.in_front(cells, 6)),
+        falling(g, n, new, i),
+    ]
+
+    def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+        (dh, later), (opened, each, kept) = states, slices
+        dc = b.op("Add", b.op("Mul", dh, opened), later)
+        dp = b.op("Mul", b.op("Concat", dc, dh, dc, dc, axis=-1), each)
+        return [b.op("MatMul", dp, r), b.op("Mul", dc, kept)], dp
+
+    dp, initial = c.scan_back(step, [falling(g, n, shown, o), joined(g, each), f])
+    return Passed(dp, [(dp, 4, c.before)], initial)
+
+
+def gru_back(c: Course) -> Passed:
+    """H = (1 - z) n + z H', n = tanh(x + q);  dn = (1 - z)(1 - n^2) dH, dz = (H' - n) z (1 - z) dH.
+
+    With linear_before_reset q is r times a product with H', else the product with r H', and the way back to r leads
+    over it.
+    """
+    g, n, before = c.g, c.n, c.before
+    bias, own = c.biases(3)
+    x_gates, x_new = c.gates(c.affine(c.x, INPUT, n.x(1), bias), 2, 1)
+    r_gates, r_new = c.gates(n.x(2), 2, 1, axis=1)
+    b_gates, b_new = c.gates(own, 2, 1) if own else ("", "")
+    z, r = c.gates(g.op("Sigmoid", g.op("Add", x_gates, c.affine(before, c.width, r_gates, b_gates))), 1, 1)
+    linear = bool(n.attr("linear_before_reset", 0))
+    fed = before if linear else g.op("Mul", r, before)
+    product = c.affine(fed, c.width, r_new, b_new)
+    new = g.op("Tanh", g.op("Add", x_new, g.op("Mul", r, product) if linear else product))
+    to_z = closing(g, n, z, g.op("Sub", before, new))
+    to_n = falling(g, n, new, g.op("Sub", n.scalar(1), z))
+
+    def linear_step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+        (dh,), (each, kept) = states, slices
+        dp = b.op("Mul", b.op("Concat", dh, dh, dh, axis=-1), each)
+        return [b.op("Add", b.op("MatMul", dp, n.x(2)), b.op("Mul", dh, kept))], dh
+
+    def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
+        (dh,), (in_z, in_n, in_r, kept, reset) = states, slices
+        dn = b.op("Mul", dh, in_n)
+        dfed = b.op("MatMul", dn, r_new)
+        gates = b.op("Concat", b.op("Mul", dh, in_z), b.op("Mul", dfed, in_r), axis=-1)
+        parts = b.op("MatMul", gates, r_gates), b.op("Mul", dh, kept), b.op("Mul", dfed, reset)
+        return [b.op("Sum", *parts)], b.op("Concat", gates, dn, axis=-1)
+
+    if linear:
+        to_r = closing(g, n, r, g.op("Mul", to_n, product))
+        to_products = joined(g, [to_z, to_r, g.op("Mul", to_n, r)])
+        dh, initial = c.scan_back(linear_step, [to_products, z])
+        each = joined(g, [dh] * 3)
+        inputs = g.op("Mul", each, joined(g, [to_z, to_r, to_n]))
+        return Passed(inputs, [(g.op("Mul", each, to_products), 3, before)], initial)
+    dp, initial = c.scan_back(step, [to_z, to_n, closing(g, n, r, before), z, r])
+    gates, dn = c.gates(dp, 2, 1)
+    return Passed(dp, [(gates, 2, before), (dn, 1, fed)], initial)
