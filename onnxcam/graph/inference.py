@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -17,10 +17,11 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.sizing import Sizing
 from onnxcam.graph.subgraphs import subgraphs
-from onnxcam.graph.types import FLOATS, Shape, ValueType, inferred_types, made_up
+from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
+BATCHES = (1, 61, 127)  # one alone may be broadcast; the others are divisors of no size
 IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -46,6 +47,7 @@ class Inference:
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self._computed: Constants = {}
+        self._told: dict[str, ValueType] | None = None
         self._rounds = 0
         self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
 
@@ -53,7 +55,7 @@ class Inference:
     def types(self) -> dict[str, ValueType]:
         """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
         found = self._inferred()
-        while self._open(found) and self._compute(found):  # constants settle sizes, and sizes constants
+        while self._open(found) and (self._compute(found) or self._tell(found)):  # each settles more of the other
             found = self._inferred()
         unknown = [name for name in self._made if name not in found or found[name].shape is None]
         if unknown:
@@ -70,7 +72,7 @@ class Inference:
 
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
-        told: dict[str, ValueType] = {}
+        told = self._told or {}
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
             settled = with_constants(self._sizing.proto, self._computed)
@@ -79,7 +81,7 @@ class Inference:
             for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
-            states = {} if corrected else final_states(settled, found)
+            states = (self._told or {}) | ({} if corrected else final_states(settled, found))
             if not corrected and states == told:
                 return found
             told = states
@@ -87,6 +89,26 @@ class Inference:
             f"the shapes of {self._model.name} are not settled after {self._rounds} rounds of inference: "
             "simplify the model, or export it with fixed sizes"
         )
+
+    def _tell(self, types: dict[str, ValueType]) -> bool:
+        """Find out, once, which sizes that inference made up do not depend on the batch, or are it; whether any were.
+
+        Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing.
+        """
+        first = (dim for value in self._proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
+        batch = next((dim.dim_param for dim in first if dim.dim_param), "")
+        if self._told is not None or not batch:
+            return False
+        self._told = {}
+        try:
+            seen = [Inference(self._model, with_batch(self._proto, batch, size)).types for size in BATCHES]
+        except ModelError:  # the model takes no such batch
+            return False
+        for name in self._made.intersection(types, *seen):
+            shape = settled_shape(types[name].shape, [found[name].shape for found in seen], batch)
+            if shape != types[name].shape:
+                self._told[name] = ValueType(types[name].elem_type, shape)
+        return bool(self._told)
 
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""
@@ -137,6 +159,39 @@ class Inference:
         )
         values = oracle.evaluate(serialize(proto, self._model.name))
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
+
+
+def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto:
+    """A copy whose inputs have a number for a symbol."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.value_info[:]
+    for value in copy.graph.input:
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == batch:
+                dim.dim_value = size
+    for value in copy.graph.output:
+        value.type.tensor_type.ClearField("shape")
+    return copy
+
+
+def settled_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:
+    """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it."""
+    known = [other for other in seen if other is not None]
+    ranks = {len(other) for other in (known if shape is None else [shape, *known])}
+    if len(known) < len(seen) or len(ranks) != 1:
+        return shape
+    dims = (None,) * ranks.pop() if shape is None else shape
+    return tuple(settled(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
+
+
+def settled(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
+    """A size: a number that all batches give or the batch itself, where it was not known; else what it was."""
+    if dim is not None and not made_up(dim):
+        return dim
+    if tuple(sizes) == BATCHES:
+        return batch
+    return sizes[0] if isinstance(sizes[0], int) and len(set(sizes)) == 1 else dim
 
 
 def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
