@@ -19,7 +19,7 @@ from torch.utils._pytree import tree_leaves
 
 Array = npt.NDArray[Any]
 CANDIDATES, SEEDS = 6, 4  # images looked at, in so many draws
-TRIALS, JITTER = 4, 5e-7  # more float32 passes, and how far weights are moved for them
+TRIALS, JITTER = 8, 5e-7  # more float32 passes, and how far weights are moved for them
 STEADY = 1e-5  # distance of images that will do
 SAME = 1e-4  # activations this near are those of one value
 TOLERANCE, NOISES = 1e-4, 10

@@ -146,10 +146,14 @@ FREE_TAPS = frozenset(["Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePoo
 
 
 def free_taps(graph: Graph) -> set[str]:
-    """Values that a run of the model gives out without losing a fusion: the backward pass need not make them again."""
+    """Values of a head that a run of the model gives out, a row an image, without losing a fusion.
+
+    The backward pass need not make them again.
+    """
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
     integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
-    return integers | {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
+    floats = {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
+    return {name for name in integers | floats if not (shape := graph.shape(name)) or has_rows(shape, ROWS)}
 
 
 def pruned(

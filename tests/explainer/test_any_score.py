@@ -20,7 +20,8 @@ from tests.nets import net, normal, run, tapped
 STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
 WEIGHTS = {
     "stem": normal(4, 3, 3, 3), "k": normal(5, 4, 3, 3, seed=1), "one": normal(1, 4, 1, 1, seed=2), "b": normal(5),
-    "fc": normal(4, 6, seed=3), "fc1": normal(4, 1, seed=4), "wide": normal(6, 4, 1, 1, seed=5),
+    "fc": normal(4, 6, seed=3), "fc1": normal(4, 1, seed=4), "fc2": normal(4, 6, seed=8),
+    "wide": normal(6, 4, 1, 1, seed=5),
     "scales": np.array([1, 1, 2, 2], np.float32), "rows": np.array([0, 6, -1]), "flat": np.array([-1, 6]),
     "first": np.array([0]), "axis1": np.array([1]), "drop": np.array([2, 3]), "word": normal(3, 4, seed=6),
 }  # fmt: skip
@@ -37,6 +38,9 @@ BODIES = {  # name -> outputs, nodes behind the activation `a` of shape [N, 4, 8
     "embedding": ("float[N, 6] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) y = MatMul(p, fc)"),
     "number": ("float[N] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc1) y = Squeeze(m, axis1)"),
     "sigmoid": ("float[N, 1] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc1) y = Sigmoid(m)"),
+    "heads": ("float[N, 6] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc) r = MatMul(p, fc2) "
+              "m1 = Unsqueeze(m, first) r1 = Unsqueeze(r, first) s = Concat<axis = 0>(m1, r1) q = Mul(s, s) "
+              "y = ReduceSum<keepdims = 0>(q, first)"),
 }  # fmt: skip
 X = normal(3, 8, 8, seed=7)
 
@@ -57,6 +61,7 @@ TARGETS = [
     ("nhwc", "y[2,5,1]"), ("map", None), ("map", "not 0"), ("rows", "3"), ("rows", "y[17,2]"), ("rows", "y[:,0:3]"),
     ("rows", "2 not 4"), ("steps", "ctc"), ("steps", "tokens:3,1,0"), ("steps", "token:7,5"), ("embedding", None),
     ("embedding", "y[0:3]"), ("number", None), ("number", "not 0"), ("sigmoid", "0"), ("sigmoid", "not 0"),
+    ("heads", "2"), ("heads", "3 not 1"),
 ]  # fmt: skip
 
 

@@ -196,6 +196,18 @@ def test_free_taps() -> None:
     assert free_taps(graph_of(model)) == {"a0", "last", "pool", "h2"}
 
 
+def test_free_taps_are_rows_of_images() -> None:
+    """A stack of what several heads say has another axis in front."""
+    stack = """
+  axis = Constant<value_ints = [0]>()
+  one = Unsqueeze(features, axis)
+  stack = Concat<axis = 0>(one, one)
+  both = ReduceSum<keepdims = 0>(stack, axis)
+  logits = """
+    model = plain(TAIL.replace("logits = ", stack, 1).replace("(features, fc", "(both, fc"))
+    assert free_taps(graph_of(model)) == {"a0", "last", "pool"}
+
+
 def names(values: Any) -> list[str]:
     return [value.name for value in values]
 
