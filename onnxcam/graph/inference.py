@@ -13,6 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.sizing import Sizing
@@ -34,6 +35,7 @@ MULTIPLYING = frozenset([
     "Mod", "Pow", "Max", "Min", "Sum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
     "Where",
 ])  # make at most as many elements as the sizes of their inputs multiply to  # fmt: skip
+PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 Constants = dict[str, npt.NDArray[Any]]
 
 
@@ -81,7 +83,9 @@ class Inference:
             for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
-            states = (self._told or {}) | ({} if corrected else final_states(settled, found))
+            states = (self._told or {}) | (
+                {} if corrected else final_states(settled, found) | past_states(settled, found)
+            )
             if not corrected and states == told:
                 return found
             told = states
@@ -200,6 +204,20 @@ def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
     for name, found in types.items():
         port = outputs[name] if name in outputs else graph.value_info.add()
         port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+
+
+def past_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of the keys and values that ONNX Runtime's attention gives out for the next step.
+
+    Where it is given none of the step before, ONNX Runtime does not tell their shapes itself.
+    """
+    found = {}
+    for node in model.graph.node:
+        for i, rank in PAST_RANKS.get(node.op_type, {}).items() if node.domain == MICROSOFT else ():
+            elem_type = next((types[name].elem_type for name in node.input if name in types), 0)
+            if elem_type and i < len(node.output) and node.output[i]:
+                found[node.output[i]] = ValueType(elem_type, (None,) * rank)
+    return found
 
 
 def is_pure(node: onnx.NodeProto) -> bool:

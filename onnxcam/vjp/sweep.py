@@ -10,6 +10,7 @@ from onnx import TensorProto
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
+from onnxcam.vjp.masking import guarded
 from onnxcam.vjp.operators import OUT_OF_SCOPE
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
@@ -92,7 +93,8 @@ def back(
         if g.graph.is_float(names[i]):
             raise unsupported(node, opset, f"none for its input {i}, which depends on the layer")
     try:
-        results = found.function(g, Node(g, node, wanted, rules), *cotangents)
+        n = Node(g, node, wanted, rules)
+        results = guarded(g, n, cotangents[0], found.function(g, n, *cotangents))
     except RuleError as error:
         raise unsupported(node, opset, str(error)) from error
     for i in sorted(wanted):

@@ -85,3 +85,13 @@ def test_a_model_for_batches_of_two_alone() -> None:
         a = Reshape(x, four) s = Shape(a) t = Mul(s, ones) b = Reshape(a, t) y = Add(b, eight) }"""
     weights = {"four": np.array([4, 2]), "ones": np.array([1, 1]), "eight": np.ones((4, 2), np.float32)}
     assert graph_of(net(text, weights)).shape("y") == (4, 2)
+
+
+def test_keys_and_values_that_an_attention_gives_out_have_a_rank() -> None:
+    """Without a past neither onnx nor ONNX Runtime tells, and what reads them would not be known either."""
+    text = """(float[N, 3, 4] x) => (float[N, 3, 4] y, float[] k) {
+  y, both = com.microsoft.Attention<num_heads = 2>(x, qkv, bias)
+  k = Gather<axis = 0>(both, zero)
+}"""
+    graph = graph_of(net(text, {**WEIGHTS, "qkv": np.ones((4, 12), np.float32), "bias": np.ones(12, np.float32)}))
+    assert (graph.rank("both"), graph.rank("k")) == (5, 4)

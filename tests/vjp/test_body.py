@@ -10,6 +10,8 @@ import pytest
 
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.vjp import GUIDED, STANDARD, RuleSet, differentiate
+from onnxcam.vjp.body import lowered
+from onnxcam.vjp.registry import Rule
 from tests.vjp.harness import Rewritten
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17, "com.microsoft" : 1]>'
@@ -52,11 +54,12 @@ def test_an_input_that_is_read_twice_gets_both_cotangents() -> None:
 
 
 def test_an_output_that_lets_no_gradient_pass_is_refused() -> None:
-    body = "z, m, d, s = com.microsoft.SkipLayerNormalization(x, x, k) y = Neg(m)"
-    with pytest.raises(
-        UnsupportedOpError, match=r"no gradient for com.microsoft.SkipLayerNormalization .* its output 1"
-    ):
-        differentiate(parsed(body), of="y", wrt="x")
+    half = lowered(lambda w, n: [w.op("Neg", n.x()), None])
+    rules = STANDARD.replace("half", {("", "Split"): Rule(half, frozenset([13]))})
+    body = "a, b = Split(x, k) y = Concat<axis = 0>({})"
+    assert differentiate(parsed(body.format("a, a"), weights="int64[2] k = {1, 1}"), of="y", wrt="x", rules=rules)
+    with pytest.raises(UnsupportedOpError, match=r"no gradient for Split .* its output 1 is used"):
+        differentiate(parsed(body.format("a, b"), weights="int64[2] k = {1, 1}"), of="y", wrt="x", rules=rules)
 
 
 def test_other_rules_count_inside() -> None:

@@ -18,8 +18,6 @@ REFUSED = [
     ("its slope is larger than its input", case("PRelu", normal(3), normal(2, 3))),
     ("its slope is larger than its input", case("PRelu", normal(2, 1), normal(3))),
     ("its axes are computed", case("ReduceMean", normal(3, 4), fed(ints(0)), opset=18, noop_with_empty_axes=1)),
-    ("keep_aspect_ratio_policy", case("Resize", normal(1, 1, 4, 4), None, None, ints(1, 1, 8, 6), opset=18,
-                                      keep_aspect_ratio_policy="not_larger")),
     ("its padding depends", case("ConvTranspose", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), output_shape=[9, 9])),
     ("infers another size", case("LpPool", normal(1, 1, 9, 9), kernel_shape=[2, 2], dilations=[2, 1],
                                  auto_pad="SAME_UPPER", opset=18)),

@@ -14,7 +14,7 @@ from tests.vjp.harness import Rewritten, build, check, draw, truth
 
 # ONNX Runtime 1.31 has no kernel of these types on the CPU.
 NO_DOUBLE: set[str | tuple[str, int]] = {
-    ("GridSample", 16),
+    ("GridSample", 16), ("Attention", 24),
     "Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "AveragePool", "Celu", "Col2Im", "Conv", "ConvTranspose",
     "Cosh", "Det", "Elu", "Erf", "Gelu", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "HardSigmoid",
     "HardSwish", "InstanceNormalization", "LRN", "LpPool", "MaxRoiPool", "MaxUnpool", "Mean",

@@ -23,6 +23,7 @@ from onnxcam.vjp.rules import (
     reduction,
     regions,
     resize,
+    rotary,
     shape,
     signal,
 )
@@ -30,5 +31,5 @@ from onnxcam.vjp.rules import (
 __all__ = [
     "activation", "arithmetic", "attention", "contrib", "control", "convolution", "deformable", "grid", "guided",
     "indexing", "integer", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization",
-    "recurrent", "reduction", "regions", "resize", "shape", "signal",
+    "recurrent", "reduction", "regions", "resize", "rotary", "shape", "signal",
 ]  # fmt: skip

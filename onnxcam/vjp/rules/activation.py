@@ -10,6 +10,7 @@ import math
 
 from onnxcam.graph import Shape
 from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.masking import without_nan
 from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
 
@@ -336,8 +337,9 @@ def softmax(g: Emitter, n: Node, ct: str) -> Cotangents:
     """t = ct y;  dx = t - y sum t along the axis."""
     if same_along(g.graph, n.input[0], n.axis()):
         return [g.zeros_like(n.input[0], n.elem_type)]
-    t = g.op("Mul", ct, n.y())
-    return [g.op("Sub", t, g.op("Mul", n.y(), g.reduce("ReduceSum", t, [n.axis()])))]
+    y = without_nan(g, n)
+    t = g.op("Mul", ct, y)
+    return [g.op("Sub", t, g.op("Mul", y, g.reduce("ReduceSum", t, [n.axis()])))]
 
 
 @rule("LogSoftmax", versions=(13,))
@@ -346,4 +348,4 @@ def log_softmax(g: Emitter, n: Node, ct: str) -> Cotangents:
     if same_along(g.graph, n.input[0], n.axis()):
         return [g.zeros_like(n.input[0], n.elem_type)]
     total = g.reduce("ReduceSum", ct, [n.axis()])
-    return [g.op("Sub", ct, g.op("Mul", g.op("Exp", n.y()), total))]
+    return [g.op("Sub", ct, g.op("Mul", g.op("Exp", without_nan(g, n)), total))]

@@ -62,8 +62,6 @@ def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
 @lowering("Attention", versions=(23, 24, 25), only=[0, 1, 2, 3, 4, 5])
 def attention(w: Emitter, n: Node) -> Names:
     """Y = softmax(cap(Q K^T scale) + mask) V;  outputs Y, keys, values, scores."""
-    if n.has(6):
-        raise RuleError("its keys are a cache with unused places (nonpad_kv_seqlen)")
     if n.attr("is_causal", 0) and n.has(4) and not settled(n):
         raise RuleError("one query with a past sees every new key in ONNX Runtime, and one of them by the standard")
     flat = n.rank(0) == 3
@@ -72,12 +70,21 @@ def attention(w: Emitter, n: Node) -> Names:
     if n.has(4):
         past = size_of(w, n.x(4), 2)
         k, v = w.op("Concat", n.x(4), k, axis=2), w.op("Concat", n.x(5), v, axis=2)
+    elif n.has(6):
+        if n.elem_type == TensorProto.DOUBLE:
+            raise RuleError("its keys are a cache, which ONNX Runtime reads otherwise in double precision")
+        past = w.op("Sub", filled(w, n), size_of(w, q, 2))
     keys, values = (shared_by(w, n, x) for x in (k, v))
     stages = [scores_of(w, n, q, keys)]
     stages.append(capped(w, n, stages[0]))
     stages += masked(w, n, q, k, past, stages[1])
     y = w.op("MatMul", stages[3], values)
     return [from_heads(w, y) if flat else y, k, v, stages[n.attr("qk_matmul_output_mode", 0)]]
+
+
+def filled(w: Emitter, n: Node) -> str:
+    """[batch, 1, 1, 1]: how many of the keys are there, where these are a cache; the queries are the last of them."""
+    return w.op("Unsqueeze", n.input[6], w.ints(1, 2, 3))
 
 
 def settled(n: Node) -> bool:
@@ -121,6 +128,8 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
     limit = 0 if n.attr("is_causal", 0) else right
     allowed = [no_later(w, offsets, limit)] if limit >= 0 else []
     allowed += [w.op("GreaterOrEqual", offsets, w.const(-left, np.int64))] if left >= 0 else []
+    if n.has(6):
+        allowed.append(w.op("Less", positions(w, k), filled(w, n)))
     if n.has(3) and w.graph.type(n.input[3]).elem_type == TensorProto.BOOL:
         allowed.append(n.input[3])
     elif n.has(3):

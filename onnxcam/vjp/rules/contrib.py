@@ -15,44 +15,47 @@ Names = list[str | None]
 # -- normalizations -------------------------------------------------------------------------------
 
 
-def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> str:
-    """X normalized over its last axis, by the standard operator where the opset has it."""
+def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> Names:
+    """X normalized over its last axis, by the standard operator where the opset has it;  Y, mean, 1 / deviation."""
     epsilon = n.attr("epsilon", 1e-12)
     if w.graph.opset >= 17:
-        return w.op("LayerNormalization", x, scale, *([shift] if shift else []), epsilon=epsilon)
-    centred = w.op("Sub", x, w.reduce("ReduceMean", x, [-1]))
-    y = root_mean_square_normalized(w, n, centred, scale, [-1], epsilon)
-    return w.op("Add", y, shift) if shift else y
+        return [*w.op("LayerNormalization", x, scale, *([shift] if shift else []), epsilon=epsilon, outputs=3)]
+    mean = w.reduce("ReduceMean", x, [-1])
+    y, inverse = root_mean_square_normalized(w, n, w.op("Sub", x, mean), scale, [-1], epsilon)
+    return [w.op("Add", y, shift) if shift else y, mean, inverse]
 
 
-def root_mean_square_normalized(w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float) -> str:
-    """s X / root mean square of X."""
+def root_mean_square_normalized(
+    w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float
+) -> tuple[str, str]:
+    """s X / root mean square of X, and 1 / root mean square."""
     mean = w.reduce("ReduceMean", w.op("Mul", x, x), axes)
-    root = w.op("Sqrt", w.op("Add", mean, n.scalar(epsilon)))
-    return w.op("Mul", w.op("Div", x, root), scale)
+    inverse = w.op("Reciprocal", w.op("Sqrt", w.op("Add", mean, n.scalar(epsilon))))
+    return w.op("Mul", w.op("Mul", x, inverse), scale), inverse
 
 
 @lowering("SimplifiedLayerNormalization", domain=CONTRIB)
 def simplified_layer_normalization(w: Emitter, n: Node) -> Names:
-    """Y = scale X / root mean square of X over the axes from `axis` on."""
+    """Y = scale X / root mean square of X over the axes from `axis` on;  outputs Y, 1 / root mean square."""
     axes = list(range(n.axis(), n.rank()))
-    return [root_mean_square_normalized(w, n, n.x(), n.x(1), axes, n.attr("epsilon", 1e-5))]
+    return [*root_mean_square_normalized(w, n, n.x(), n.x(1), axes, n.attr("epsilon", 1e-5))]
 
 
 @lowering("SkipLayerNormalization", domain=CONTRIB)
 def skip_layer_normalization(w: Emitter, n: Node) -> Names:
-    """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, deviation, S."""
+    """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
-    return [layer_normalized(w, n, s, n.x(2), n.x(3) if n.has(3) else ""), None, None, s]
+    return [*layer_normalized(w, n, s, n.x(2), n.x(3) if n.has(3) else ""), s]
 
 
 @lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
 def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
-    """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, mean, deviation, S."""
+    """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, 0 (a mean), 1 / root mean square, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
-    return [root_mean_square_normalized(w, n, s, n.x(2), [-1], n.attr("epsilon", 1e-12)), None, None, s]
+    y, inverse = root_mean_square_normalized(w, n, s, n.x(2), [-1], n.attr("epsilon", 1e-12))
+    return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.scalar(0)), inverse, s]
 
 
 # -- products with an activation ------------------------------------------------------------------
@@ -215,41 +218,3 @@ def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -
     places = w.op("Range", n.scalar(0), w.op("Add", w.op("Squeeze", last), n.scalar(1)), n.scalar(1))
     distance = w.op("Abs", w.op("Sub", w.op("Unsqueeze", position, w.ints(2)), places))
     return w.op("Relu", w.op("Sub", n.scalar(1), distance)), inside
-
-
-@lowering("RotaryEmbedding", domain=CONTRIB, only=[0])
-def rotary_embedding(w: Emitter, n: Node) -> Names:
-    """Pairs (a, b) of every head turned: (a cos - b sin, a sin + b cos), angles by position."""
-    width = (n.shape(2) or (None, None))[1]
-    if not isinstance(width, int):
-        raise RuleError("the width of its angles is not known")
-    flat, turned = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width
-    x = w.op("Reshape", n.x(), w.ints(0, 0, n.attr("num_heads", 0) or -1, *size_of_heads(n, width))) if flat else n.x()
-    x = w.op("Transpose", x, perm=[0, 2, 1, 3]) if flat else x
-    cos, sin = (angles(w, n, x, i) for i in (2, 3))
-    pair = [0, 0, 0, -1, 2] if n.attr("interleaved", 0) else [0, 0, 0, 2, -1]
-    axis = pair.index(2)
-    head = w.op("Slice", x, w.ints(0), w.ints(turned), w.ints(3))
-    pairs = w.op("Reshape", head, w.ints(*pair))
-    a, b = (w.op("Gather", pairs, w.const(i, np.int64), axis=axis) for i in (0, 1))
-    left = w.op("Sub", w.op("Mul", a, cos), w.op("Mul", b, sin))
-    right = w.op("Add", w.op("Mul", a, sin), w.op("Mul", b, cos))
-    both = w.op("Concat", *(w.op("Unsqueeze", part, w.ints(axis)) for part in (left, right)), axis=axis)
-    rest = w.op("Slice", x, w.ints(turned), w.ints(np.iinfo(np.int64).max), w.ints(3))
-    y = w.op("Concat", w.op("Reshape", both, w.ints(0, 0, 0, turned)), rest, axis=3)
-    return [w.op("Reshape", w.op("Transpose", y, perm=[0, 2, 1, 3]), w.ints(0, 0, -1)) if flat else y]
-
-
-def size_of_heads(n: Node, width: int) -> list[int]:
-    """The last axis of [batch, positions, heads, size]: left open where the number of heads is said."""
-    return [-1] if n.attr("num_heads", 0) else [2 * width]
-
-
-def angles(w: Emitter, n: Node, x: str, i: int) -> str:
-    """Cosines or sines [batch or 1, 1, positions, pairs] of the positions; one position is that of the first row."""
-    ids = n.input[1]
-    if n.rank(1) == 2:
-        return w.op("Unsqueeze", w.op("Gather", n.x(i), ids, axis=0), w.ints(1))
-    positions = w.op("Gather", w.op("Shape", x), w.const(2, np.int64))
-    ids = w.op("Add", w.op("Range", w.const(0, np.int64), positions, w.const(1, np.int64)), ids)
-    return w.op("Gather", n.x(i), ids, axis=0)

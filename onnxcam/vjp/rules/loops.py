@@ -261,9 +261,12 @@ def loop(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
 
 
 def loop_again(g: Emitter, n: Node, body: Body, kept: Mapping[int, str]) -> str:
-    """Run the loop again where it has to tell more: states to keep, under their names to be. How many steps it made."""
+    """Run the loop again where it has to tell more: states to keep, under their names to be. How many steps it made.
+
+    A scanned output tells that, but not one for which the file promises a number: that need not be true.
+    """
     check_kept(body, kept)
-    told = next((name for name in n.output[body.count :] if name), "")
+    told = next((name for name in n.output[body.count :] if name and not is_promised(g.graph, name)), "")
     if kept or not told:
         again, k = body.again(g)
         step, goes_on, *_ = again.sub.inputs
@@ -277,6 +280,11 @@ def loop_again(g: Emitter, n: Node, body: Body, kept: Mapping[int, str]) -> str:
         inputs = [*n.proto.input[:2], *(n.input[2 + j] for j in states)]
         g.nodes.append(helper.make_node("Loop", inputs, outputs, name=g.fresh("Loop"), body=closed(k, ends, ports)))
     return g.op("Squeeze", g.dims(told, (0, 1)), g.ints(0))
+
+
+def is_promised(graph: Graph, name: str) -> bool:
+    """Whether the number of steps that a value holds comes from what the model declares of its outputs."""
+    return name in graph.outputs and isinstance((graph.shape(name) or (None,))[0], int)
 
 
 # -- Scan -----------------------------------------------------------------------------------------

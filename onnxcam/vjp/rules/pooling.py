@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.graph import attributes
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
@@ -156,5 +157,27 @@ def lp_slopes(g: Emitter, n: Node, ct: str) -> tuple[str, str]:
 
 @rule("MaxUnpool", versions=(11, 22), only=[0])
 def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Y[index] = X in zeros;  dX = ct[index]. Indices are flat over the whole output, whatever its shape."""
-    return [g.op("Gather", g.op("Reshape", ct, g.ints(-1)), n.input[1])]
+    """Y[index] = X in zeros;  dX = ct[index], 0 for what another one with the same index replaces.
+
+    Indices are flat over the whole output, whatever its shape.
+    """
+    index = n.input[1]
+    dx = g.op("Gather", g.op("Reshape", ct, g.ints(-1)), index)
+    if are_distinct(g, index):
+        return [dx]
+    flat = g.op("Reshape", index, g.ints(-1))
+    numbers = g.op("Range", g.const(0, np.int64), g.op("Size", index), g.const(1, np.int64))
+    blank = g.op("Expand", g.const(-1, np.int64), g.op("Reshape", g.op("Size", n.output[0]), g.ints(1)))
+    left = g.op("Equal", g.op("Gather", g.op("ScatterElements", blank, flat, numbers, axis=0), flat), numbers)
+    return [g.op("Where", g.reshape_to(left, index), dx, n.scalar(0))]
+
+
+def are_distinct(g: Emitter, index: str) -> bool:
+    """Whether indices are known to be of windows that do not overlap."""
+    maker = g.graph.nodes[g.graph.producer[index]] if index in g.graph.producer else None
+    if maker is None or maker.op_type != "MaxPool":
+        return False
+    attrs = attributes(maker)
+    size = attrs["kernel_shape"]
+    strides, dilations = (attrs.get(name) or [1] * len(size) for name in ("strides", "dilations"))
+    return all(d == 1 and s >= k for s, k, d in zip(strides, size, dilations, strict=True))

@@ -67,11 +67,26 @@ def of_scale(g: Emitter, n: Node, ct: str) -> str:
 
 
 @rule("DynamicQuantizeLinear", versions=(11,))
-def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, *_: str | None) -> Cotangents:
-    """q = round(x / s) + z, s and z measured of x so that nothing is cut off;  dx = ct / s (straight-through)."""
-    if ct is None:
-        raise RuleError("its scale is not differentiated, only its integers are")
-    return [g.op("Div", ct, n.y(1))]
+def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str | None, *_: str | None) -> Cotangents:
+    """q = round(x / s) + z, s = (max(x, 0) - min(x, 0)) / 255;  dx = ct / s (straight-through).
+
+    What is read of the scale beside the integers belongs to these: only alone it is differentiated as what it is.
+    """
+    if ct is not None:
+        return [g.op("Div", ct, n.y(1))]
+    if ct_scale is None:
+        raise RuleError("its zero point is not differentiated")
+    step = g.op("Div", ct_scale, n.scalar(255))
+    highest, lowest = (extreme(g, n, *bound) for bound in (("ReduceMax", "Greater"), ("ReduceMin", "Less")))
+    return [g.op("Mul", step, g.op("Sub", highest, lowest))]
+
+
+def extreme(g: Emitter, n: Node, op_type: str, beyond: str) -> str:
+    """d max(x, 0) / d x, or of the minimum: elements that are it share it evenly."""
+    bound = g.op(op_type, n.x(), keepdims=0)
+    hit = g.op("And", g.op("Equal", n.x(), bound), g.op(beyond, bound, n.scalar(0)))
+    share = g.cast(hit, n.elem_type)
+    return g.op("Div", share, g.op("Max", g.op("ReduceSum", share, keepdims=0), n.scalar(1)))
 
 
 def ends(g: Emitter, n: Node) -> tuple[int, int]:

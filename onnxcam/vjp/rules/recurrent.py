@@ -97,7 +97,10 @@ def product(w: Emitter, x: str, weight: str, bias: str) -> str:
 
 
 def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, step: Step) -> tuple[str, States]:
-    """The first state of every step (T, N, H), and the last states; sequences that are over keep theirs and give 0."""
+    """The first state of every step (T, N, H), and the last states; sequences that are over keep theirs and give 0.
+
+    As in ONNX Runtime, those that never begin end in states of 0.
+    """
     b = w.inside()
     x, ports = w.fresh("x"), [w.fresh("state") for _ in initial]
     moved = step(b, x, ports)
@@ -105,9 +108,11 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
     types = dict.fromkeys([*ports, x], ValueType(n.elem_type, None))
     series = [Along(inputs, 0, int(one.backwards))]
     if n.has(4):
-        alive = w.fresh("alive")
+        alive, running = w.fresh("alive"), still_running(w, n)
         types[alive] = ValueType(TensorProto.BOOL, None)
-        series.append(Along(still_running(w, n), 0, int(one.backwards)))
+        series.append(Along(running, 0, int(one.backwards)))
+        begins = w.op("Gather", running, w.const(0, np.int64), axis=0)
+        initial = [w.op("Where", begins, state, n.scalar(0)) for state in initial]
         given = b.op("Where", alive, given, n.scalar(0))
         moved = [b.op("Where", alive, new, old) for new, old in zip(moved, ports, strict=True)]
     body = closed(b, [*moved, given], types)

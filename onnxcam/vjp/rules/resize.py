@@ -10,19 +10,19 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, rule
 
 
 @rule("Resize", versions=(13, 18, 19), only=[0])
 def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = A_h X A_w^T;  dX = A_h^T ct A_w, one axis after the other."""
     rank = n.rank()
-    if n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
-        raise RuleError("keep_aspect_ratio_policy other than stretch")
     axes = [axis % rank for axis in n.attr("axes") or range(rank)]
     dx = ct
     for i, axis in enumerate(axes):
-        if not unchanged(g, n, axis, i):
+        if n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+            dx = contract(g, dx, matrix_in_proportion(g, n, axis, axes), axis, rank)
+        elif not unchanged(g, n, axis, i):
             dx = contract(g, dx, matrix(g, n, axis, entries(g, n, i, len(axes))), axis, rank)
     return [dx]
 
@@ -69,6 +69,25 @@ def matrix(g: Emitter, n: Node, axis: int, said: list[str]) -> str:
     kept = {key: value for key, value in n.attrs.items() if key not in ("axes", "extrapolation_value")}
     resized = g.op("Resize", units, roi, *given, **kept)
     return g.op("Squeeze", g.op("Slice", resized, g.ints(0), g.ints(1), g.ints(3)), g.ints(1, 3))
+
+
+def matrix_in_proportion(g: Emitter, n: Node, axis: int, axes: list[int]) -> str:
+    """As `matrix`, where the sizes of all resized axes together make one scale: the unit vectors have all those axes.
+
+    They are alike along the others. Their number takes the place of the first axis, or is put in front where that is
+    resized itself.
+    """
+    moved, rank, others = int(0 in axes), n.rank(), [i for i in axes if i != axis]
+    behind, count = range(1 - moved, rank), (axis, 1)
+    single = g.dims(n.input[0], count, *(count if i == axis else 1 for i in behind))
+    alike = g.dims(n.input[0], count, *((i, 1) if i in axes else 1 for i in behind))
+    units = g.op("Expand", g.op("Reshape", g.eye(n.input[0], axis, n.elem_type), single), alike)
+    kept = n.attrs | {"axes": [i + moved for i in n.attr("axes") or range(rank)]}
+    resized = g.op("Resize", units, "", "", n.input[3], **kept)
+    if others:
+        starts, ends = g.ints(*[0] * len(others)), g.ints(*[1] * len(others))
+        resized = g.op("Slice", resized, starts, ends, g.ints(*(i + moved for i in others)))
+    return g.op("Reshape", resized, g.dims(n.input[0], count, -1))
 
 
 def second_scale(g: Emitter, n: Node) -> str:

@@ -106,9 +106,3 @@ def cumulative_product(g: Emitter, n: Node, ct: str) -> Cotangents:
 def triangle(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = the same triangle of ct."""
     return [g.op("Trilu", ct, *n.input[1:], upper=n.attr("upper", 1))]
-
-
-@rule("RotaryEmbedding", versions=(23,), only=[0])
-def rotary_embedding(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Pairs of channels turned by an angle;  dx = ct turned back."""
-    return [g.op("RotaryEmbedding", ct, n.x(1), g.op("Neg", n.x(2)), *n.input[3:], **n.attrs)]

@@ -93,6 +93,14 @@ def many(count: int, **options):
     return truth
 
 
+def cached(q: Array, k: Array, v: Array, mask: Array | None, _key: None, _value: None, filled: Array) -> Array:
+    """The queries are the last of the keys that are there."""
+    keys, queries = np.arange(k.shape[2]), np.arange(q.shape[2])[:, None]
+    there = filled[:, None, None, None]
+    seen = (keys < there) & (keys <= queries + there - q.shape[2])
+    return attended(q, k, v, seen if mask is None else seen & mask)
+
+
 HEADED = normal("N", 2, 3, 4), normal("N", 2, 5, 4), normal("N", 2, 5, 6)
 X, WEIGHT, BIAS = normal("N", 5, 3), normal(3, 12), normal(12)
 FLAGS = np.random.default_rng(0).integers(0, 2, (2, 5)).astype(np.int32) | np.array([1, 0, 0, 0, 0], np.int32)
@@ -104,6 +112,8 @@ CASES = [
     onnx23(*HEADED, normal("N", 1, 3, 5), truth=four),
     onnx23(*HEADED, index(ALLOWED, bool), truth=four),
     onnx23(*HEADED, index(ALLOWED | np.eye(3, 5, dtype=bool), bool), is_causal=1, truth=partial(four, causal=True)),
+    case("Attention", normal(2, 2, 3, 4), normal(2, 2, 6, 4), normal(2, 2, 6, 5), None, None, None, index([6, 4]),
+         opset=24, is_causal=1, truth=cached),
     onnx23(*HEADED, is_causal=1, softcap=2.0, truth=partial(four, causal=True, cap=2)),
     onnx23(normal("N", 4, 3, 2), normal("N", 2, 3, 2), normal("N", 2, 3, 2), truth=four),
     onnx23(normal("N", "H", 8), normal("N", "H", 4), normal("N", "H", 4), q_num_heads=4, kv_num_heads=2,

@@ -139,6 +139,18 @@ CASES = [
     ms("SkipLayerNormalization", SEQUENCE, SEQUENCE, held(normal(4)), epsilon=0.1, opset=16, truth=skipped(0.1)),
     ms("SkipLayerNormalization", SEQUENCE, normal("H", 4), held(normal(4)), held(normal(4)), truth=skipped()),
     ms("SkipLayerNormalization", SEQUENCE, SEQUENCE, held(normal(4)), outputs=4, of=3, truth=lambda x, s, *_: x + s),
+    *(
+        ms("SkipLayerNormalization", SEQUENCE, SEQUENCE, held(normal(4)), outputs=4, of=of, epsilon=0.1, opset=opset,
+           truth=lambda x, s, _, of=of: (x + s).mean(-1, keepdims=True) if of == 1 else
+           1 / np.sqrt((x + s).var(-1, keepdims=True) + 0.1))
+        for of in (1, 2)
+        for opset in (16, 17)
+    ),
+    *(
+        ms("SkipSimplifiedLayerNormalization", SEQUENCE, SEQUENCE, held(normal(4)), outputs=4, of=of, epsilon=0.1,
+           truth=lambda x, s, _, of=of: (of - 1) / np.sqrt(((x + s) ** 2).mean(-1, keepdims=True) + 0.1))
+        for of in (1, 2)
+    ),
     ms("SkipSimplifiedLayerNormalization", SEQUENCE, SEQUENCE, normal(4), normal(4), epsilon=0.1, truth=simplified),
     ms("SkipSimplifiedLayerNormalization", SEQUENCE, SEQUENCE, held(normal(4)), epsilon=0.1, truth=simplified),
     ms("FusedConv", normal("N", 3, "H", "W"), KERNEL, held(normal(2)), activation="Relu", truth=convolved),
@@ -176,6 +188,7 @@ CASES = [
     ms("CropAndResize", normal(2, 2, 4, 5), *CROPS, index([3, 2], np.int32), mode="nearest", extrapolation_value=2.0,
        truth=cropped(nearest=True, outside=2)),
     ms("RotaryEmbedding", normal(2, 3, 8), PLACES, *ANGLES, truth=turned(2)),
+    ms("RotaryEmbedding", normal(2, 3, 8), PLACES, normal(6, 2), normal(6, 2), truth=turned(2)),
     ms("RotaryEmbedding", normal(2, 2, 3, 4), PLACES, *ANGLES, interleaved=1, truth=turned(2, interleaved=True)),
     ms("RotaryEmbedding", normal("N", 3, 8), index([2]), *ANGLES, num_heads=2, truth=turned(2)),
     ms("RotaryEmbedding", normal(2, 3, 12), PLACES, *ANGLES, num_heads=2, rotary_embedding_dim=4,

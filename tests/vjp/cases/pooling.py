@@ -168,6 +168,7 @@ CASES = [
         strides=[2, 2],
     ),
     case("MaxUnpool", normal(1, 1, 3), fed(index([[[0, 3, 4]]])), kernel_shape=[2], strides=[2]),
+    case("MaxUnpool", normal(1, 1, 4), fed(index([[[3, 0, 3, 4]]])), kernel_shape=[2], strides=[2]),  # one is replaced
     case(
         "MaxUnpool",
         normal(2, 1, 2, 2),

@@ -78,6 +78,8 @@ def recurrent(
                 runs = (np.full(x.shape[1], len(x)) if lengths is None else lengths)[:, None] > t
                 y[t, d] = np.where(runs, new[0], 0)
                 states = [np.where(runs, one, old) for one, old in zip(new, states, strict=True)]
+            if lengths is not None:  # as in ONNX Runtime
+                states = [np.where(lengths[:, None] > 0, one, 0) for one in states]
             last.append(states)
         return y if of == 0 else np.stack([states[of - 1] for states in last])
 
@@ -94,7 +96,7 @@ def net(op: str, step: Step, gates: int, defaults: list[str], *more, of: int = 0
 rnn = partial(net, "RNN", rnn_step, 1, ["Tanh"])
 gru = partial(net, "GRU", gru_step, 3, ["Sigmoid", "Tanh"])
 lstm = partial(net, "LSTM", lstm_step, 4, ["Sigmoid", "Tanh", "Tanh"])
-LENGTHS = index([4, 2], np.int32)
+LENGTHS, EMPTY = index([4, 2], np.int32), index([0, 3], np.int32)
 BOTH = {"direction": "bidirectional", "ways": 2}
 
 CASES = [
@@ -120,6 +122,8 @@ CASES = [
     lstm(normal(1, 8 * H), None, normal(1, BATCH, H), normal(1, BATCH, H), direction="reverse"),
     lstm(normal(2, 8 * H), LENGTHS, normal(2, BATCH, H), normal(2, BATCH, H), **BOTH),
     lstm(normal(2, 8 * H), LENGTHS, normal(2, BATCH, H), normal(2, BATCH, H), normal(2, 3 * H), of=2, **BOTH),
+    lstm(normal(2, 8 * H), EMPTY, normal(2, BATCH, H), normal(2, BATCH, H), of=1, **BOTH),
+    gru(normal(1, 6 * H), EMPTY, normal(1, BATCH, H), of=1),
     lstm(normal(1, 8 * H), input_forget=1),
     lstm(normal(1, 8 * H), activations=["HardSigmoid", "Tanh", "Softsign"]),
 ]  # fmt: skip

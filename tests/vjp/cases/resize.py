@@ -57,6 +57,15 @@ CASES = [
     scaled([1, 1, 0.7, 1.3], "N", 1, 6, 7, mode="cubic", cubic_coeff_a=-0.6),
     scaled([1, 1, 0.7, 1.3], "N", 1, 6, 7, mode="linear", antialias=1, exclude_outside=1, opset=18),
     sized([1, 1, 3, 9], 1, 1, 7, 5, mode="linear", antialias=1, opset=18),
+    # the sizes make one scale, by which each axis is rounded
+    *(
+        sized([7, 8], "N", 2, 3, 5, axes=[2, 3], opset=18, keep_aspect_ratio_policy=policy, mode=mode)
+        for policy in ("not_larger", "not_smaller")
+        for mode in ("nearest", "linear", "cubic")
+    ),
+    sized([8, 7], 2, 1, "H", "W", axes=[3, 2], opset=19, keep_aspect_ratio_policy="not_larger", mode="linear"),
+    sized([1, 1, 3, 5], 1, 1, 2, 4, opset=19, keep_aspect_ratio_policy="not_smaller", nearest_mode="floor"),
+    sized([1, 1, 3, 5], 1, 1, 2, 4, opset=19, keep_aspect_ratio_policy="not_larger", nearest_mode="ceil"),
     sized([1, 1, 3, 9], 1, 1, 7, 5, mode="linear", coordinate_transformation_mode="half_pixel_symmetric", opset=19),
     cropped([0, 0, 0.2, -0.3, 1, 1, 0.9, 1.4], [1, 1, 1.6, 2], "N", 1, 5, 4),
     cropped([0, 0, 0.1, 0.4, 1, 1, 1.2, 0.6], [1, 1, 0.5, 1.5], "N", 1, 6, 4, extrapolation_value=3.0),

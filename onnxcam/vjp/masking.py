@@ -1,0 +1,68 @@
+"""Infinite derivatives that the model itself keeps out: Where(x > 0, Sqrt(x), 0) has a slope of 0 at -1, not of NaN.
+
+The cotangent of what Where leaves is 0, but 0 times an infinite derivative is NaN. So behind an operator that may have
+one, and whose value a Where chooses from, a cotangent of 0 gives 0.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import onnx
+
+from onnxcam.graph import Graph
+from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.registry import ZERO, Cotangents, Node
+
+SINGULAR = frozenset({"Acos", "Acosh", "Asin", "Atanh", "Div", "Log", "Pow", "Reciprocal", "Sqrt"})
+ELEMENTWISE = SINGULAR | frozenset(
+    {"Abs", "Add", "Cast", "CastLike", "Clip", "Exp", "Identity", "Mul", "Neg", "Relu", "Sigmoid", "Sub", "Tanh"}
+)
+FARTHEST = 8  # elementwise nodes between a value and the Where
+
+
+def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangents:
+    """What an elementwise node's rule gives, 0 where its own cotangent is 0; as it is where nothing calls for that."""
+    if ct is None or n.proto.domain or not may_be_infinite(g, n.proto) or not is_masked(g.graph, n.output[0]):
+        return found
+    zero = n.scalar(0)
+    nothing = g.op("Equal", ct, zero)
+    return [g.op("Where", nothing, zero, dx) if dx and dx != ZERO else dx for dx in found]
+
+
+def without_nan(g: Emitter, n: Node) -> str:
+    """The output of a softmax, 0 for NaN where a Where chooses from it: rows of -inf alone have none."""
+    y = n.y()
+    return g.op("Where", g.op("Equal", y, y), y, n.scalar(0)) if is_masked(g.graph, n.output[0]) else y
+
+
+def may_be_infinite(g: Emitter, node: onnx.NodeProto, left: int = FARTHEST) -> bool:
+    """Whether an elementwise node, or one in front of it, may have an infinite derivative, or a value that is none."""
+    if node.op_type not in ELEMENTWISE:
+        return False
+    makers = (g.graph.nodes[g.graph.producer[name]] for name in node.input if name in g.graph.producer)
+    return is_singular(g, node) or (left > 0 and any(may_be_infinite(g, maker, left - 1) for maker in makers))
+
+
+def is_singular(g: Emitter, node: onnx.NodeProto) -> bool:
+    """Whether an operator may have an infinite derivative; not where it divides by one number, or by constants."""
+    if node.op_type not in ("Div", "Pow"):
+        return node.op_type in SINGULAR
+    power = g.constant(node.input[1])
+    if node.op_type == "Pow":
+        return power is None or bool(np.any(power < 1))
+    shape = g.graph.shape(node.input[1])
+    return power is None and (shape is None or math.prod(dim if isinstance(dim, int) else 2 for dim in shape) != 1)
+
+
+def is_masked(graph: Graph, name: str, left: int = FARTHEST) -> bool:
+    """Whether a Where chooses from a value, or from what elementwise nodes make of it."""
+    for i in graph.consumers.get(name, []):
+        node = graph.nodes[i]
+        if node.op_type == "Where" and name in node.input[1:]:
+            return True
+        follows = left and node.op_type in ELEMENTWISE and graph.shape(node.output[0]) == graph.shape(name)
+        if follows and is_masked(graph, node.output[0], left - 1):
+            return True
+    return False
