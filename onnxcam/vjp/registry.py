@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Callable, Mapping, MutableMapping, Sequence
+from collections.abc import Callable, Collection, Mapping, MutableMapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -27,10 +27,13 @@ class Node:
     Attributes:
         input: the names it reads; what its subgraphs read from outside comes behind its own inputs.
         rules: those of the sweep, for a sweep inside.
+        ends: the values whose cotangents the sweep is for.
     """
 
-    def __init__(self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int], rules: RuleSet) -> None:
-        self._g, self.proto, self._wanted, self.rules = g, proto, wanted, rules
+    def __init__(
+        self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int], rules: RuleSet, ends: Collection[str] = ()
+    ) -> None:
+        self._g, self.proto, self._wanted, self.rules, self.ends = g, proto, wanted, rules, ends
         self.input, self.output = reads(proto), list(proto.output)
         self.attrs: dict[str, Any] = attributes(proto)
         self.elem_type = cotangent_type(g.graph.type(self.output[0]).elem_type)

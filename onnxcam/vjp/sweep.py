@@ -32,7 +32,7 @@ def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: Rul
         node = graph.nodes[i]
         cotangents = [settle(g, pending, done, name) for name in node.output]
         if any(ct is not None for ct in cotangents):
-            for name, ct in back(g, node, cotangents, active, rules):
+            for name, ct in back(g, node, cotangents, active, rules, wrt):
                 pending.setdefault(name, []).append(ct)
     return {name: settle(g, pending, done, name) for name in wrt}
 
@@ -79,7 +79,12 @@ def passes(node: onnx.NodeProto) -> bool:
 
 
 def back(
-    g: Emitter, node: onnx.NodeProto, cotangents: list[str | None], active: set[str], rules: RuleSet
+    g: Emitter,
+    node: onnx.NodeProto,
+    cotangents: list[str | None],
+    active: set[str],
+    rules: RuleSet,
+    wrt: Sequence[str],
 ) -> Iterable[tuple[str, str]]:
     """(value, its cotangent) for everything a node reads that depends on the sweep's end."""
     opset = g.graph.opsets.get(node.domain, 1)
@@ -93,7 +98,7 @@ def back(
         if g.graph.is_float(names[i]):
             raise unsupported(node, opset, f"none for its input {i}, which depends on the layer")
     try:
-        n = Node(g, node, wanted, rules)
+        n = Node(g, node, wanted, rules, wrt)
         results = guarded(g, n, cotangents[0], found.function(g, n, *cotangents))
     except RuleError as error:
         raise unsupported(node, opset, str(error)) from error

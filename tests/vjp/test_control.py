@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.vjp import differentiate
@@ -104,3 +106,19 @@ def test_integers_of_a_quantizer_are_passed(body: str) -> None:
     feeds = {"go": np.array(True), "x": np.array([[1, 2], [3, -99]], np.float32)}
     result = rewritten.run({name: feeds[name] for name in feeds}, np.array([[1, 2], [3, 4]]))
     np.testing.assert_array_equal(result.gradients["x"], [[1, 3], [2, 0]])
+
+
+def test_a_number_of_steps_that_the_file_declares_is_not_believed() -> None:
+    """ONNX Runtime believes it, where the Shape of that output is read."""
+    model = Flow(
+        "",
+        """y, all = Loop (n, t, x) <
+        body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e, float[N, 3] o) {
+        d = Identity(c) e = Mul(s, s) o = Identity(e) }>""",
+        COUNT,
+        TRUE,
+    ).model()
+    model.graph.output.append(onnx.helper.make_tensor_value_info("all", TensorProto.FLOAT, [5, 2, 3]))
+    x = np.full((2, 3), 1.1)
+    found = Rewritten(model, "y", ["x"]).run({"x": x, "n": np.array(2), "z": np.ones(3)}, np.ones((2, 3)))
+    np.testing.assert_allclose(found.gradients["x"], 4 * x**3, rtol=1e-5)

@@ -7,7 +7,7 @@ import math
 import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangent, Cotangents, Node, rule
+from onnxcam.vjp.registry import ZERO, Cotangent, Cotangents, Node, rule
 
 
 @rule("Add", versions=(14,), broadcasts=True)
@@ -31,8 +31,22 @@ def subtract(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("Mul", versions=(14,), broadcasts=True)
 def multiply(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """y = a b;  da = ct b, db = ct a."""
+    """y = a b;  da = ct b, db = ct a. Where b is s(a), the sigmoid, da = ct (s + y (1 - s)) is all of it."""
+    if (gate := sigmoid_of_other(g, n)) is not None:
+        s = n.x(gate)
+        slope = g.op("Add", s, g.op("Mul", n.y(), g.op("Sub", n.scalar(1), s)))
+        dx = g.op("Mul", ct, slope)
+        return [ZERO, dx] if gate == 0 else [dx, ZERO]
     return [g.op("Mul", ct, n.x(1 - i)) if n.wants(i) else None for i in (0, 1)]
+
+
+def sigmoid_of_other(g: Emitter, n: Node) -> int | None:
+    """Which factor is the sigmoid of the other one, on the way to which the sweep need not stop; None: neither."""
+    for i in (0, 1):
+        maker = g.graph.nodes[g.graph.producer[n.input[i]]] if n.input[i] in g.graph.producer else None
+        if maker is not None and maker.op_type == "Sigmoid" and maker.input[0] == n.input[1 - i]:
+            return i if n.wants(1 - i) and n.input[i] not in n.ends else None
+    return None
 
 
 @rule("Div", versions=(14,), broadcasts=True)

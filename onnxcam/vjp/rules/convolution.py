@@ -11,7 +11,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from onnx import TensorProto
 
+from onnxcam.graph import Shape
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -95,7 +97,13 @@ def conv(g: Emitter, n: Node, ct: str) -> Cotangents:
     w = window(n, kernel_of(n))
     dx = dw = db = None
     if n.wants(0):
-        dx = flipped_conv(g, n, ct, w) if prefers_flip(n, w) else spread(g, ct, n.x(1), n, w, n.attr("group", 1))
+        unit = in_single_steps(g, n, w)
+        if prefers_flip(n, w):
+            dx = flipped_conv(g, n, ct, w)
+        elif unit is not None and is_depthwise(n) and prefers_flip(n, unit):
+            dx = flipped_conv(g, n, set_apart(g, n, ct, w), unit)
+        else:
+            dx = spread(g, ct, n.x(1), n, w, n.attr("group", 1))
     if n.wants(1):
         dw = weight_cotangent(g, n, n.x(0), ct, w)
     if n.wants(2):
@@ -115,6 +123,34 @@ def prefers_flip(n: Node, w: Window) -> bool:
         return False
     total = int(channels[-1] or 0) * group
     return bool(group == total or (total % BLOCK == 0 and group == 1))
+
+
+def is_depthwise(n: Node) -> bool:
+    """Whether each channel of images has a float32 kernel of its own, and makes one channel."""
+    shape = n.shape(1) or ()
+    return len(shape) == 4 and shape[:2] == (n.attr("group", 1), 1) and n.elem_type == TensorProto.FLOAT
+
+
+def in_single_steps(g: Emitter, n: Node, w: Window) -> Window | None:
+    """The window with which a cotangent that is set apart gives dX at stride 1; None where sizes are not known."""
+    rows = [leftover(g, n, w, i) for i in w.axes]
+    if w.begins is None or w.ends is None or None in rows:
+        return None
+    ends = [w.ends[i] + w.strides[i] - 1 - (rest or 0) for i, rest in enumerate(rows)]
+    return replace(w, strides=(1,) * len(w.kernel), ends=tuple(ends))
+
+
+def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
+    """A cotangent with strides - 1 zeros behind each pixel: repeated, and all but the first of the copies masked.
+
+    ONNX Runtime does this and a depthwise convolution in a third of the time that its transposed one takes.
+    """
+    scales = g.const([1, 1, *w.strides], np.float32)
+    copies = g.op("Resize", ct, "", scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
+    rows, columns = (int(size or 0) * stride for size, stride in zip(out_sizes(g, n), w.strides, strict=True))
+    first = np.zeros((1, 1, rows, columns))
+    first[..., :: w.strides[0], :: w.strides[1]] = 1
+    return g.op("Mul", copies, n.array(first))
 
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -170,10 +206,15 @@ def shortage(g: Emitter, whole: str, ends: str, w: Window) -> str:
 
 def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
     """Pixels at the end of an axis that no window reads; negative where a window reaches beyond; None: not known."""
-    size, out = (n.shape() or ())[i + 2], (g.graph.shape(n.output[0]) or ())[i + 2]
+    size, out = (n.shape() or ())[i + 2], out_sizes(g, n)[i]
     if not isinstance(size, int) or not isinstance(out, int) or w.begins is None or w.ends is None:
         return None
     return size + w.begins[i] + w.ends[i] - w.reach(i) - w.strides[i] * (out - 1)
+
+
+def out_sizes(g: Emitter, n: Node) -> Shape:
+    """The spatial size of what a node gives out."""
+    return (g.graph.shape(n.output[0]) or ())[2:]
 
 
 def same_begins(g: Emitter, size: str, w: Window) -> str:

@@ -283,8 +283,9 @@ def loop_again(g: Emitter, n: Node, body: Body, kept: Mapping[int, str]) -> str:
 
 
 def is_promised(graph: Graph, name: str) -> bool:
-    """Whether the number of steps that a value holds comes from what the model declares of its outputs."""
-    return name in graph.outputs and isinstance((graph.shape(name) or (None,))[0], int)
+    """Whether the file says how many steps a scanned output holds; ONNX Runtime believes it where Shape is read."""
+    shapes = (value.type.tensor_type.shape for value in graph.model.proto.graph.output if value.name == name)
+    return any(shape.dim and shape.dim[0].HasField("dim_value") for shape in shapes)
 
 
 # -- Scan -----------------------------------------------------------------------------------------

@@ -92,6 +92,15 @@ CASES = [
     case("Conv", normal("N", 3, "H", "W"), normal(6, 1, 3, 3), group=3, strides=[2, 2], pads=[1, 1, 1, 1]),
     case("Conv", normal("N", 4, "H", "W"), normal(6, 2, 2, 3), group=2, dilations=[2, 1], strides=[1, 2]),
     case("Conv", normal("N", 4, 6, 6), normal(6, 2, 3, 3), group=2),
+    # depthwise with steps: a cotangent that is set apart, where the window allows it
+    case("Conv", normal("N", 3, 8, 8), normal(3, 1, 3, 3), group=3, strides=[2, 2], pads=[1, 1, 1, 1]),
+    case("Conv", normal("N", 3, 9, 7), held(normal(3, 1, 5, 3)), group=3, strides=[3, 2], pads=[0, 2, 2, 1]),
+    case(
+        "Conv", normal("N", 2, 11, 9), normal(2, 1, 2, 3), group=2, strides=[2, 1], dilations=[3, 1], pads=[3, 0, 0, 2]
+    ),
+    case("Conv", normal("N", 3, 8, 9), normal(3, 1, 1, 1), group=3, strides=[2, 2]),
+    case("Conv", normal("N", 3, 10, 10), normal(3, 1, 2, 2), group=3, strides=[4, 3]),  # rows that no window reads
+    case("Conv", normal("N", 3, 6, 6), normal(3, 1, 3, 3), group=3, strides=[2, 2], auto_pad="SAME_UPPER"),
     case("Conv", normal("N", 2, "H", "W"), held(normal(3, 2, 3, 3)), auto_pad="SAME_UPPER", strides=[2, 2]),
     case("Conv", normal("N", 2, "H", "W"), held(normal(3, 2, 3, 2)), auto_pad="SAME_LOWER", strides=[2, 3]),
     case("Conv", normal("N", 2, "H", "W"), held(normal(3, 2, 2, 4)), auto_pad="SAME_UPPER"),
