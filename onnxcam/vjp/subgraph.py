@@ -61,13 +61,16 @@ def closed(
     inputs: Mapping[str, ValueType] | None = None,
     types: Sequence[ValueType] | None = None,
 ) -> onnx.GraphProto:
-    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice.
+    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice: a copy.
 
     `types` are those of the outputs, where ONNX Runtime wants them declared.
     """
-    made = [b.fresh("output") for _ in outputs]
-    for value, output in zip(outputs, made, strict=True):
-        b.nodes.append(helper.make_node("Identity", [value], [output], name=b.fresh("Identity")))
+    inside = {name for node in b.nodes for name in node.output}
+    made: list[str] = []
+    for value in outputs:
+        made.append(value if value in inside and value not in made else b.fresh("output"))
+        if made[-1] != value:
+            b.nodes.append(helper.make_node("Identity", [value], [made[-1]], name=b.fresh("Identity")))
     nodes, initializers = b.needed(made)
     ports = [port(name, found) for name, found in (inputs or {}).items()]
     results = [port(name, found) for name, found in zip(made, types or [ValueType(0, None)] * len(made), strict=True)]

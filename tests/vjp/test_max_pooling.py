@@ -62,7 +62,8 @@ def test_every_form_agrees_with_the_indices(
     }
     x = made[values].astype(np.float32)
     by_indices = gradient(shape, x, attrs, 5)
-    monkeypatch.setattr(max_pooling, "WORTHWHILE", 0)
+    monkeypatch.setattr(max_pooling, "RANKS", 0)
+    monkeypatch.setattr(max_pooling, "AXES", 0)
     np.testing.assert_array_equal(gradient(shape, x, attrs, 5), by_indices)
     free = ("N", "C", *shape[2:])
     np.testing.assert_array_equal(gradient(free, x, attrs, 5), by_indices)
@@ -70,7 +71,8 @@ def test_every_form_agrees_with_the_indices(
 
 def test_float64_is_differentiated_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime has no Resize in float64, by which windows that tile are differentiated in float32."""
-    monkeypatch.setattr(max_pooling, "WORTHWHILE", 0)
+    monkeypatch.setattr(max_pooling, "RANKS", 0)
+    monkeypatch.setattr(max_pooling, "AXES", 0)
     typed = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, (1, 1, 4, 4))]
     node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[2, 2], strides=[2, 2])
     graph = helper.make_graph([node], "g", typed, [helper.make_tensor_value_info("y", TensorProto.DOUBLE, None)])

@@ -54,8 +54,8 @@ def positions_of_taps(g: Emitter, n: Node, ct: str, w: Window, groups: int) -> P
         starts = g.op("Reshape", starts, g.ints(-1, *[1] * (1 - i)))
         within = np.indices(w.kernel)[i].reshape(taps, 1, 1, 1) * w.dilations[i]
         position = g.op("Add", offset, g.op("Add", n.array(within), starts))  # (N, groups, K, 1, P...)
-        flat = g.op("Unsqueeze", g.op("Flatten", position, axis=2), g.ints(2, 3))
-        axes.append(bounded(g, taps_along(g, flat, LINEAR, 1 - i), sizes[i], "zeros"))
+        flat = g.op("Unsqueeze", g.op("Flatten", position, axis=2), g.ints(1, 2))
+        axes.append(bounded(g, taps_along(g, flat, LINEAR, 2 - i), sizes[i], "zeros"))
     return plane(g, axes, sizes)
 
 

@@ -32,13 +32,14 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     kernel, aligned = KERNELS[n.attr("mode", "linear")], bool(n.attr("align_corners", 0))
     padding = n.attr("padding_mode", "zeros")
     sizes = [g.dims(n.input[0], (axis, 1)) for axis in range(2, rank + 2)]
-    points = g.op("Reshape", n.x(1), g.ints(0, -1, *[1] * (rank - 1), rank))
-    coordinates = g.op("Split", points, g.ints(*[1] * rank), axis=rank + 1, outputs=rank)[::-1]  # x comes first
+    points = g.op("Transpose", g.op("Reshape", n.x(1), g.ints(0, -1, rank)), perm=[0, 2, 1])
+    alone = g.op("Unsqueeze", points, g.ints(*range(2, rank + 1)))  # (N, rank, 1..., P)
+    coordinates = g.op("Split", alone, g.ints(*[1] * rank), axis=1, outputs=rank)[::-1]  # x comes first
     places = [position(g, n, p, size, aligned) for p, size in zip(coordinates, sizes, strict=True)]
     if kernel is NEAREST:
         places = [g.op("Round", place) for place in places]
     axes = [
-        bounded(g, taps_along(g, place, kernel, rank - 1 - i), sizes[i], padding, aligned)
+        bounded(g, taps_along(g, place, kernel, rank - i), sizes[i], padding, aligned)
         for i, place in enumerate(places)
     ]
     samples = Samples(g, n, n.x(), plane(g, axes, sizes))
@@ -52,7 +53,8 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     if kernel is LINEAR and padding != "zeros":
         moved = [g.op("Where", at_an_end(g, n, axes[i], sizes[i]), n.scalar(0), d) for i, d in enumerate(moved)]
     scaled = [g.op("Mul", d, half(g, n, span(g, size, aligned))) for d, size in zip(moved, sizes, strict=True)]
-    return [dx, g.reshape_to(g.op("Concat", *scaled[::-1], axis=rank + 1), n.input[1])]
+    each = g.op("Reshape", g.op("Concat", *scaled[::-1], axis=1), g.ints(0, rank, -1))
+    return [dx, g.reshape_to(g.op("Transpose", each, perm=[0, 2, 1]), n.input[1])]
 
 
 def position(g: Emitter, n: Node, p: str, size: str, aligned: bool) -> str:

@@ -19,7 +19,7 @@ from onnxcam.vjp.rules.convolution import Window, window
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
-WORTHWHILE = 2**17  # pixels looked at: below, the nodes saved count for more than the slow kernel
+RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
 
 @rule("MaxPool", versions=(12, 22))
@@ -28,11 +28,10 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
     w = window(n, tuple(n.attr("kernel_shape")))
     sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
     known = bool(sizes) and all(isinstance(size, int) for size in (*sizes, *outs))
-    if not known or w.begins is None or effort(n, w, outs) < WORTHWHILE:
-        return [by_indices(g, n, ct)]
-    if tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
+    pixels = effort(n, w, outs) if known and w.begins is not None else 0
+    if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
         return [by_ranks(g, n, ct, w)]
-    if all(w.strides[i] <= w.kernel[i] and w.dilations[i] == 1 for i in w.axes):
+    if pixels >= AXES and all(w.strides[i] <= w.kernel[i] and w.dilations[i] == 1 for i in w.axes):
         return [axis_by_axis(g, n, ct, w)]
     return [by_indices(g, n, ct)]
 

@@ -4,6 +4,7 @@ A sample is a weighted sum of the pixels around its position: y[m] = sum over t 
 weights are piecewise polynomials of the position, so one table of taps gives all adjoints: that of the image (shares of
 ct, added up where samples meet) and that of the positions (through the slopes of the weights).
 
+What is said of samples has them along the last axis, so that whatever is worked out runs over many numbers at a time.
 Images become rows, one a pixel and a column a channel. They are read by Gather and added to by ScatterElements:
 ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
 """
@@ -52,7 +53,7 @@ KERNELS = {"nearest": NEAREST, "bilinear": LINEAR, "linear": LINEAR, "bicubic": 
 class Taps:
     """The pixels that samples read along one axis.
 
-    The shapes of all values end in an axis of taps for each spatial axis; this axis' is the one before `after` others.
+    The shapes of all values have an axis of taps for each spatial axis; this axis' is the one before `after` others.
 
     Attributes:
         index: int64, which pixels.
@@ -121,7 +122,7 @@ def as_float(g: Emitter, n: Node, size: str) -> str:
 class Plane:
     """The pixels that samples read in an image: those along its axes, combined.
 
-    `index`: (B, P, taps...): P samples of each of B images, into the pixels of that image.
+    `index`: (B, taps..., P): P samples of each of B images, into the pixels of that image.
     """
 
     axes: Sequence[Taps]
@@ -134,8 +135,8 @@ class Plane:
 
     @property
     def tap_axes(self) -> list[int]:
-        """The axes of taps, counted from behind."""
-        return list(range(-len(self.axes), 0))
+        """The axes of taps."""
+        return list(range(1, len(self.axes) + 1))
 
     def weight(self, g: Emitter, n: Node) -> str:
         """How much of each pixel is read."""
@@ -199,33 +200,42 @@ class Samples:
         firsts = g.op("Range", g.const(0, np.int64), g.op("Mul", batch, pixels), pixels)
         own = g.op("Add", taps.index, g.op("Reshape", firsts, g.ints(-1, 1, *[1] * len(taps.axes))))
         self._whole = g.op("Shape", own)
-        self._index = g.op("Reshape", own, g.ints(-1, taps.count))
+        self._index = g.op("Reshape", own, g.ints(0, taps.count, -1))
 
-    def _each(self, value: str, *shape: int) -> str:
-        """What broadcasts against the index, in full, as (samples, taps) and what `shape` adds."""
+    def _weight(self) -> str:
+        """The weight of every tap: (B, taps, P, 1)."""
         g = self.g
-        return g.op("Reshape", g.op("Expand", value, self._whole), g.ints(-1, *shape))
+        return g.op(
+            "Reshape", g.op("Expand", self.taps.weight(g, self.n), self._whole), g.ints(0, self.taps.count, -1, 1)
+        )
+
+    def _read(self) -> str:
+        """Every tap: (B, taps, P, C)."""
+        return self.g.op("Gather", as_rows(self.g, self.image), self._index)
+
+    def _by_sample(self, rows: str) -> str:
+        """Rows (B P, C) as (B, 1, P, C)."""
+        batch, channels, _ = extents(self.g, self.image)
+        shape = self.g.op("Concat", batch, self.g.ints(1, -1), channels, axis=0)
+        return self.g.op("Reshape", rows, shape)
 
     def values(self) -> str:
         """What was sampled: (B P, C)."""
-        g, weight = self.g, self._each(self.taps.weight(self.g, self.n), 1, self.taps.count)
-        return g.op("Squeeze", g.op("MatMul", weight, self._read()), g.ints(1))
-
-    def _read(self) -> str:
-        """Every tap: (B P, taps, C)."""
-        return self.g.op("Gather", as_rows(self.g, self.image), self._index)
+        g = self.g
+        sampled = g.reduce("ReduceSum", g.op("Mul", self._weight(), self._read()), [1])
+        return g.op("Reshape", sampled, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
 
     def image_cotangent(self, ct: str) -> str:
         """d image, given the rows of ct (B P, C)."""
-        g, weight = self.g, self._each(self.taps.weight(self.g, self.n), self.taps.count, 1)
-        shares = g.op("Mul", g.op("Unsqueeze", ct, g.ints(1)), weight)
+        g = self.g
+        shares = g.op("Mul", self._by_sample(ct), self._weight())
         flat = g.op("Reshape", shares, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
         return add_up(g, self.n, flat, g.op("Reshape", self._index, g.ints(-1, 1)), self.image)
 
     def position_cotangents(self, ct: str) -> list[str]:
         """d position along each axis, (B, P) with ones for the axes of taps."""
         g, n, taps = self.g, self.n, self.taps
-        each = g.op("MatMul", self._read(), g.op("Unsqueeze", ct, g.ints(2)))
+        each = g.reduce("ReduceSum", g.op("Mul", self._read(), self._by_sample(ct)), [3])
         agreed = g.op("Reshape", each, self._whole)
         moved = [g.op("Mul", agreed, taps.slope(g, n, i)) for i in range(len(taps.axes))]
         return [g.reduce("ReduceSum", value, taps.tap_axes) for value in moved]
