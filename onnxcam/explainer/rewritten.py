@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.arguments import NAME_OR_NONE, require
-from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
+from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
+from onnxcam.explainer.scores import as_rows, checked_scores
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
     Graph,
@@ -32,6 +33,7 @@ from onnxcam.graph import (
     image_input,
     load,
     named_layer,
+    packing_pays,
     pooled_value,
     read_graph,
     source_of,
@@ -134,9 +136,9 @@ class Rewritten:
         """What makes the scores depend on more than the image; empty: nothing does."""
         return self.graph.unsteady
 
-    def open(self, proto: onnx.ModelProto, *, optimize: bool = True) -> Session:
-        """A session of a graph made from this model; errors as `Session`."""
-        options = {**self._options, "optimize": optimize}
+    def open(self, proto: onnx.ModelProto, *, optimize: bool = True, pack: bool = True) -> Session:
+        """A session of a graph made from this model; options and errors as `Session`."""
+        options = {**self._options, "optimize": optimize, "pack": pack}
         lean = without_idle_weights(proto)
         return Session(self.model.portable(lean), folder=self.model.folder, name=self.name, **options)
 
@@ -194,7 +196,7 @@ class Rewritten:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
         rows, taps = self._view(place, gradient)
         values = rows.run({self.image.name: x}, taps)
-        scores = self._scores(values[self.score.name], len(x))
+        scores = checked_scores(values[self.score.name], len(x), self.score.name)
         if place and len(values[place.name]) != len(x):
             raise LayerError(
                 f"the layer '{place.name}' holds {len(values[place.name])} rows for {len(x)} image(s): "
@@ -227,11 +229,12 @@ class Rewritten:
 
     def _class_backward(self, place: Place, axis: int) -> tuple[Rows, Backward]:
         """The gradient of a class's score at the layer, or of its mean, where that is all that is wanted."""
+        part = self.head(place)
         if not place.mean_only:
-            return self._backward(("class", place.name), lambda: class_gradient(self.head(place), axis))
+            return self._backward(("class", place.name), lambda: class_gradient(part, axis), part)
         wrt, mean = self._pooled(place) or place.name, grid_axes(place.layout)
         mean = () if wrt != place.name else mean
-        return self._backward(("mean", wrt), lambda: class_gradient(self.head(place), axis, wrt=wrt, mean=mean))
+        return self._backward(("mean", wrt), lambda: class_gradient(part, axis, wrt=wrt, mean=mean), part)
 
     def _pooled(self, place: Place) -> str | None:
         """The layer's mean over positions, when that is all that is read of it: its gradient is Z times the mean."""
@@ -259,25 +262,6 @@ class Rewritten:
         image = set() if "N" in self.image.layout else {self.image.name}
         return image | (set() if self.score.rows else {self.score.name, SEED})
 
-    def _scores(self, scores: Array, images: int) -> Array:
-        """Scores with a row an image: as `Seen` has them. ModelError, InputError: there are none, or not finite."""
-        if not scores.ndim or len(scores) != images:
-            raise ModelError(
-                f"the score '{self.score.name}' has shape {list(scores.shape)} for {images} image(s), "
-                "which is not a row for each image: name another with --score"
-            )
-        if not scores.size:
-            raise ModelError(f"the score '{self.score.name}' is empty: its shape is {list(scores.shape)}")
-        if not np.logical_and.reduce(np.isfinite(scores), axis=None):  # `all`, at half its cost
-            raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
-        rows = self._as_rows(scores)
-        return rows if rows.dtype.char in "fd" else rows.astype(np.float32)
-
-    def _as_rows(self, scores: Array) -> Array:
-        """Scores (images, classes) where each image has a single axis of them; else as they are."""
-        single = scores.ndim > 2 and sum(size != 1 for size in scores.shape[1:]) <= 1
-        return scores.reshape(len(scores), -1) if single or scores.ndim == 1 else scores
-
     @cached_property
     def _axis(self) -> int | None:
         """The classes' axis of a row of class scores, where the graph tells it; else targets are explained by a dense
@@ -293,13 +277,19 @@ class Rewritten:
 
     # -- backward --------------------------------------------------------------------------------
 
-    def _backward(self, key: tuple[str, str], build: Callable[[], Backward]) -> tuple[Rows, Backward]:
-        """The session of a backward graph, built when first asked for; the key: what for, and with respect to what."""
+    def _backward(
+        self, key: tuple[str, str], build: Callable[[], Backward], part: Head | None = None
+    ) -> tuple[Rows, Backward]:
+        """The session of a backward graph, built when first asked for, of a head or of the whole graph.
+
+        The key: what for, and with respect to what.
+        """
         if key not in self._heads:
             backward = build()
             bare = self._bare.intersection([*backward.inputs, backward.output])
             bare |= {backward.output} if key[1] in self._bare else set()
-            self._heads[key] = (self._rows(self.open(backward.proto), bare), backward)
+            pack = part is None or packing_pays(part.graph)  # else a weight of all rows would be held a third time
+            self._heads[key] = (self._rows(self.open(backward.proto, pack=pack), bare), backward)
         found: tuple[Rows, Backward] = self._heads[key]
         return found
 
@@ -319,7 +309,7 @@ class Rewritten:
         axis, classes = self._axis, ask.classes
         if axis is None or classes is None:
             taps = set(seen.values)
-            rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps))
+            rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps), part)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
         rows, backward = self._class_backward(place, axis)
         gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
@@ -359,7 +349,7 @@ class Rewritten:
         values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
         if forward.output != self.score.name:
             return values.reshape(count)
-        return np.array([target.value(row) for row in self._as_rows(values)])
+        return np.array([target.value(row) for row in as_rows(values)])
 
     def _forward(self, part: Head, index: int | None) -> tuple[Rows, Backward]:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""

@@ -2,7 +2,18 @@
 
 from onnxcam.graph.blocked import BLOCKED, CURE
 from onnxcam.graph.calls import check_calls
-from onnxcam.graph.cut import ROWS, Head, declared, features, free_taps, global_mean, head, pooled_value, pruned
+from onnxcam.graph.cut import (
+    ROWS,
+    Head,
+    declared,
+    features,
+    free_taps,
+    global_mean,
+    head,
+    packing_pays,
+    pooled_value,
+    pruned,
+)
 from onnxcam.graph.edit import (
     default_to,
     expose,
@@ -81,6 +92,7 @@ __all__ = [
     "load",
     "made_up",
     "named_layer",
+    "packing_pays",
     "placed_before",
     "pooled_value",
     "pruned",

@@ -20,6 +20,7 @@ from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
+MANY_WEIGHTS = 2**22  # elements; fewer may well be held twice
 
 
 @dataclass(frozen=True)
@@ -154,6 +155,16 @@ def free_taps(graph: Graph) -> set[str]:
     integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
     floats = {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
     return {name for name in integers | floats if not (shape := graph.shape(name)) or has_rows(shape, ROWS)}
+
+
+def packing_pays(graph: Graph) -> bool:
+    """Whether a head's products gain from weights that are laid out anew: not where most have one row an image."""
+    rows = others = 0
+    for node in graph.nodes:
+        vector = node.op_type in ("Gemm", "MatMul") and graph.rank(node.input[0]) == 2
+        size = sum(math.prod(graph.initializers[name].dims) for name in node.input if name in graph.initializers)
+        rows, others = (rows + size, others) if vector else (rows, others + size)
+    return rows < MANY_WEIGHTS or rows < 4 * others
 
 
 def pruned(

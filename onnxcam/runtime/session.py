@@ -41,6 +41,7 @@ class Session:
         provider: str = "cpu",
         threads: int = 0,
         optimize: bool = True,
+        pack: bool = True,
         keep: Path | None = None,
         name: str = "the model",
     ) -> None:
@@ -51,6 +52,7 @@ class Session:
             provider: as `provider_list` takes it.
             threads: for one operator; 0 leaves it to ONNX Runtime.
             optimize: False runs the graph exactly as written.
+            pack: whether operators lay their weights out anew, which is faster for many rows and holds them twice.
             keep: where ONNX Runtime writes the graph that it made of it.
             name: what messages call the model.
 
@@ -70,6 +72,8 @@ class Session:
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         if not optimize:
             options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, NO_OPTIMIZATION)
+        if not pack:
+            options.add_session_config_entry("session.disable_prepacking", "1")
         if keep is not None:
             options.optimized_model_filepath = str(keep)
         providers = provider_list(provider)

@@ -61,7 +61,7 @@ def closed(
     inputs: Mapping[str, ValueType] | None = None,
     types: Sequence[ValueType] | None = None,
 ) -> onnx.GraphProto:
-    """What was written into a subgraph, for a new node. An output may be a value from outside, or be there twice: a copy.
+    """What was written into a subgraph, for a new node. An output may come from outside, or be there twice: a copy.
 
     `types` are those of the outputs, where ONNX Runtime wants them declared.
     """

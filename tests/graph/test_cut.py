@@ -24,9 +24,11 @@ from onnxcam.graph import (
     head,
     image_input,
     named_layer,
+    packing_pays,
     pooled_value,
     pruned,
 )
+from onnxcam.graph.cut import MANY_WEIGHTS
 from onnxcam.runtime import Layout, Session
 from tests.graph.building import (
     CONVS,
@@ -194,6 +196,23 @@ def test_declared_values_have_a_free_first_axis() -> None:
 def test_free_taps() -> None:
     model = plain(TAIL.replace("logits = ", "h = Cast<to=10>(features)\n h2 = Relu(h)\n i = Cast<to=7>(h)\n logits = "))
     assert free_taps(graph_of(model)) == {"a0", "last", "pool", "h2"}
+
+
+def weighted(op: str, rows: int, columns: int) -> bool:
+    """Whether packing pays for a head of one product."""
+    tail = f"f = Flatten(last) y = {op}(f, big) }}" if op != "tokens" else "y = MatMul(last, big) }"
+    model = net(
+        f"(float[N,3,4,4] x) => (float[] y) {{ last = Relu(x) {tail}", {"big": np.ones((rows, columns), np.float32)}
+    )
+    return packing_pays(head(graph_of(model), "last", "y").graph)
+
+
+def test_weights_are_packed_but_where_they_meet_one_row() -> None:
+    """ONNX Runtime would hold them twice, for nothing."""
+    wide = MANY_WEIGHTS // 48 + 1
+    assert [weighted(op, 48, wide) for op in ("Gemm", "MatMul")] == [False, False]
+    assert weighted("Gemm", 48, wide - 2)
+    assert weighted("tokens", 4, MANY_WEIGHTS // 4 + 1)
 
 
 def test_free_taps_are_rows_of_images() -> None:

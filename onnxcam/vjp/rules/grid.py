@@ -39,8 +39,7 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     if kernel is NEAREST:
         places = [g.op("Round", place) for place in places]
     axes = [
-        bounded(g, taps_along(g, place, kernel, rank - i), sizes[i], padding, aligned)
-        for i, place in enumerate(places)
+        bounded(g, taps_along(g, place, kernel, rank - i), sizes[i], padding, aligned) for i, place in enumerate(places)
     ]
     samples = Samples(g, n, n.x(), plane(g, axes, sizes))
     rows = as_rows(g, ct)
