@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from itertools import chain, count
+from typing import Any
 
+import numpy.typing as npt
 import onnx
 from onnx import helper
 
@@ -17,7 +19,10 @@ from onnxcam.graph.subgraphs import local_names, renamed, subgraphs
 def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
     """The model with the branches that are always taken in the main graph; None where no condition is known."""
     proto = graph.proto
-    known = {i: value for i, node in enumerate(graph.nodes) if (value := condition(graph, node)) is not None}
+    ifs = [i for i, node in enumerate(graph.nodes) if node.op_type == "If" and node.domain == ""]
+    known = conditions(graph, ifs, graph.early_constants) if ifs else {}
+    if ifs and not known:
+        known = conditions(graph, ifs, graph.small_constants)
     if not known:
         return None
     found = onnx.ModelProto()
@@ -34,10 +39,10 @@ def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
     return found
 
 
-def condition(graph: Graph, node: onnx.NodeProto) -> bool | None:
-    """The condition of an If, when it is known."""
-    value = graph.constant(node.input[0]) if node.op_type == "If" and node.domain == "" else None
-    return bool(value) if value is not None and value.size == 1 else None
+def conditions(graph: Graph, ifs: Iterable[int], known: Mapping[str, npt.NDArray[Any]]) -> dict[int, bool]:
+    """The conditions of some Ifs, where these are among the known constants."""
+    found = {i: known.get(graph.nodes[i].input[0]) for i in ifs}
+    return {i: bool(value) for i, value in found.items() if value is not None and value.size == 1}
 
 
 def definitions(graphs: Iterable[onnx.GraphProto]) -> Iterable[str]:

@@ -122,6 +122,11 @@ class Graph:
         """Every small value that does not depend on the inputs, computed once by ONNX Runtime."""
         return self._inference.constants
 
+    @property
+    def early_constants(self) -> dict[str, npt.NDArray[Any]]:
+        """Of these the ones that are known at little cost."""
+        return self._inference.early_constants
+
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The value when it is the same for every input (and small, or an initializer); None otherwise."""
         if name in self.small_constants:

@@ -42,13 +42,14 @@ Constants = dict[str, npt.NDArray[Any]]
 class Inference:
     """What follows from a normalized model alone."""
 
-    def __init__(self, model: Model, proto: onnx.ModelProto) -> None:
+    def __init__(self, model: Model, proto: onnx.ModelProto, computed: Constants | None = None) -> None:
+        """Nothing is inferred yet. `computed`: constants that are known to follow from the model already."""
         self._model, self._proto = model, proto
         self._nodes = list(proto.graph.node)
         self._made = {name for node in self._nodes for name in node.output if name}
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
-        self._computed: Constants = {}
+        self._computed: Constants = dict(computed or {})
         self._told: dict[str, ValueType] | None = None
         self._rounds = 0
         self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
@@ -56,15 +57,28 @@ class Inference:
     @cached_property
     def types(self) -> dict[str, ValueType]:
         """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
-        found = self._inferred()
-        while self._open(found) and (self._compute(found) or self._tell(found)):  # each settles more of the other
-            found = self._inferred()
+        found = self._settled()
+        while self._open(found) and self._tell(found):  # each settles more of the other
+            found = self._settled()
         unknown = [name for name in self._made if name not in found or found[name].shape is None]
         if unknown:
             for name, (elem_type, shape) in oracle.value_types(*self._runnable(sorted(unknown))).items():
                 known = found.get(name, ValueType(0, None))
                 found[name] = ValueType(known.elem_type or elem_type, shape)
         return found
+
+    def _settled(self) -> dict[str, ValueType]:
+        """Types with what constants tell, and these with what types do."""
+        found = self._inferred()
+        while self._open(found) and self._compute(found):
+            found = self._inferred()
+        return found
+
+    @cached_property
+    def early_constants(self) -> Constants:
+        """Of those constants the ones that are known before anything is asked or tried: the cheaper part."""
+        self._compute(self._settled())
+        return self._given | self._computed
 
     @cached_property
     def constants(self) -> Constants:
@@ -105,7 +119,8 @@ class Inference:
             return False
         self._told = {}
         try:
-            seen = [Inference(self._model, with_batch(self._proto, batch, size)).types for size in BATCHES]
+            models = [with_batch(self._proto, batch, size) for size in BATCHES]
+            seen = [Inference(self._model, one, self._computed).types for one in models]
         except ModelError:  # the model takes no such batch
             return False
         for name in self._made.intersection(types, *seen):
