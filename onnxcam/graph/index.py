@@ -69,7 +69,7 @@ class Graph:
         found = {*self.inputs, *self.outputs, *self.initializers}
         for node in all_nodes(graph):
             found |= {node.name, *node.input, *node.output}
-            found = found.union(*map(local_names, subgraphs(node)))
+            found.update(*map(local_names, subgraphs(node)))
         return found
 
     def __contains__(self, name: str) -> bool:

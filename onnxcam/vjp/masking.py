@@ -24,7 +24,8 @@ FARTHEST = 8  # elementwise nodes between a value and the Where
 
 def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangents:
     """What an elementwise node's rule gives, 0 where its own cotangent is 0; as it is where nothing calls for that."""
-    if ct is None or n.proto.domain or not may_be_infinite(g, n.proto) or not is_masked(g.graph, n.output[0]):
+    elementwise = n.proto.op_type in ELEMENTWISE and not n.proto.domain
+    if ct is None or not elementwise or not is_masked(g.graph, n.output[0]) or not may_be_infinite(g, n.proto):
         return found
     zero = n.scalar(0)
     nothing = g.op("Equal", ct, zero)
