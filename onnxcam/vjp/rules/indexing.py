@@ -113,12 +113,52 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     known = n.const(1)
     dx = ct
     for i, axis in enumerate(int(a) % rank for a in axes.ravel()):
-        if known is not None and not known[i] and not known[i + axes.size]:
+        around = None if known is None else (int(known[i]), int(known[i + axes.size]))
+        if around == (0, 0):
+            continue
+        if around is not None and can_fold(n, axis, *around):
+            dx = folded(g, n, dx, axis, *around)
             continue
         amount = g.op("Gather", n.input[1], g.ints(i, i + axes.size))
         origin = g.op("Pad", positions(g, n, axis), amount, mode=mode)
         dx = scatter_along(g, n, dx, origin, axis)
     return [dx]
+
+
+COPIED = {"reflect": -1, "wrap": 0, "edge": 2**31}  # mode -> how much more than its size an axis may be padded
+
+
+def can_fold(n: Node, axis: int, before: int, after: int) -> bool:
+    """Whether an axis of known size is padded on each side with one piece of itself, or with its end."""
+    size, more = (n.shape() or ())[axis], COPIED.get(n.attr("mode"))
+    if not isinstance(size, int) or not size or more is None:
+        return False
+    return min(before, after) >= 0 and max(before, after) <= size + more
+
+
+def folded(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
+    """The adjoint of padding an axis with copies: what lies outside is added to the piece that it is a copy of."""
+    size, mode = int((n.shape() or ())[axis] or 0), n.attr("mode")
+
+    def cut(first: int, last: int, step: int = 1) -> str:
+        return g.op("Slice", ct, g.ints(first), g.ints(last), g.ints(axis), g.ints(step))
+
+    def put(part: str, length: int, at: int) -> str:
+        pads = np.zeros((2, n.rank()), np.int64)
+        pads[:, axis] = at, size - length - at
+        return g.op("Pad", part, g.ints(*pads.ravel().tolist()))
+
+    parts = [cut(before, before + size)]
+    for start, count, in_front in ((0, before, True), (before + size, after, False)):
+        if count and mode == "edge":
+            end = g.reduce("ReduceSum", cut(start, start + count), [axis])
+            parts.append(put(end, 1, 0 if in_front else size - 1))
+        elif count and mode == "wrap":
+            parts.append(put(cut(start, start + count), count, size - count if in_front else 0))
+        elif count:
+            turned = cut(start + count - 1, start - 1 - before - size - after, -1)
+            parts.append(put(turned, count, 1 if in_front else size - 1 - count))
+    return g.add(parts)
 
 
 def all_pads(g: Emitter, n: Node, sign: int = 1) -> str:

@@ -36,6 +36,9 @@ CASES = [
     case("Pad", normal("N", 2, "H", 4), ints(0, 0, 1, 2, 0, 0, 2, 3), mode="reflect"),
     case("Pad", normal("N", 2, "H", 4), ints(0, 0, 1, 2, 0, 0, 2, 3), mode="edge"),
     case("Pad", normal("N", 4), fed(ints(0, 2, 0, 1)), mode="edge"),
+    case("Pad", normal(3, 4), ints(2, 0, 2, 3), mode="reflect"),
+    case("Pad", normal(3, 4), ints(3, 1, 2, 4), mode="wrap", opset=19),
+    case("Pad", normal(3, 1), ints(5, 1, 0, 2), mode="edge"),
     case("Pad", normal("N", 2, 4), ints(1, 2), None, ints(-1), opset=18),
     case(
         "Pad",
