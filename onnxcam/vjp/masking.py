@@ -38,12 +38,17 @@ def without_nan(g: Emitter, n: Node) -> str:
     return g.op("Where", g.op("Equal", y, y), y, n.scalar(0)) if is_masked(g.graph, n.output[0]) else y
 
 
-def may_be_infinite(g: Emitter, node: onnx.NodeProto, left: int = FARTHEST) -> bool:
+def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
     """Whether an elementwise node, or one in front of it, may have an infinite derivative, or a value that is none."""
-    if node.op_type not in ELEMENTWISE:
-        return False
-    makers = (g.graph.nodes[g.graph.producer[name]] for name in node.input if name in g.graph.producer)
-    return is_singular(g, node) or (left > 0 and any(may_be_infinite(g, maker, left - 1) for maker in makers))
+    seen, here = set[str](), [node]
+    for _ in range(FARTHEST):
+        if any(is_singular(g, one) for one in here):
+            return True
+        read = {name for one in here for name in one.input if name in g.graph.producer} - seen
+        seen |= read
+        makers = (g.graph.nodes[g.graph.producer[name]] for name in sorted(read))
+        here = [maker for maker in makers if maker.op_type in ELEMENTWISE]
+    return False
 
 
 def is_singular(g: Emitter, node: onnx.NodeProto) -> bool:
@@ -57,13 +62,14 @@ def is_singular(g: Emitter, node: onnx.NodeProto) -> bool:
     return power is None and (shape is None or math.prod(dim if isinstance(dim, int) else 2 for dim in shape) != 1)
 
 
-def is_masked(graph: Graph, name: str, left: int = FARTHEST) -> bool:
+def is_masked(graph: Graph, name: str) -> bool:
     """Whether a Where chooses from a value, or from what elementwise nodes make of it."""
-    for i in graph.consumers.get(name, []):
-        node = graph.nodes[i]
-        if node.op_type == "Where" and name in node.input[1:]:
+    seen, here = {name}, [name]
+    for _ in range(FARTHEST):
+        readers = [(value, graph.nodes[i]) for value in here for i in graph.consumers.get(value, [])]
+        if any(node.op_type == "Where" and value in node.input[1:] for value, node in readers):
             return True
-        follows = left and node.op_type in ELEMENTWISE and graph.shape(node.output[0]) == graph.shape(name)
-        if follows and is_masked(graph, node.output[0], left - 1):
-            return True
+        made = {node.output[0]: value for value, node in readers if node.op_type in ELEMENTWISE}
+        here = [new for new, value in made.items() if new not in seen and graph.shape(new) == graph.shape(value)]
+        seen.update(here)
     return False
