@@ -17,9 +17,9 @@ def command(model: str, score: str | None) -> None:
     """
     from onnxcam.cli.table import table
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import candidates, find_score, image_input, load, read_graph, shown, type_name
+    from onnxcam.graph import candidates, find_score, image_input, load, read_layers, shown, type_name
 
-    graph = read_graph(load(model))
+    graph = read_layers(load(model))
     image = image_input(graph)
     found = find_score(graph, score, image=image)
     layers = candidates(graph, image, found)

@@ -35,7 +35,7 @@ from onnxcam.graph import (
     named_layer,
     packing_pays,
     pooled_value,
-    read_graph,
+    read_layers,
     source_of,
     without_idle_weights,
 )
@@ -117,7 +117,7 @@ class Rewritten:
         """The normalized graph. What nobody can read, ONNX Runtime often names best."""
         check_calls(self.model.proto, self.name)  # first: ONNX Runtime would unfold them without end
         try:
-            graph = read_graph(self.model)
+            graph = read_layers(self.model)
             _ = graph.types
         except ModelError:
             self.open(self.model.proto)

@@ -25,6 +25,7 @@ from onnxcam.graph.edit import (
 )
 from onnxcam.graph.feeds import check_fed, fixed, type_name
 from onnxcam.graph.image import image_input
+from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
@@ -41,7 +42,7 @@ from onnxcam.graph.quantized import (
     sources,
     unquantized,
 )
-from onnxcam.graph.read import read_graph
+from onnxcam.graph.read import read_graph, read_layers
 from onnxcam.graph.score import behind_output, class_axis, find_score
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed
@@ -57,6 +58,7 @@ __all__ = [
     "QUANTIZERS",
     "RANGES",
     "ROWS",
+    "SWAP",
     "Graph",
     "Head",
     "Layer",
@@ -86,6 +88,7 @@ __all__ = [
     "global_mean",
     "head",
     "image_input",
+    "images_second",
     "layouts",
     "lift_constants",
     "list_layers",
@@ -98,6 +101,7 @@ __all__ = [
     "pruned",
     "quantizer",
     "read_graph",
+    "read_layers",
     "reads",
     "rename",
     "renamed",

@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
+from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
@@ -92,8 +93,13 @@ def head(graph: Graph, layer: str, score: str) -> Head:
 
 
 def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
-    """Other names of a layer, each with the node that gives it: its integers, and what else is read of them."""
+    """Other names of a layer, each with the node that gives it: its integers, and what else is read of them.
+
+    Or the value that it shows with the images first.
+    """
     found = {name: helper.make_node("Identity", [layer], [name]) for name in twins(graph, layer)}
+    if (second := images_second(graph, layer)) is not None:
+        found[second] = helper.make_node("Transpose", [layer], [second], perm=SWAP)
     reading = graph.nodes[graph.producer[layer]] if layer in graph.producer else None
     for name in sources(graph, layer):
         if reading is not None and name != layer:

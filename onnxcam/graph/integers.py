@@ -7,11 +7,13 @@ does read (`drop_unread`).
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import onnx
 from onnx import helper
 
 MICROSOFT = "com.microsoft"
-SURFACED = "onnxcam/dequantized"  # begins the names of the nodes put in here
+SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
 STEPS: dict[tuple[str, str], tuple[int, int]] = {
     ("", "QuantizeLinear"): (1, 2), (MICROSOFT, "QuantizeLinear"): (1, 2),
     ("", "QLinearConv"): (6, 7), (MICROSOFT, "QLinearConv"): (6, 7), ("", "QLinearMatMul"): (6, 7),
@@ -65,9 +67,9 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def drop_unread(proto: onnx.ModelProto) -> None:
-    """In place: without the nodes that `surface` put in and nothing reads."""
+def drop_unread(proto: onnx.ModelProto, kept: Collection[str] = ()) -> None:
+    """In place: without the nodes that were put in to show a value and that nothing reads, but for values in `kept`."""
     graph = proto.graph
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output}
+    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output} | {*kept}
     for node in [node for node in graph.node if node.name.startswith(SURFACED) and node.output[0] not in read]:
         graph.node.remove(node)

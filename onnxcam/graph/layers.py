@@ -13,12 +13,13 @@ from onnxcam.arguments import NAME, require
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.blocked import CURE, blocked
 from onnxcam.graph.image import image_input, image_layout
+from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
-from onnxcam.graph.read import read_graph
+from onnxcam.graph.read import read_layers
 from onnxcam.graph.score import find_score
 from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Shape, shown
@@ -55,7 +56,7 @@ class Layer:
 def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | None = None) -> list[Layer]:
     """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`."""
     require("score", score, NAME.or_none())
-    graph = read_graph(load(model))
+    graph = read_layers(load(model))
     image = image_input(graph)
     return candidates(graph, image, find_score(graph, score, image=image))
 
@@ -74,7 +75,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
             break
         if name in hidden:
             continue
-        value = readable(graph, name)
+        value = images_first(graph, readable(graph, name))
         source = original(graph, value, arrives.keys(), known)
         layer = as_layer(graph, value, known.get(value))
         shown_as = layer and as_layer(graph, source, known.get(source))
@@ -114,7 +115,7 @@ def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
     grid = spatial_sizes(layout, shape)
     if grid is not None and int(np.prod(grid)) <= 1:
         return None
-    node = maker(graph, name)
+    node = maker(graph, images_second(graph, name) or name)
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
@@ -183,7 +184,7 @@ def named_layer(graph: Graph, name: str) -> Layer:
             known = [*graph.producer, *nodes]
             raise LayerError(f"the model has no layer '{name}'{did_you_mean(name, known)} (see `onnxcam layers`)")
         value = nodes[name].output[0]
-    value = readable(graph, value)
+    value = images_first(graph, readable(graph, value))
     if value in blocked(graph):
         raise LayerError(f"the layer '{name}' holds blocks of channels: {CURE}")
     known_layouts = layouts(graph)

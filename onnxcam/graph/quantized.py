@@ -8,6 +8,7 @@ that kernel away. d is x as the model knows it.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cache
 
 import numpy as np
@@ -168,14 +169,15 @@ def equals(graph: Graph, q: str) -> list[str]:
 # -- what runs ------------------------------------------------------------------------------------
 
 
-def as_deployed(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
+def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
     """In place: a graph made from `graph` such that what was there runs as it does without what was added.
 
     int8 activations become uint8 where ONNX Runtime would make them so, had they no further reader. Its x86 kernels
     take uint8 activations only, and it shifts a pair of Q and DQ there when nobody else reads it. With a tap or a mask
-    on the pair it would not, and the operators around would run in float. The values are the same.
+    on the pair it would not, and the operators around would run in float. The values are the same. `kept`: values that
+    stay, though nothing reads them yet.
     """
-    drop_unread(proto)
+    drop_unread(proto, kept)
     pairs = lone_pairs(graph)
     if not pairs or not shifts_int8():
         return proto

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
+from onnxcam.graph.imagesfirst import with_images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
@@ -20,3 +21,8 @@ def read_graph(model: Model) -> Graph:
     while (proto := without_known_branches(graph) or without_containers(graph)) is not None:
         graph = Graph(model, proto)
     return graph
+
+
+def read_layers(model: Model) -> Graph:
+    """The graph that `read_graph` gives, with every value that may be a layer shown a row an image."""
+    return with_images_first(read_graph(model))

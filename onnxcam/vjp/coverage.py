@@ -9,7 +9,7 @@ from pathlib import Path
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, Layer, candidates, find_score, image_input, load, read_graph
+from onnxcam.graph import Graph, Layer, candidates, find_score, image_input, load, read_layers
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -56,7 +56,7 @@ def blocking_operators(
     Raises:
         ModelError, LayerError: as `list_layers`.
     """
-    graph = read_graph(load(model))
+    graph = read_layers(load(model))
     image = image_input(graph)
     found = find_score(graph, score, image=image)
     between, _ = path(graph, [found.name], [image.name], rules)

@@ -14,12 +14,14 @@ from onnx import TensorProto, helper
 from onnxcam.graph import (
     INTEGERS,
     QUANTIZERS,
+    SWAP,
     Graph,
     Head,
     as_deployed,
     captures,
     declared,
     free_taps,
+    images_second,
     pruned,
     rounded,
     sources,
@@ -196,6 +198,8 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
 
     Integers are what they stand for. Where some stand for the value, all that reads these reads it.
     """
+    if (second := images_second(g.graph, wrt)) is not None:
+        return g.op("Transpose", sweep(g, of, start, second, rules), perm=SWAP)
     made = wrt in g.graph.producer and not g.graph.is_float(wrt)  # an image of integers is what it is
     integers = [wrt] if made else sources(g.graph, wrt)
     found = reverse(g, {of: start}, integers or [wrt], rules)
@@ -226,4 +230,4 @@ def appended(
     kind = cotangent_type(graph.type(wrt).elem_type)
     output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
     proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
-    return as_deployed(graph, proto)
+    return as_deployed(graph, proto, kept=[wrt])

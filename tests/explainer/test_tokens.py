@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam import Explainer, differentiate, export
+from onnxcam import Explainer, differentiate, export, list_layers
 from tests.nets import Array, net, normal, run, tapped
 
 ROWS, COLUMNS, C = 3, 4, 6
@@ -36,16 +36,32 @@ def attention(before: str, after: str, i: int) -> str:
         o{i} = MatMul(s{i}, v{i}_) {after} = Add({before}, o{i}) """
 
 
+def attention_in_front(before: str, after: str, i: int) -> str:
+    """The same over [positions, images, channels]."""
+    return f"""q{i}_ = MatMul({before}, q{i}) k{i}_ = MatMul({before}, k{i}) v{i}_ = MatMul({before}, v{i})
+        a{i} = Transpose<perm = [1, 0, 2]>(q{i}_) t{i} = Transpose<perm = [1, 2, 0]>(k{i}_) l{i} = MatMul(a{i}, t{i})
+        s{i} = Softmax<axis = -1>(l{i}) c{i} = Transpose<perm = [1, 0, 2]>(v{i}_) m{i} = MatMul(s{i}, c{i})
+        o{i} = Transpose<perm = [1, 0, 2]>(m{i}) {after} = Add({before}, o{i}) """
+
+
 TOKEN = PATCHES + "n = Identity(token) h = Concat<axis = 1>(n, e) z0 = Add(h, position) "
 BODIES = {
     "a class token": TOKEN + attention("z0", "z1", 1) + attention("z1", "z2", 2)
     + "f = Gather<axis = 1>(z2, first) y = Gemm<transB = 1>(f, w, b)",
+    "sequences in front": TOKEN + "f0 = Transpose<perm = [1, 0, 2]>(z0) " + attention_in_front("f0", "z1", 1)
+    + attention_in_front("z1", "z2", 2) + "u = Transpose<perm = [1, 0, 2]>(z2) f = Gather<axis = 1>(u, first) "
+    "y = Gemm<transB = 1>(f, w, b)",
     "the mean of all": PATCHES + "z0 = Add(e, places) " + attention("z0", "z1", 1) + attention("z1", "z2", 2)
     + "f = ReduceMean<axes = [1], keepdims = 0>(z2) y = Gemm<transB = 1>(f, w, b)",
     "the mean without the class token": TOKEN + attention("z0", "z1", 1) + attention("z1", "z2", 2)
     + "g = Slice(z2, one, end, one) f = ReduceMean<axes = [1], keepdims = 0>(g) y = Gemm<transB = 1>(f, w, b)",
 }  # fmt: skip
-LAYERS = {"a class token": "z1", "the mean of all": "z2", "the mean without the class token": "g"}
+LAYERS = {
+    "a class token": "z1",
+    "sequences in front": "z1_images_first",
+    "the mean of all": "z2",
+    "the mean without the class token": "g",
+}
 X = normal(2, 3, 4 * ROWS, 4 * COLUMNS)
 
 
@@ -55,13 +71,13 @@ def model(body: str) -> onnx.ModelProto:
 
 def by_hand(body: str, x: Array, which: int) -> dict[str, Array]:
     """Maps of the layer's patches: its tokens, less the one for the class where it is still there, as a grid."""
-    layer = LAYERS[body]
+    layer, in_front = LAYERS[body].removesuffix("_images_first"), body == "sequences in front"
     result = differentiate(model(body), of="y", wrt=layer)
     seed = np.eye(5, dtype=np.float32)[[which]]
     g = run(result.model, {"x": x[None], result.seed: seed})[result.gradients[layer]]
     a = run(tapped(model(body), layer), {"x": x[None]})[layer]
-    patches = slice(1 if body == "a class token" else 0, None)
-    a, g = (value[0, patches].T.reshape(C, ROWS, COLUMNS) for value in (a, g))
+    patches = slice(1 if in_front or body == "a class token" else 0, None)
+    a, g = (value.reshape(1, -1, C)[0, patches].T.reshape(C, ROWS, COLUMNS) for value in (a, g))
     return {
         "gradcam": (g.mean(axis=(1, 2))[:, None, None] * a).sum(axis=0),
         "hirescam": (g * a).sum(axis=0),
@@ -100,3 +116,19 @@ def test_an_exported_transformer(body: str, tmp_path: Path) -> None:
     exported = Explainer(export(model(body), tmp_path / "exported.onnx"))
     for e, one in zip(exported(X[0], target=range(5)), Explainer(model(body))(X[0], target=range(5)), strict=True):
         np.testing.assert_allclose(e.map, one.map, rtol=0, atol=1e-5 * float(np.abs(one.map).max()))
+
+
+def test_a_layer_with_sequences_in_front_goes_by_its_own_name_too() -> None:
+    explainer = Explainer(model("sequences in front"))
+    one, other = (explainer(X[0], target=1, layer=name) for name in ("z1", "z1_images_first"))
+    assert one.layer == other.layer == "z1_images_first"
+    np.testing.assert_array_equal(one.map, other.map)
+    shown = {layer.name: layer for layer in list_layers(model("sequences in front"))}
+    assert shown["z1_images_first"].automatic
+    assert (shown["z1_images_first"].op, shown["z1_images_first"].grid) == ("Add", (ROWS, COLUMNS))
+
+
+def test_what_shows_sequences_otherwise_does_not_run_unread() -> None:
+    text = f"(float[N, 3, {4 * ROWS}, {4 * COLUMNS}] x) => (float[N, 5] y) {{ {BODIES['sequences in front']} }}"
+    result = differentiate(net(text, WEIGHTS), of="y", wrt="x")
+    assert not any("images_first" in name for node in result.model.graph.node for name in node.output)

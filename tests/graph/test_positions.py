@@ -247,7 +247,7 @@ def test_batches_behind_are_labelled_but_not_offered(perm: list[int]) -> None:
         named_layer(graph, "r")
 
 
-def test_tokens_of_a_sequence_first_are_labelled_but_not_offered() -> None:
+def test_tokens_of_a_sequence_first_are_labelled() -> None:
     """torch.nn.MultiheadAttention without batch_first: (L, N, C)."""
     for batch in ("N", "1"):
         model = net(
