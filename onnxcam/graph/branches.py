@@ -21,8 +21,6 @@ def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
     proto = graph.proto
     ifs = [i for i, node in enumerate(graph.nodes) if node.op_type == "If" and node.domain == ""]
     known = conditions(graph, ifs, graph.early_constants) if ifs else {}
-    if ifs and not known:
-        known = conditions(graph, ifs, graph.small_constants)
     if not known:
         return None
     found = onnx.ModelProto()

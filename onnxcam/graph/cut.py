@@ -160,7 +160,9 @@ def free_taps(graph: Graph) -> set[str]:
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
     integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
     floats = {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
-    return {name for name in integers | floats if not (shape := graph.shape(name)) or has_rows(shape, ROWS)}
+    return {
+        name for name in integers | floats if (shape := graph.shape(name)) is None or (shape and has_rows(shape, ROWS))
+    }
 
 
 def packing_pays(graph: Graph) -> bool:

@@ -15,11 +15,12 @@ from onnxcam.graph import Graph
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node
 
-SINGULAR = frozenset({"Acos", "Acosh", "Asin", "Atanh", "Div", "Log", "Pow", "Reciprocal", "Sqrt"})
+SINGULAR = frozenset({"Acos", "Acosh", "Asin", "Atanh", "Div", "Exp", "Log", "Pow", "Reciprocal", "Sqrt"})
 ELEMENTWISE = SINGULAR | frozenset(
-    {"Abs", "Add", "Cast", "CastLike", "Clip", "Exp", "Identity", "Mul", "Neg", "Relu", "Sigmoid", "Sub", "Tanh"}
+    {"Abs", "Add", "Cast", "CastLike", "Clip", "Identity", "Mul", "Neg", "Relu", "Sigmoid", "Sub", "Tanh"}
 )
-FARTHEST = 8  # elementwise nodes between a value and the Where
+VIEWS = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # a cotangent of 0 stays one
+FARTHEST = 8  # nodes between a value and the Where
 
 
 def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangents:
@@ -47,7 +48,7 @@ def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
         read = {name for one in here for name in one.input if name in g.graph.producer} - seen
         seen |= read
         makers = (g.graph.nodes[g.graph.producer[name]] for name in sorted(read))
-        here = [maker for maker in makers if maker.op_type in ELEMENTWISE]
+        here = [maker for maker in makers if maker.op_type in ELEMENTWISE | VIEWS]
     return False
 
 
@@ -63,13 +64,13 @@ def is_singular(g: Emitter, node: onnx.NodeProto) -> bool:
 
 
 def is_masked(graph: Graph, name: str) -> bool:
-    """Whether a Where chooses from a value, or from what elementwise nodes make of it."""
+    """Whether a Where chooses from a value, or from what elementwise nodes and views make of it."""
     seen, here = {name}, [name]
     for _ in range(FARTHEST):
         readers = [(value, graph.nodes[i]) for value in here for i in graph.consumers.get(value, [])]
         if any(node.op_type == "Where" and value in node.input[1:] for value, node in readers):
             return True
-        made = {node.output[0]: value for value, node in readers if node.op_type in ELEMENTWISE}
-        here = [new for new, value in made.items() if new not in seen and graph.shape(new) == graph.shape(value)]
+        made = dict.fromkeys(node.output[0] for _, node in readers if node.op_type in ELEMENTWISE | VIEWS)
+        here = [name for name in made if name not in seen]
         seen.update(here)
     return False

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 import onnx
 from onnx import TensorProto
@@ -50,22 +50,24 @@ def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) ->
     """Nodes on differentiable paths from `wrt` to `of`, in order, and the values that depend on `wrt`."""
     active = set(wrt)
     behind = graph.ancestors(of)
+    read = {name for i in behind for name in reads(graph.nodes[i])} | set(of)
     between = []
     for i in sorted(behind):
         node = graph.nodes[i]
         if passes(node) and not active.isdisjoint(reads(node)):
             between.append(i)
-            active |= {name for name in conducting(graph, node, rules) if name}
+            active |= {name for name in conducting(graph, node, rules, read) if name}
     return between, active
 
 
-def conducting(graph: Graph, node: onnx.NodeProto, rules: RuleSet) -> Iterable[str]:
-    """The outputs of a node that stand for real numbers.
+def conducting(graph: Graph, node: onnx.NodeProto, rules: RuleSet, read: Collection[str]) -> Iterable[str]:
+    """The outputs of a node that stand for real numbers; `read`: what is read on the way.
 
-    A quantizer's scale is held, also where it is computed on the way (straight-through). What is no tensor conducts,
-    and so do all outputs of an operator without a rule: the gradient must not lose its way there unnoticed.
+    A quantizer's scale is held, also where it is computed on the way (straight-through), if its integers are read too.
+    What is no tensor conducts, and so do all outputs of an operator without a rule: the gradient must not lose its way
+    there unnoticed.
     """
-    if node.op_type in QUANTIZERS:
+    if node.op_type in QUANTIZERS and node.output[0] in read:
         return list(node.output)[:1]
     if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
         return list(node.output)

@@ -225,6 +225,9 @@ def test_free_taps_are_rows_of_images() -> None:
   logits = """
     model = plain(TAIL.replace("logits = ", stack, 1).replace("(features, fc", "(both, fc"))
     assert free_taps(graph_of(model)) == {"a0", "last", "pool"}
+    scalar = "m = ReduceMean<keepdims = 0>(features) r = Relu(m) k = Add(features, r) logits = "
+    model = plain(TAIL.replace("logits = ", scalar, 1).replace("(features, fc", "(k, fc"))
+    assert free_taps(graph_of(model)) == {"a0", "last", "pool"}
 
 
 def names(values: Any) -> list[str]:

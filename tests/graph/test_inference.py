@@ -95,3 +95,13 @@ def test_keys_and_values_that_an_attention_gives_out_have_a_rank() -> None:
 }"""
     graph = graph_of(net(text, {**WEIGHTS, "qkv": np.ones((4, 12), np.float32), "bias": np.ones(12, np.float32)}))
     assert (graph.rank("both"), graph.rank("k")) == (5, 4)
+
+
+def test_lengths_that_are_padded_to_a_size_are_no_constants() -> None:
+    """Short batches are alike there: 128 for 1, for 61 and for 127."""
+    pad = "n = Shape<start = 0, end = 1>(x) m = Add(n, most) d = Div(m, step) p = Mul(d, step) r = Sub(p, n) "
+    pads = "z = Concat<axis = 0>(o, o, r, o) l = Pad(x, z) q = Shape<start = 0, end = 1>(l) "
+    weights = {"most": np.array([127]), "step": np.array([128]), "o": np.array([0])}
+    graph = graph_of(net(f"(float[T,4] x) => (float[] l, int64[1] q) {{ {pad}{pads} }}", weights))
+    assert not isinstance((graph.shape("l") or (0,))[0], int)
+    assert "q" not in graph.small_constants

@@ -11,7 +11,10 @@ from tests.nets import Array
 from tests.vjp.harness import Rewritten
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y)'
-WEIGHTS = "<float o = {0}, float one = {1}, float[1, 3] row = {1, 0, 2}>"
+WEIGHTS = (
+    "<float o = {0}, float one = {1}, float hundred = {100}, int64[1] flat = {6}, int64[2] back = {2, 3}, "
+    "float[1, 3] row = {1, 0, 2}>"
+)
 X = np.array([[1, -2, 0], [0.25, 4, -0.5]], np.float32)
 OVER = X > 0
 MASKED = {  # what is masked, and its derivative at the places that are left
@@ -20,6 +23,8 @@ MASKED = {  # what is masked, and its derivative at the places that are left
     "l = Reciprocal(x)": lambda x: -1 / x**2,
     "a = Sub(one, x) b = Abs(x) l = Div(a, b)": lambda x: -1 / x**2,
     "h = Constant<value_float = 0.5>() l = Pow(x, h)": lambda x: 0.5 / np.sqrt(x),
+    "a = Mul(x, hundred) b = Neg(a) l = Exp(b)": lambda x: -100 * np.exp(-100 * x),
+    "f = Sqrt(x) a = Reshape(f, flat) b = Neg(a) l = Reshape(b, back)": lambda x: -0.5 / np.sqrt(x),
     "a = Log(x) b = Exp(a) l = Neg(b)": lambda x: -np.ones_like(x),
 }
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.vjp.registry import STANDARD, since_version
 from tests.vjp.case import NEWEST_OPSET, OLDEST_OPSET, Case
@@ -79,3 +80,20 @@ def in_every_version() -> list[Case]:
 @pytest.mark.parametrize("case", in_every_version(), ids=str)
 def test_every_version(case: Case) -> None:
     differentiated(case)
+
+
+def test_an_infinite_cotangent_stays_where_it_is() -> None:
+    """A depthwise convolution with steps sets cotangents apart by zeros: these are zeros, also beside infinity."""
+    kernel = np.ones((2, 1, 2, 2), np.float32)
+    graph = helper.make_graph(
+        [helper.make_node("Conv", ["x", "w"], ["y"], group=2, strides=[2, 2])], "g",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 2, 4, 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 2, 2, 2])],
+        [numpy_helper.from_array(kernel, "w")],
+    )  # fmt: skip
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 17)])
+    seed = np.zeros((1, 2, 2, 2))
+    seed[0, 0, 0, 0] = np.inf
+    found = Rewritten(model, "y", ["x"]).run({"x": np.ones((1, 2, 4, 4))}, seed).gradients["x"]
+    assert np.isinf(found).sum() == 4
+    assert not np.isnan(found).any()

@@ -8,7 +8,8 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam.vjp import differentiate
+from onnxcam.vjp import STANDARD, differentiate
+from onnxcam.vjp.registry import ZERO, Rule
 from tests.nets import Array
 from tests.vjp.harness import Rewritten
 
@@ -38,6 +39,19 @@ def test_the_sigmoid_has_its_own_cotangent_where_that_is_asked_for() -> None:
     np.testing.assert_allclose(found["s"], SEED * X, rtol=1e-6)
     np.testing.assert_allclose(found["x"], SEED * SLOPE, rtol=1e-5, atol=1e-7)
     np.testing.assert_allclose(gradients("s = Sigmoid(x) y = Mul(x, s)", ["s"])["s"], SEED * X, rtol=1e-6)
+
+
+def test_a_product_that_is_rounded_behind_is_not_read() -> None:
+    quantized = "s = Sigmoid(x) p = Mul(x, s) q = QuantizeLinear(p, c, o) y = DequantizeLinear(q, c, o)"
+    text = quantized.replace("s = ", "c = Constant<value_float = 0.1>() o = Constant<value = int8 {0}>() s = ", 1)
+    np.testing.assert_allclose(gradients(text, ["x"])["x"], SEED * SLOPE, rtol=1e-5, atol=1e-7)
+
+
+def test_a_rule_set_with_another_sigmoid_is_heeded() -> None:
+    blocked = STANDARD.replace("blocked", {("", "Sigmoid"): Rule(lambda g, n, ct: [ZERO], frozenset([13]))})
+    model = onnx.parser.parse_model(f"{HEAD} {{ s = Sigmoid(x) y = Mul(x, s) }}")
+    found = Rewritten(model, "y", ["x"], rules=blocked).run({"x": X}, SEED).gradients["x"]
+    np.testing.assert_allclose(found, SEED * S, rtol=1e-5)
 
 
 def test_what_else_reads_the_sigmoid_counts_too() -> None:

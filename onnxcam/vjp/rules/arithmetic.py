@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import numpy as np
+import onnx
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import ZERO, Cotangent, Cotangents, Node, rule
+from onnxcam.vjp.registry import STANDARD, ZERO, Cotangent, Cotangents, Node, rule
 
 
 @rule("Add", versions=(14,), broadcasts=True)
@@ -44,9 +45,16 @@ def sigmoid_of_other(g: Emitter, n: Node) -> int | None:
     """Which factor is the sigmoid of the other one, on the way to which the sweep need not stop; None: neither."""
     for i in (0, 1):
         maker = g.graph.nodes[g.graph.producer[n.input[i]]] if n.input[i] in g.graph.producer else None
-        if maker is not None and maker.op_type == "Sigmoid" and maker.input[0] == n.input[1 - i]:
-            return i if n.wants(1 - i) and n.input[i] not in n.ends else None
+        if maker is not None and is_sigmoid(n, maker) and maker.input[0] == n.input[1 - i]:
+            free = n.wants(1 - i) and n.input[i] not in n.ends and not n.is_quantized()  # y would be rounded
+            return i if free else None
     return None
+
+
+def is_sigmoid(n: Node, maker: onnx.NodeProto) -> bool:
+    """Whether a node is a sigmoid that the rule set leaves as it is."""
+    key = (maker.domain, maker.op_type)
+    return key == ("", "Sigmoid") and n.rules.rules.get(key) is STANDARD.rules[key]
 
 
 @rule("Div", versions=(14,), broadcasts=True)

@@ -148,9 +148,9 @@ def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
     scales = g.const([1, 1, *w.strides], np.float32)
     copies = g.op("Resize", ct, "", scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     rows, columns = (int(size or 0) * stride for size, stride in zip(out_sizes(g, n), w.strides, strict=True))
-    first = np.zeros((1, 1, rows, columns))
-    first[..., :: w.strides[0], :: w.strides[1]] = 1
-    return g.op("Mul", copies, n.array(first))
+    first = np.zeros((1, 1, rows, columns), bool)
+    first[..., :: w.strides[0], :: w.strides[1]] = True
+    return g.op("Where", g.const(first), copies, n.scalar(0))
 
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 
 @rule("Resize", versions=(13, 18, 19), only=[0])
@@ -18,9 +18,12 @@ def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = A_h X A_w^T;  dX = A_h^T ct A_w, one axis after the other."""
     rank = n.rank()
     axes = [axis % rank for axis in n.attr("axes") or range(rank)]
+    in_proportion = n.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
+    if in_proportion and min(n.attr("axes") or [0]) < 0:
+        raise RuleError("it keeps the aspect ratio of negative axes, which ONNX Runtime leaves as they are")
     dx = ct
     for i, axis in enumerate(axes):
-        if n.attr("keep_aspect_ratio_policy", "stretch") != "stretch":
+        if in_proportion:
             dx = contract(g, dx, matrix_in_proportion(g, n, axis, axes), axis, rank)
         elif not unchanged(g, n, axis, i):
             dx = contract(g, dx, matrix(g, n, axis, entries(g, n, i, len(axes))), axis, rank)

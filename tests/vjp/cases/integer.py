@@ -136,7 +136,7 @@ INTEGERS = [
             "y = MatMul(x, mis)", ROWS),
     Integer("DynamicQuantizeLinear", "a, b, c = DynamicQuantizeLinear(x) y = DequantizeLinear(a, b, c)",
             "y = Identity(x)", ROWS),
-    Integer("DynamicQuantizeLinear", "a, y, c = DynamicQuantizeLinear(x)",
+    Integer("DynamicQuantizeLinear", "a, r, c = DynamicQuantizeLinear(x) y = Identity(r)",
             "h = ReduceMax<keepdims = 0>(x) a = Relu(h) l = ReduceMin<keepdims = 0>(x) m = Neg(l) b = Relu(m) "
             "r = Add(a, b) n = Constant<value_float = 255.0>() t = CastLike(n, r) y = Div(r, t)", ROWS),
     Integer("com.microsoft.MatMulIntegerToFloat",
