@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
+from onnxcam.graph.flattened import without_flattens
 from onnxcam.graph.imagesfirst import with_images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
@@ -18,7 +19,8 @@ def read_graph(model: Model) -> Graph:
     one that was put in.
     """
     graph = Graph(model, surface(normalize(model)))
-    while (proto := without_known_branches(graph) or without_containers(graph)) is not None:
+    steps = (without_known_branches, without_containers, without_flattens)
+    while (proto := next(filter(None, (step(graph) for step in steps)), None)) is not None:
         graph = Graph(model, proto)
     return graph
 
