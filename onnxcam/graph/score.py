@@ -8,6 +8,7 @@ from dataclasses import replace
 import onnx
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
+from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import read_axes
@@ -60,7 +61,7 @@ def exactly(graph: Graph, named: str) -> Score:
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
     traced = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
-    classes = [score for score in traced if is_class_row(graph.shape(score.name), image)]
+    classes = [score for score in traced if is_class_row(seen_shape(graph, score), image)]
     squashed = [score for score in traced if score.squash]
     likely = next((scores for scores in (classes, squashed, traced) if scores), [])
     distinct = {kept(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))}
@@ -74,6 +75,11 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
             f"what of which with --target NAME[INDEX] ({what})"
         )
     return told(graph, next(iter(distinct.values())), image)
+
+
+def seen_shape(graph: Graph, score: Score) -> Shape | None:
+    """The shape of a score as it will be read: with the images first."""
+    return graph.shape(images_first(graph, score.name))
 
 
 def kept(graph: Graph, name: str) -> str:
@@ -104,7 +110,7 @@ def told(graph: Graph, score: Score, image: ImageInput | None) -> Score:
         return score
     if is_probability(graph, score.name):
         return replace(score, kind="probability")
-    shape = graph.shape(score.name)
+    shape = seen_shape(graph, score)
     axis = class_axis(shape) if is_class_row(shape, image) else None
     classes = shape[axis] if shape is not None and axis is not None else None
     if isinstance(classes, int) and classes > 1 and is_product(graph, score.name):

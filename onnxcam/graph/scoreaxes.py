@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.layout import layouts
 from onnxcam.graph.types import Dim, Shape
@@ -15,7 +16,8 @@ SMALLEST_MAP = 2  # positions along each side
 
 
 def read_axes(graph: Graph, score: Score, image: ImageInput | None) -> Score:
-    """The score with what can be told of its axes: see `Score`."""
+    """The score with what can be told of its axes: see `Score`. One that holds images second is shown otherwise."""
+    score = replace(score, name=images_first(graph, score.name))
     shape = graph.shape(score.name)
     if shape is None:
         return score

@@ -38,6 +38,8 @@ BODIES = {  # name -> outputs, nodes behind the activation `a` of shape [N, 4, 8
     "embedding": ("float[N, 6] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) y = MatMul(p, fc)"),
     "number": ("float[N] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc1) y = Squeeze(m, axis1)"),
     "sigmoid": ("float[N, 1] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc1) y = Sigmoid(m)"),
+    "steps in front": ("float[8, N, 6] y", "p = ReduceMean<axes = [2], keepdims = 0>(a) "
+              "t = Transpose<perm = [2, 0, 1]>(p) m = MatMul(t, fc) y = LogSoftmax<axis = -1>(m)"),
     "heads": ("float[N, 6] y", "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc) r = MatMul(p, fc2) "
               "m1 = Unsqueeze(m, first) r1 = Unsqueeze(r, first) s = Concat<axis = 0>(m1, r1) q = Mul(s, s) "
               "y = ReduceSum<keepdims = 0>(q, first)"),
@@ -61,6 +63,7 @@ TARGETS = [
     ("nhwc", "y[2,5,1]"), ("map", None), ("map", "not 0"), ("rows", "3"), ("rows", "y[17,2]"), ("rows", "y[:,0:3]"),
     ("rows", "2 not 4"), ("steps", "ctc"), ("steps", "tokens:3,1,0"), ("steps", "token:7,5"), ("embedding", None),
     ("embedding", "y[0:3]"), ("number", None), ("number", "not 0"), ("sigmoid", "0"), ("sigmoid", "not 0"),
+    ("steps in front", "ctc"), ("steps in front", "token:7,5"), ("steps in front", "y[3,2]"),
     ("heads", "2"), ("heads", "3 not 1"),
 ]  # fmt: skip
 
@@ -313,3 +316,12 @@ def test_probabilities_next_to_their_ends_are_saturated() -> None:
         e = explainer(X, target=ElementTarget(f"{row},{which}"))
         assert (e.score_kind, e.status) == ("probability", status)
         assert Explainer(model)(X, target=f"y[{row},{which}]").status == "ok"  # the logit behind it
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+def test_steps_in_front_are_read_as_steps_behind(batch: str) -> None:
+    one, other = (
+        explainer_of(name, batch)(X, target="tokens:3,1,0", layer="a") for name in ("steps", "steps in front")
+    )
+    assert one.score == pytest.approx(other.score, rel=1e-5)
+    np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-6)
