@@ -78,7 +78,7 @@ def check(
     if not isinstance(subject, Rewritten):
         raise UsageError(f"{subject.name} is an exported file: check the model it was made from")
     x = explainer.item(noise(subject) if image is None else image).row[None]
-    place = subject.place(layer, "gradcam")
+    place = subject.place(layer, "gradcam", size=x.shape[1:])
     with advised(subject, place):
         seen = subject.see(x, place, "symbolic")
     target = [some_target(reading_of(subject, seen))]

@@ -51,7 +51,13 @@ class Prepared:
             raise UsageError(f"an exported file explains '{self.score.name}' alone: for '{name}' {self._original}")
         return self
 
-    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
+    def place(
+        self,
+        layer: str | None,
+        method: str,
+        cotangent: Array | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Place:
         """The layer it was exported for."""
         require("layer", layer, NAME_OR_NONE)
         if layer not in (None, self._manifest.layer):

@@ -33,6 +33,7 @@ from onnxcam.graph import (
     image_input,
     load,
     named_layer,
+    of_size,
     packing_pays,
     pooled_value,
     read_layers,
@@ -97,6 +98,7 @@ class Rewritten:
             _ = self.score  # what does not fit is said now
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
         self._running = ""
+        self._of_size: tuple[tuple[int, ...], Graph] | None = None
 
     @cached_property
     def score(self) -> Score:
@@ -144,27 +146,43 @@ class Rewritten:
 
     # -- layer -----------------------------------------------------------------------------------
 
-    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
+    def place(
+        self,
+        layer: str | None,
+        method: str,
+        cotangent: Array | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Place:
         """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
         require("layer", layer, NAME_OR_NONE)
-        source = self.score.name if cotangent is None else self._source(cotangent != 0)
-        key = ("place", layer, method == "cam", source)
+        size = size if None in self.image.size else None
+        source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
+        key = ("place", layer, method == "cam", source, size)
         if key not in self._heads:
-            self._heads[key] = self._place(layer, method, source)
+            self._heads[key] = self._place(layer, method, source, self._sized(size))
         found: Place = self._heads[key]
         return found
 
-    def _source(self, chosen: Array) -> str:
-        """The value nearest to the image that still holds all chosen elements of one image's scores."""
-        return source_of(self.graph, self.score.name, chosen[None] if self.score.rows else chosen)
+    def _sized(self, size: tuple[int, ...] | None) -> Graph:
+        """The graph for images of a size: where positions lie, and which head holds an element, may hang on it."""
+        if size is None:
+            return self.graph
+        if self._of_size is None or self._of_size[0] != size:  # the last one is kept: a folder may hold many
+            row = [None] if "N" in self.image.layout else []
+            self._of_size = size, of_size(self.graph, {self.image.name: [*row, *size]}) or self.graph
+        return self._of_size[1]
 
-    def _place(self, layer: str | None, method: str, source: str) -> Place:
+    def _source(self, chosen: Array, size: tuple[int, ...] | None) -> str:
+        """The value nearest to the image that still holds all chosen elements of one image's scores."""
+        return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen)
+
+    def _place(self, layer: str | None, method: str, source: str, graph: Graph) -> Place:
         if layer is not None:
-            found = named_layer(self.graph, layer)
+            found = named_layer(graph, layer)
             return Place(found.name, found.layout)
-        ranked = candidates(self.graph, self.image, replace(self.score, name=source))
+        ranked = candidates(graph, self.image, replace(self.score, name=source))
         if method == "cam":
-            fitting = [c for c in ranked if pooled_value(self.graph, c.name, c.layout, self.score.name)]
+            fitting = [c for c in ranked if pooled_value(graph, c.name, c.layout, self.score.name)]
             if not fitting:
                 raise LayerError(
                     "cam needs a head of global average pooling and linear layers, this model has none: use gradcam"
@@ -187,6 +205,7 @@ class Rewritten:
         key = ("head", place.name)
         if key not in self._heads:
             self._heads[key] = head(self.graph, place.name, self.score.name)
+            self._bare |= self._heads[key].still
         found: Head = self._heads[key]
         return found
 

@@ -93,10 +93,17 @@ class Subject(Protocol):
     def explaining(self, name: str) -> Subject:
         """The same model with another of its outputs, or values, as the score. LayerError: it has none of that name."""
 
-    def place(self, layer: str | None, method: str, cotangent: Array | None = None) -> Place:
+    def place(
+        self,
+        layer: str | None,
+        method: str,
+        cotangent: Array | None = None,
+        size: tuple[int, ...] | None = None,
+    ) -> Place:
         """The target layer: the named one, or the automatic choice for a method.
 
-        With a target's cotangent (of one image's scores) it is chosen for what that target depends on.
+        With a target's cotangent (of one image's scores) it is chosen for what that target depends on, and with the
+        shape of one image's input for that size, where the model leaves it free.
         """
 
     def instead(self, place: Place | None) -> str:

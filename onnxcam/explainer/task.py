@@ -57,7 +57,7 @@ class Task:
         """The same for images of one size."""
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
-        place = common = None if late else self._place()
+        place = common = None if late else self._place(x.shape[1:])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
         try:
@@ -66,7 +66,7 @@ class Task:
                 reading = self._reading(item, seen.scores[i])
                 for at, spec in enumerate(specs):
                     for target in resolve(spec, reading):
-                        place = self._place(target.cotangent(seen.scores[i])) if late else common
+                        place = self._place(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
                         asked.setdefault(place, []).append((i, at, target))
             for place, rows in asked.items():
                 ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
@@ -82,11 +82,14 @@ class Task:
         """The gradient that the layer's values are read for."""
         return self.gradient if "gradients" in self.method.needs else ""
 
-    def _place(self, cotangent: Array | None = None) -> Place | None:
-        """The target layer; with a target's cotangent the one of what it depends on. None: the method reads none."""
+    def _place(self, size: tuple[int, ...], cotangent: Array | None = None) -> Place | None:
+        """The target layer for images of a size; with a target's cotangent the one of what it depends on.
+
+        None: the method reads none.
+        """
         if not self.method.uses_layer:
             return None
-        found = self.subject.place(self.layer, self.method.name, cotangent)
+        found = self.subject.place(self.layer, self.method.name, cotangent, size)
         if self.method.level == "input" and not found.layout.whole:
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "

@@ -30,7 +30,7 @@ from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer, placed_before
-from onnxcam.graph.layout import layouts
+from onnxcam.graph.layout import layouts, of_size
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
@@ -95,6 +95,7 @@ __all__ = [
     "load",
     "made_up",
     "named_layer",
+    "of_size",
     "packing_pays",
     "placed_before",
     "pooled_value",

@@ -14,6 +14,7 @@ from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
+from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
 from onnxcam.graph.subgraphs import captures
@@ -32,12 +33,14 @@ class Head:
         graph: its inputs are the layer's value and `extra`.
         layer, score: value names.
         extra: other values of the feature part that the head reads.
+        still: those of them that have no row an image, and are the same for all images of a size.
     """
 
     graph: Graph
     layer: str
     score: str
     extra: tuple[str, ...]
+    still: frozenset[str] = frozenset()
 
 
 def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
@@ -84,12 +87,14 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
-    for name in extra:
+    still = frozenset(name for name in extra if is_still(graph, layer, name))
+    for name in set(extra) - still:
         check_rows(graph, layer, name)
     fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
     nodes = [*constants, *sizes.nodes, *behind]
-    return Head(Graph(graph.model, subgraph(graph, nodes, [layer, *extra], score, sizes)), layer, score, extra)
+    inputs = [declared(graph, name, rows=name not in still) for name in (layer, *extra)]
+    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, sizes)), layer, score, extra, still)
 
 
 def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
@@ -111,12 +116,23 @@ def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
 
 def check_rows(graph: Graph, layer: str, name: str) -> None:
     """LayerError when a value that a head reads besides its layer has no row for each image."""
-    shape, rows = graph.shape(name), (graph.shape(layer) or (None,))[0]
-    if shape is not None and not (shape and has_rows(shape, rows)):
+    if not is_row(graph, layer, name):
         raise LayerError(
             f"the model cannot be cut at '{layer}': what follows also reads '{name}', which has no row for each image; "
             "choose a later layer, or use an input-level method (saliency)"
         )
+
+
+def is_still(graph: Graph, layer: str, name: str) -> bool:
+    """Whether a value is not known to have a row for each image, and hangs on nothing but sizes: anchors of boxes."""
+    first, rows = (graph.shape(name) or (None,))[:1], (graph.shape(layer) or (None,))[:1]
+    return (first != rows or rows == (None,)) and not depends_on_input(graph, name)
+
+
+def is_row(graph: Graph, layer: str, name: str) -> bool:
+    """Whether a value may have a row for each image, as the layer does."""
+    shape, rows = graph.shape(name), (graph.shape(layer) or (None,))[0]
+    return shape is None or (bool(shape) and has_rows(shape, rows))
 
 
 def has_rows(shape: Shape, rows: Dim) -> bool:
@@ -125,27 +141,28 @@ def has_rows(shape: Shape, rows: Dim) -> bool:
 
 
 def subgraph(
-    graph: Graph, nodes: Sequence[onnx.NodeProto], inputs: Sequence[str], output: str, sizes: Retold
+    graph: Graph, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto], output: str, sizes: Retold
 ) -> onnx.ModelProto:
     """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
-    made = {*inputs, *(name for node in nodes for name in node.output)}
+    made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
     read = {name for node in nodes for name in (*node.input, *captures(node))} | {output}
     weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
     known = sorted((read - made - graph.initializers.keys()) & graph.small_constants.keys())
     body = helper.make_graph(
         nodes,
         "head",
-        [declared(graph, name) for name in inputs],
+        inputs,
         [helper.make_tensor_value_info(output, graph.type(output).elem_type, None)],
         [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *sizes.constants],
     )
     return helper.make_model(body, ir_version=graph.proto.ir_version, opset_imports=list(graph.proto.opset_import))
 
 
-def declared(graph: Graph, name: str) -> onnx.ValueInfoProto:
-    """A value as an input: its type, its shape with a free first axis."""
+def declared(graph: Graph, name: str, *, rows: bool = True) -> onnx.ValueInfoProto:
+    """A value as an input: its type, its shape with a free first axis where it has a row an image."""
     found = graph.type(name)
-    shape = None if found.shape is None else [ROWS if axis == 0 else dim for axis, dim in enumerate(found.shape)]
+    free = 0 if rows else -1
+    shape = None if found.shape is None else [ROWS if axis == free else dim for axis, dim in enumerate(found.shape)]
     return helper.make_tensor_value_info(name, found.elem_type, shape)
 
 

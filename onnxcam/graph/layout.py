@@ -5,7 +5,7 @@ Labels: N batch, C channels, D H W space, P positions of a grid in one axis (tok
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -26,6 +26,7 @@ VIEWS = frozenset(
 )  # the same activation, seen otherwise
 NOMINAL = {"N": 1, "C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SPATIAL = "DHW"
+HEIGHTS = (224, 256, 48, 32, 64)  # of photos, and of lines of text; the first that a model takes
 
 
 class Layouts(Mapping[str, Layout]):
@@ -99,20 +100,28 @@ def layouts(graph: Graph) -> Layouts:
 
 
 def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
-    """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where these do not fit."""
+    """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where none of these fit."""
     if all(isinstance(dim, int) for name in graph.inputs for dim in graph.shape(name) or ()):
         return graph
+    tries = ({**NOMINAL, "H": height} for height in HEIGHTS)
+    sizes = ({name: [one[label] for label in axes] for name, axes in images.items()} for one in tries)
+    return next((fixed for one in sizes if (fixed := of_size(graph, one)) is not None), graph)
+
+
+def of_size(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Graph | None:
+    """The graph for inputs of some sizes (None: as it is), others of 1 where they are free; None: these do not fit."""
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
     for value in proto.graph.input:
-        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
-            if not dim.HasField("dim_value"):
-                dim.dim_value = NOMINAL[images[value.name][axis]] if value.name in images else 1
+        dims = value.type.tensor_type.shape.dim
+        for dim, size in zip(dims, sizes.get(value.name, [1] * len(dims)), strict=True):
+            if not dim.HasField("dim_value") and size is not None:
+                dim.dim_value = size
     fixed = Graph(graph.model, proto)
     try:
         _ = fixed.types
     except ModelError:
-        return graph
+        return None
     return fixed
 
 

@@ -83,3 +83,18 @@ def weighted_before(graph: Graph, image: str) -> set[str]:
             if read & weighted or node.op_type in WEIGHTED or captures(node):
                 weighted |= set(node.output)
     return weighted
+
+
+def depends_on_input(graph: Graph, name: str) -> bool:
+    """Whether a value depends on more of the model's inputs than their sizes."""
+    waiting, seen = [name], {name}
+    while waiting:
+        name = waiting.pop()
+        if name in graph.inputs:
+            return True
+        node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+        if node is not None and node.op_type not in ("Shape", "Size"):
+            new = {read for read in reads(node) if read} - seen
+            waiting += new
+            seen |= new
+    return False

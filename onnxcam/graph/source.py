@@ -9,6 +9,8 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.moving import slice_of
+from onnxcam.graph.paths import depends_on_input
 
 Mask = npt.NDArray[np.bool_]
 ELEMENTWISE = frozenset({"Identity", "Cast", "Sigmoid", "Tanh", "Exp", "Relu", "Clip", "Dropout", "Neg"})
@@ -25,7 +27,7 @@ def source_of(graph: Graph, name: str, chosen: Mask) -> str:
     while name in graph.producer and chosen.any():
         node = graph.nodes[graph.producer[name]]
         step = STEPS.get(node.op_type) if node.domain == "" else None
-        before = None if step is None else step(graph, node, chosen)
+        before = None if step is None else step(graph, node, chosen, list(node.output).index(name))
         if before is None:
             break
         name, chosen = before
@@ -33,30 +35,30 @@ def source_of(graph: Graph, name: str, chosen: Mask) -> str:
     return found
 
 
-def same_place(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+def same_place(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """Element by element."""
     return node.input[0], chosen
 
 
-def reshaped(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+def reshaped(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """The same elements in the same order."""
     shape = sizes(graph, node.input[0], chosen)
     return None if shape is None or np.prod(shape) != chosen.size else (node.input[0], chosen.reshape(shape))
 
 
-def transposed(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+def transposed(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """The axes back in their old order."""
     perm = attributes(node).get("perm") or list(range(chosen.ndim))[::-1]
     return node.input[0], chosen.transpose(np.argsort(perm))
 
 
-def along_axis(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+def along_axis(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """A softmax: each element depends on all along the axis."""
     axis = int(attributes(node).get("axis", -1))
     return node.input[0], np.broadcast_to(chosen.any(axis, keepdims=True), chosen.shape)
 
 
-def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask] | None:
+def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """The one input that holds everything chosen; None where several do."""
     axis = int(attributes(node)["axis"]) % chosen.ndim
     lengths = [(graph.shape(name) or ())[axis : axis + 1] for name in node.input]
@@ -68,6 +70,46 @@ def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask) -> tuple[str, Mask]
     parts = np.split(chosen, ends[:-1], axis)
     holding = [i for i, part in enumerate(parts) if part.any()]
     return (node.input[holding[0]], parts[holding[0]]) if len(holding) == 1 else None
+
+
+def parted(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int) -> tuple[str, Mask] | None:
+    """One of the pieces of a Split, between those before and behind it."""
+    axis = int(attributes(node).get("axis", 0)) % chosen.ndim
+    lengths = [(graph.shape(name) or ())[axis : axis + 1] for name in node.output]
+    if not all(length and isinstance(length[0], int) for length in lengths):
+        return None
+    before, behind = (sum(int(size or 0) for (size,) in part) for part in (lengths[:output], lengths[output + 1 :]))
+    margins = [(before, behind) if i == axis else (0, 0) for i in range(chosen.ndim)]
+    return node.input[0], np.pad(chosen, margins)
+
+
+def cut(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
+    """The part of a value that a Slice of known bounds takes."""
+    shape = graph.shape(node.input[0])
+    given = [graph.constant(name) if name else None for name in (*node.input[1:], "", "")[:4]]
+    starts, ends, axes, steps = (None if value is None else [int(one) for one in value.ravel()] for value in given)
+    unknown = any(value is None for name, value in zip(node.input[1:], given, strict=False) if name)
+    if unknown or starts is None or ends is None or shape is None or len(shape) != chosen.ndim:
+        return None
+    whole = np.zeros([dim if isinstance(dim, int) else chosen.shape[i] for i, dim in enumerate(shape)], bool)
+    places = [slice(None)] * whole.ndim
+    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
+        axis = axes[i] if axes else i
+        if not isinstance(shape[axis], int):
+            return None
+        places[axis] = slice_of(start, end, steps[i] if steps else 1, whole.shape[axis])
+    if whole[tuple(places)].shape != chosen.shape:
+        return None
+    whole[tuple(places)] = chosen
+    return node.input[0], whole
+
+
+def beside(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
+    """Element by element with a value that no image moves: strides of boxes, anchors."""
+    moved = [name for name in node.input if depends_on_input(graph, name)]
+    if len(moved) != 1 or sizes(graph, moved[0], chosen) != chosen.shape:
+        return None
+    return moved[0], chosen
 
 
 def sizes(graph: Graph, name: str, chosen: Mask) -> tuple[int, ...] | None:
@@ -89,5 +131,6 @@ def filled(known: list[int], count: int) -> tuple[int, ...] | None:
 
 STEPS = {
     **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
-    "Concat": joined, "Softmax": along_axis, "LogSoftmax": along_axis,
+    "Concat": joined, "Split": parted, "Slice": cut, "Softmax": along_axis, "LogSoftmax": along_axis,
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div"], beside),
 }  # fmt: skip

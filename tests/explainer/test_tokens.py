@@ -132,3 +132,29 @@ def test_what_shows_sequences_otherwise_does_not_run_unread() -> None:
     text = f"(float[N, 3, {4 * ROWS}, {4 * COLUMNS}] x) => (float[N, 5] y) {{ {BODIES['sequences in front']} }}"
     result = differentiate(net(text, WEIGHTS), of="y", wrt="x")
     assert not any("images_first" in name for node in result.model.graph.node for name in node.output)
+
+
+FREE = PATCHES + attention("e", "z1", 1) + attention("z1", "z2", 2)
+
+
+def test_the_grid_of_a_model_of_free_size_is_that_of_the_image_at_hand() -> None:
+    """Tokens of no known number have no grid before the model runs; two sizes have two."""
+    text = f"(float[N, 3, H, W] x) => (float[N, 5] y) {{ {FREE} f = ReduceMean<axes = [1], keepdims = 0>(z2) "
+    free = Explainer(net(text + "y = Gemm<transB = 1>(f, w, b) }", WEIGHTS))
+    for rows, columns in ((3, 4), (2, 5), (3, 4)):
+        x = normal(3, 4 * rows, 4 * columns, seed=rows)
+        static = text.replace("H, W", f"{4 * rows}, {4 * columns}").replace("N", "1")
+        one, other = free(x, 2), Explainer(net(static + "y = Gemm<transB = 1>(f, w, b) }", WEIGHTS))(x, 2)
+        assert (one.layer, one.map.shape) == (other.layer, other.map.shape) == ("z2", (rows, columns))
+        np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-6)
+
+
+def test_a_model_that_takes_lines_of_one_height_alone_shows_its_layers() -> None:
+    """At 224 x 224, where free sizes are first told, it does not fit."""
+    text = """(float[N, 3, H, W] x) => (float[N, S, 5] y) {
+        c = Conv<strides = [4, 4], kernel_shape = [4, 4]>(x, patch) r = Relu(c)
+        p = MaxPool<kernel_shape = [12, 1], strides = [12, 1]>(r) s = Squeeze(p, axis2)
+        t = Transpose<perm = [0, 2, 1]>(s) m = MatMul(t, v) y = Softmax<axis = -1>(m) }"""
+    model = net(text, {**WEIGHTS, "axis2": np.array([2]), "v": normal(C, 5)})
+    e = Explainer(model)(normal(3, 48, 40), target="y[3,1]")
+    assert (e.layer, e.map.shape) == ("r", (12, 10))

@@ -7,11 +7,11 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnxcam.errors import LayerError
+import onnxcam
 from onnxcam.graph import ROWS, features, head
 from onnxcam.graph.sizes import retold, sizes_of
 from tests.graph.building import CONVS, TAIL, exactly, graph_of, image_for, nodes_model, recomputed, vit
-from tests.nets import net
+from tests.nets import net, normal
 
 CONSTANTS = CONVS | {
     "first": np.array(0), "zero": np.array([0]), "one": np.array([1]), "rest": np.array([-1]),
@@ -87,8 +87,8 @@ def test_tokens_made_anew_for_every_row() -> None:
     np.testing.assert_array_equal(recomputed(part, values), values["logits"])
 
 
-def test_a_size_that_only_the_image_has_is_refused() -> None:
-    """The height of the image is no row of anything, and the layer does not tell it."""
+def test_a_size_that_only_the_image_has_is_read_as_it_is() -> None:
+    """The height of the image is no row of anything, and the layer does not tell it: it is the same for all rows."""
     text = f"""(float[N,3,H,W] x) => (float[N,5] y) {{
   c0 = Conv<pads=[1,1,1,1],strides=[2,2]>(x, w0)
   last = Relu(c0)
@@ -97,8 +97,13 @@ def test_a_size_that_only_the_image_has_is_refused() -> None:
   f = Cast<to=1>(h)
   scaled = Mul(last, f)
 {TAIL.replace("(last)", "(scaled)")}"""
-    with pytest.raises(LayerError, match=r"cut at 'last': .*reads 'f', which has no row for each image"):
-        head(graph_of(net(text, CONSTANTS)), "last", "logits")
+    model = net(text, CONSTANTS)
+    part = head(graph_of(model), "last", "logits")
+    assert (part.extra, part.still) == (("f",), {"f"})
+    x = normal(2, 3, 8, 6)
+    found = [onnxcam.Explainer(model)(x, 2, layer="last", gradient=how) for how in ("symbolic", "numeric")]
+    for one, other in zip(*found, strict=True):
+        np.testing.assert_allclose(one.map, other.map, atol=2e-3 * np.abs(one.map).max())
 
 
 def test_a_random_value_is_not_told_again() -> None:

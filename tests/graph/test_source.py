@@ -69,3 +69,45 @@ def test_a_softmax_is_followed_along_its_axis() -> None:
     mask[0, 17, 2] = True
     for axis, source in ((-1, "coarse_rows"), (1, "y")):
         assert source_of(graph_of(net(text.replace("AXIS", str(axis)), WEIGHTS)), "y", mask) == source
+
+
+def joined_first(batch: str) -> str:
+    """The heads joined as they are, boxes and classes parted behind that, boxes times the strides of their heads."""
+    return f"""(float[{batch},3,4,4] x) => (float[{batch},20,6] y) {{
+  fine = Conv(x, w)
+  small = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x)
+  coarse = Conv(small, v)
+  fine_rows = Reshape(fine, to)
+  coarse_rows = Reshape(coarse, to)
+  all = Concat<axis=2>(fine_rows, coarse_rows)
+  boxes, classes = Split<axis=1>(all, box)
+  p = Sigmoid(classes)
+  scaled = Mul(boxes, strides)
+  front = Slice(scaled, zero, two, one)
+  back = Slice(scaled, two, four, one)
+  rows = Concat<axis=1>(front, back, p)
+  y = Transpose<perm=[0,2,1]>(rows)
+}}"""
+
+
+@pytest.mark.parametrize("batch", ["1", "N"])
+@pytest.mark.parametrize(
+    ("chosen", "source"),
+    [
+        ([(3, 4)], "fine_rows"), ([(17, 5)], "coarse_rows"), ([(3, 4), (17, 5)], "p"), ([(17, 0)], "coarse_rows"),
+        ([(3, 1), (3, 2)], "y"), ([(3, 2), (5, 3)], "fine_rows"),
+    ],
+)  # fmt: skip
+def test_heads_that_are_joined_before_they_are_parted(batch: str, chosen: list[tuple[int, int]], source: str) -> None:
+    strides = np.repeat([8, 16], [16, 4]).astype(np.float32)
+    more = {
+        "strides": strides,
+        "zero": np.array([0]),
+        "one": np.array([1]),
+        "two": np.array([2]),
+        "four": np.array([4]),
+    }
+    mask = np.zeros((1, 20, 6), bool)
+    for at in chosen:
+        mask[0][at] = True
+    assert source_of(graph_of(net(joined_first(batch), {**WEIGHTS, **more})), "y", mask) == source
