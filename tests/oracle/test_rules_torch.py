@@ -25,13 +25,13 @@ Attrs = dict[str, Any]
 
 
 def framed(x: Tensor, a: Attrs, kernel: list[int], value: float = 0.0) -> Tensor:
-    """The input with its padding, auto_pad resolved."""
+    """The input with its padding, auto_pad resolved as ONNX Runtime does: as if windows were not dilated."""
     rank = x.dim() - 2
     pads, auto = list(a.get("pads", [0] * 2 * rank)), a.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
         for i in range(rank):
-            stride, reach = a.get("strides", [1] * rank)[i], a.get("dilations", [1] * rank)[i] * (kernel[i] - 1) + 1
-            total = max((-(-x.shape[i + 2] // stride) - 1) * stride + reach - x.shape[i + 2], 0)
+            stride = a.get("strides", [1] * rank)[i]
+            total = max((-(-x.shape[i + 2] // stride) - 1) * stride + kernel[i] - x.shape[i + 2], 0)
             ends = (total // 2, total - total // 2)
             pads[i], pads[i + rank] = ends if auto == "SAME_UPPER" else ends[::-1]
     return F.pad(x, [pads[i + side * rank] for i in reversed(range(rank)) for side in (0, 1)], value=value)
