@@ -120,7 +120,7 @@ class Inference:
         self._told = {}
         try:
             models = [with_batch(self._proto, batch, size) for size in BATCHES]
-            seen = [Inference(self._model, one, self._computed).types for one in models]
+            seen = [self._tried(one).types for one in models]
         except ModelError:  # the model takes no such batch
             return False
         for name in self._made.intersection(types, *seen):
@@ -128,6 +128,12 @@ class Inference:
             if shape != types[name].shape:
                 self._told[name] = ValueType(types[name].elem_type, shape)
         return bool(self._told)
+
+    def _tried(self, proto: onnx.ModelProto) -> Inference:
+        """The same of one batch, which tries no more: a body with n free sizes would be inferred 3^n times."""
+        found = Inference(self._model, proto, self._computed)
+        found._told = {}
+        return found
 
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""

@@ -80,6 +80,18 @@ def test_a_batch_of_one_may_be_broadcast(signature: str) -> None:
     assert (graph.shape("y") or ("",))[0] != "batch"
 
 
+def test_batches_are_tried_of_one_free_size_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial would try those of the next: 3^n inferences."""
+    made = []
+    init = inference.Inference.__init__
+    monkeypatch.setattr(
+        inference.Inference, "__init__", lambda self, *given: [made.append(self), init(self, *given)][1]
+    )
+    inputs = ", ".join(f"float[N{i},3] x{i}" for i in range(4))
+    graph = graph_of(net(f"({inputs}, int64[2] to) => (float[A,B] y) {{ y = Reshape(x0, to) }}"))
+    assert (graph.shape("y") is not None, len(made)) == (True, 4)
+
+
 def test_a_model_for_batches_of_two_alone() -> None:
     text = """(float[batch,4] x) => (float[A,B] y) {
         a = Reshape(x, four) s = Shape(a) t = Mul(s, ones) b = Reshape(a, t) y = Add(b, eight) }"""
