@@ -32,6 +32,7 @@ from onnxcam.graph.integers import MICROSOFT, steps
 from onnxcam.graph.layers import Layer, candidates, list_layers, named_layer, placed_before
 from onnxcam.graph.layout import layouts, of_size
 from onnxcam.graph.load import Model, load, serialize
+from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
     as_deployed,
@@ -45,7 +46,7 @@ from onnxcam.graph.quantized import (
 from onnxcam.graph.read import read_graph, read_layers
 from onnxcam.graph.score import behind_output, class_axis, find_score
 from onnxcam.graph.source import source_of
-from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed
+from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
 from onnxcam.graph.types import Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save, write_whole
 
@@ -89,6 +90,7 @@ __all__ = [
     "head",
     "image_input",
     "images_second",
+    "is_placeholder",
     "layouts",
     "lift_constants",
     "list_layers",
@@ -116,6 +118,7 @@ __all__ = [
     "source_of",
     "sources",
     "steps",
+    "subgraphs",
     "type_name",
     "unquantized",
     "without_idle_weights",

@@ -1,6 +1,7 @@
 """The shapes of a loop's final states, which onnx's inference leaves open: a state may change its shape in every step.
 
 What the body makes of the shape at hand tells whether it does: sizes that stay hold in every step, others are free.
+A state may start as a placeholder of another rank, which the first step replaces.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.subgraphs import captures
@@ -33,17 +34,38 @@ def final_states(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:
 
 
 def settled(model: onnx.ModelProto, node: onnx.NodeProto, types: Types) -> list[ValueType]:
-    """The types that a loop's states have in every step; none where the body does not fit them."""
+    """The types that a loop's states have behind every step; none where the body does not fit them.
+
+    They are those in front of it too, except of a placeholder, which a loop of no step would give out as it is.
+    """
     states = [without_made_up(types.get(name, ValueType(0, None))) for name in node.input[2:]]
+    may_replace = makes_a_step(model, node)
     while True:
         try:
             ends = step(model, node, states, types)
         except ModelError:
             return []
-        wider = [ValueType(a.elem_type, common(a.shape, b.shape)) for a, b in zip(states, ends, strict=True)]
+        wider = [
+            without_made_up(end)
+            if may_replace and is_placeholder(state.shape, end.shape)
+            else ValueType(state.elem_type, common(state.shape, end.shape))
+            for state, end in zip(states, ends, strict=True)
+        ]
         if wider == states:
             return states
-        states = wider
+        states, may_replace = wider, False  # the first step alone reads what the loop starts with
+
+
+def makes_a_step(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
+    """Whether a loop is known to run its body once at least."""
+    asked = [name for name in node.input[:2] if name]
+    known = [tensor for tensor in model.graph.initializer if tensor.name in asked and not tensor.external_data]
+    return len(known) == len(asked) and all(bool((numpy_helper.to_array(tensor) > 0).all()) for tensor in known)
+
+
+def is_placeholder(before: Shape | None, behind: Shape | None) -> bool:
+    """Whether a state has another rank in front of the first step than behind it."""
+    return before is not None and behind is not None and len(before) != len(behind)
 
 
 def without_made_up(found: ValueType) -> ValueType:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from onnxcam.graph import IMPURE, Graph, ValueType, all_nodes, lift_constants, renamed, sort_nodes
+from onnxcam.graph import IMPURE, Graph, ValueType, all_nodes, lift_constants, renamed, sort_nodes, subgraphs
 from onnxcam.vjp.body import body_graph, port
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import RuleError
@@ -48,11 +48,25 @@ def opened(g: Emitter, proto: onnx.GraphProto, types: Sequence[ValueType] = (), 
     for node in body.node:  # messages name nodes by what the model calls them
         node.name = node.name or next((name for name in node.output if name and name not in named), "")
     nodes = renamed(body.node, names)
+    forget_branch_shapes(nodes)
     inner = [names[name] for name in inputs]
     quantized = [name for name, value in zip(inner, values, strict=True) if g.graph.is_real(value)]
     graph = body_graph(g, nodes, dict(zip(inner, types, strict=True)), body.initializer, quantized)
     outputs = [names.get(value.name, value.name) for value in body.output]
     return Subgraph(graph, inner, outputs, list(body.initializer))
+
+
+def forget_branch_shapes(nodes: Sequence[onnx.NodeProto]) -> None:
+    """Leave the shapes that branches give out to inference, in place: ports of ours have none that would correct them.
+
+    Exporters declare what is not so, and ONNX Runtime then allocates by it.
+    """
+    for node in nodes:
+        for branch in subgraphs(node):
+            forget_branch_shapes(branch.node)
+            for value in branch.output if node.op_type == "If" else ():
+                if value.type.HasField("tensor_type"):
+                    value.type.tensor_type.ClearField("shape")
 
 
 def closed(

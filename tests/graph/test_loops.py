@@ -63,3 +63,29 @@ def test_a_loop_behind_a_loop_starts_with_what_the_first_leaves() -> None:
     graph = graph_of(net(text, GIVEN))
     assert [(graph.shape(name) or ())[1:] for name in "hsy"] == [(3,)] * 3
     assert len({(graph.shape(name) or ())[0] for name in "xy"}) == 2
+
+
+@pytest.mark.parametrize(
+    ("steps", "go", "made", "shape"),
+    [
+        ("n", "t", "Tanh(x)", (2, 3)),
+        ("", "t", "Tanh(x)", (2, 3)),
+        ("n", "", "Add(a, x)", (2, 3)),
+        ("n", "t", "Unsqueeze(a, axis)", None),  # another rank in every step
+        ("never", "t", "Tanh(x)", None),  # gives out the placeholder
+        ("n", "f", "Tanh(x)", None),
+        ("k", "t", "Tanh(x)", None),  # may be no step
+    ],
+)
+def test_a_placeholder_gets_the_rank_that_the_first_step_gives_it(
+    steps: str, go: str, made: str, shape: Shape | None
+) -> None:
+    text = f"""(float[2,3] x, int64 k) => (float[] s) {{
+  s = Loop ({steps}, {go}, zero) <body = step (int64 i, bool c, float a) => (bool d, float[R,S] e) {{
+    d = Greater(one_step, i)
+    e = {made}
+  }}>
+}}"""
+    given = {**GIVEN, "zero": np.array(0, np.float32), "never": np.array(0), "f": np.array(False)}
+    given |= {"axis": np.array([0]), "one_step": np.array(1)}
+    assert graph_of(net(text, given)).shape("s") == shape

@@ -46,6 +46,16 @@ def test_a_state_that_grows_is_refused() -> None:
     assert refused(body, "its state 's' changes its shape from step to step", wrt="z").op == "Loop"
 
 
+@pytest.mark.parametrize(
+    ("start", "made"), [("zero", "Add(r, x)"), ("x0", "Identity(x)")], ids=["a step reads it", "it is asked about"]
+)
+def test_a_placeholder_is_refused_where_what_it_starts_as_counts(start: str, made: str) -> None:
+    body = f"""x0 = ReduceSum <keepdims = 0> (x) y = Loop (three, t, {start}) <
+        body = b (int64 i, bool c, float r) => (bool d, float[N, 3] e) {{
+        d = Identity(c) s = {made} e = Mul(s, s) }}>"""
+    refused(body, "changes its shape from step to step", weights=f"{TRUE}, int64 three = {{3}}, float zero = {{0}}")
+
+
 def test_random_numbers_inside_are_refused() -> None:
     """Run again, the loop would draw others."""
     body = """y = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e) {

@@ -13,7 +13,7 @@ from typing import NamedTuple
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, Shape, ValueType, made_up, reads
+from onnxcam.graph import Graph, Shape, ValueType, is_placeholder, made_up, reads
 from onnxcam.vjp.body import pull_back
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleSet, rule
@@ -34,6 +34,7 @@ class Body:
         before: how many inputs and outputs lie in front of the states.
         count: the number of states.
         growing: the states whose shape changes from step to step.
+        placeholders: the states that start with another rank, which no step reads.
     """
 
     proto: onnx.GraphProto
@@ -43,6 +44,7 @@ class Body:
     before: tuple[int, int]
     count: int
     growing: frozenset[int]
+    placeholders: frozenset[int]
 
     @property
     def starts(self) -> list[str]:
@@ -105,18 +107,30 @@ def settled(g: Emitter, n: Node, types: Sequence[ValueType], before: tuple[int, 
     """The body with the shapes that its states have in every step."""
     if any(not found.elem_type for found in types):
         raise RuleError("it carries a sequence or an optional value from step to step")
-    proto, types, growing = n.attr("body"), list(types), set[int]()
+    proto, types, growing, placeholders = n.attr("body"), list(types), set[int](), set[int]()
+    free = {i for i in unread(proto, before[0], count) if not n.wants(before[0] + i)}
     values = ["", "", *n.proto.input[2:]] if before[0] else list(n.proto.input)
     while True:
-        body = Body(proto, types, values, opened(g, proto, types, values), before, count, frozenset(growing))
+        held = frozenset(growing), frozenset(placeholders)
+        body = Body(proto, types, values, opened(g, proto, types, values), before, count, *held)
         shapes = [body.sub.graph.shape(end) for end in body.ends]
+        for i in free - placeholders:
+            if is_placeholder(types[before[0] + i].shape, shapes[i]):
+                types[before[0] + i] = ValueType(types[before[0] + i].elem_type, shapes[i])
+                placeholders.add(i)
         wider = [common(types[before[0] + i].shape, shape, body.starts[i]) for i, shape in enumerate(shapes)]
         changed = [i for i, (shape, _) in enumerate(wider) if shape != types[before[0] + i].shape]
-        if not changed:
+        if not changed and body.placeholders == placeholders:
             return body
         for i in changed:
             types[before[0] + i] = ValueType(types[before[0] + i].elem_type, wider[i][0])
             growing |= {i} if wider[i][1] else set()
+
+
+def unread(proto: onnx.GraphProto, first: int, count: int) -> set[int]:
+    """The states that no step reads."""
+    read = {name for node in proto.node for name in reads(node)} | {port.name for port in proto.output}
+    return {i for i, port in enumerate(proto.input[first : first + count]) if port.name not in read}
 
 
 def common(before: Shape | None, behind: Shape | None, name: str) -> tuple[Shape | None, bool]:
@@ -171,7 +185,7 @@ def way_back(
     carries = []
     for i in carried:
         start = body.starts[i]
-        end = found[start] or zeros(b.reading(graph), start)
+        end = found[start] or nothing(b, body, i, ports[i])
         initial = finals[i] or g.zeros_like(n.output[i] or n.input[first + i], kind(graph, start).elem_type)
         carries.append(Carry(start, ports[i], end, initial))
     for name in wrt:
@@ -180,6 +194,14 @@ def way_back(
             port = b.fresh("total")
             carries.append(Carry(name, port, b.add([port, ct]), zeros(g, name)))
     return carries, found
+
+
+def nothing(b: Emitter, body: Body, i: int, port: str) -> str:
+    """The cotangent of a state that no step reads, in front of a step. What replaced a placeholder keeps its shape."""
+    start = body.starts[i]
+    if i in body.placeholders and i not in body.growing:
+        return b.zeros_like(port, kind(body.sub.graph, start).elem_type)
+    return zeros(b.reading(body.sub.graph), start)
 
 
 def outside(n: Node) -> list[str]:

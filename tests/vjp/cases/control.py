@@ -94,6 +94,19 @@ FLOWS = [
           d = Identity(c) o = Gather <axis = 0> (x, i) first = Constant <value = int64[1] {0}> ()
           r = Squeeze(o, first) m = Mul(s, r) e = Sin(m) }>""", COUNT, TRUE,
         shapes=[{"x": (4, 3), "z": (3,)}], feeds=COUNTS[:2]),
+    Flow("Loop: a state that starts as a placeholder of another rank", """
+        u, v = Loop (three, t, zero, x) <
+          body = b (int64 i, bool c, float r, float[N, 3] s) => (bool d, float[N, 3] e, float[N, 3] f) {
+            d = Identity(c) e = Mul(s, z) f = Sin(e) }>
+        p = Slice (u, one, three, one) q = Slice (v, one, three, one) y = Mul(p, q)""",
+        weights=f"{TRUE}, int64[1] three = {{3}}, int64[1] one = {{1}}, float zero = {{0}}"),
+    Flow("Loop: a branch inside declares another shape than it gives", """
+        y, r = Loop (n, t, z, zero) <
+          body = b (int64 i, bool c, float[3] s, float o) => (bool d, float[3] e, float k) {
+            d = Identity(c) none = Constant <value = int64 {0}> () first = Equal(i, none)
+            k = If (first) <then_branch = a () => (float p) { p = Constant <value = float {2}> () },
+                            else_branch = g () => (float q) { l = Constant <value = float[1] {2}> () q = Add(o, l) }>
+            m = Mul(s, k) e = Sin(m) }>""", COUNT, f"{TRUE}, float zero = {{0}}", feeds=COUNTS),
     Flow("Loop in a Loop", """
         y = Loop (n, t, x) <body = b (int64 i, bool c, float[N, 3] s) => (bool d, float[N, 3] e) {
           d = Identity(c) two = Constant <value = int64 {2}> ()
