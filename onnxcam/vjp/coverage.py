@@ -34,7 +34,7 @@ class OperatorUse:
 
 @dataclass(frozen=True)
 class LayerCoverage:
-    """A candidate layer, and the node that stops the gradient on its way from the score; empty when it arrives."""
+    """A candidate layer, and the node that stops the gradient from the score, with its reason; empty: it arrives."""
 
     layer: Layer
     blocker: str
@@ -95,5 +95,5 @@ def blocker(graph: Graph, score: str, layer: str, rules: RuleSet) -> str:
     try:
         reverse(Emitter(graph), {score: "seed"}, [layer], rules)
     except UnsupportedOpError as error:
-        return f"{error.op} (opset {error.opset}) at '{error.node}'"
+        return f"{error.op} (opset {error.opset}) at '{error.node}'" + (f": {error.why}" if error.why else "")
     return ""

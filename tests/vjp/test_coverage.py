@@ -9,6 +9,7 @@ import pytest
 
 from onnxcam.vjp import STANDARD, RuleSet
 from onnxcam.vjp.coverage import blocking_operators
+from tests.nets import net
 
 
 @pytest.fixture
@@ -65,6 +66,22 @@ def test_the_blocker_nearest_to_the_score_is_named(model: onnx.ModelProto) -> No
     found = blockers(model, without("Relu", "Tanh"))
     assert found["first"] == "Tanh (opset 17) at 'the tanh'"
     assert blockers(model, without("Relu"))["second"] == ""
+
+
+def test_a_rule_that_turns_a_node_down_says_why() -> None:
+    model = net(
+        """(float[N, 3, 8, 8] image) => (float[N, 3, 2] y) {
+            a = Conv (image, w)  p = ReduceMean <axes = [2], keepdims = 0> (a)
+            y = Loop (n, , p) <body = b (int64 i, bool c, float[N, K, L] s) => (bool d, float[N, M, O] e) {
+                d = Identity (c)  q = Mul (s, s)  e = Concat <axis = 2> (q, p) }>
+        }""",
+        {"w": np.ones((3, 3, 1, 1), np.float32), "n": np.array(2)},
+    )
+    model.graph.node[-1].name = "the loop"
+    assert (
+        blockers(model, STANDARD)["a"]
+        == "Loop (opset 17) at 'the loop': its state 's' changes its shape from step to step"
+    )
 
 
 def test_the_layers_are_ranked_as_list_layers_ranks_them(model: onnx.ModelProto) -> None:
