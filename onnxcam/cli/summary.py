@@ -58,6 +58,10 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
         )
     if explainer.labels_guessed:
         found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")
+    if unfit := explainer.labels_unfit:
+        found.append(
+            one_line(f"Note: the {unfit} class names fit no axis of '{record['score']['name']}' and are left out")
+        )
     return found
 
 

@@ -14,7 +14,7 @@ from onnxcam.arguments import ARRAYS_BY_NAME, NAME, NAMES_OF_CLASSES, require, w
 from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
-from onnxcam.explainer.recipes import Chosen, check_size, choose_labels, choose_recipe
+from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Subject
 from onnxcam.explainer.task import Task
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
@@ -78,7 +78,7 @@ class Explainer:
         self._preprocess_given, self._labels_given = preprocess, labels
         if preprocess is not None:
             _ = self.preprocess  # what does not fit is said now
-        self._labels: dict[tuple[tuple[int, ...], bool], tuple[list[str] | None, bool]] = {}
+        self._labels: dict[tuple[tuple[int, ...], bool], Labels] = {}
         self._named: dict[str, Subject] = {}
         self._others: dict[tuple[str, str], Array] = {}
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
@@ -97,7 +97,12 @@ class Explainer:
     @property
     def labels_guessed(self) -> bool:
         """Whether the class names are ImageNet's because there are 1,000 classes."""
-        return any(guess for _, guess in self._labels.values())
+        return any(found.guess for found in self._labels.values())
+
+    @property
+    def labels_unfit(self) -> int:
+        """How many class names there are that fit no axis of the model's score; 0: none is left out."""
+        return max((found.unfit for (_, strict), found in self._labels.items() if strict), default=0)
 
     def labels(self, *counts: int, strict: bool = True) -> list[str] | None:
         """Class names for a model of so many classes, or one of several numbers that fit; None when there are none.
@@ -107,7 +112,7 @@ class Explainer:
         key = (counts, strict)
         if key not in self._labels:
             self._labels[key] = choose_labels(self._labels_given, counts, self.subject.metadata, strict=strict)
-        return self._labels[key][0]
+        return self._labels[key].names
 
     def __call__(
         self,

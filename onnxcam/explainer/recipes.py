@@ -13,7 +13,7 @@ from onnxcam.errors import PreprocessError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
-from onnxcam.targets import check_labels, imagenet_labels, parse_labels, read_labels
+from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
 SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
@@ -119,10 +119,22 @@ def check_size(recipe: Preprocess, image: ImageInput) -> None:
         )
 
 
+@dataclass(frozen=True)
+class Labels:
+    """Class names, None where there are none that fit; `guess` says that nobody told us.
+
+    `unfit`: how many there are of those that do not fit.
+    """
+
+    names: list[str] | None = None
+    guess: bool = False
+    unfit: int = 0
+
+
 def choose_labels(
     given: str | Path | Sequence[str] | None, counts: Sequence[int], metadata: Mapping[str, str], *, strict: bool = True
-) -> tuple[list[str] | None, bool]:
-    """Class names and whether they are a guess: a user's file or list, the model's own, ImageNet's for 1,000 classes.
+) -> Labels:
+    """Class names: a user's file or list, the model's own, ImageNet's for 1,000 classes.
 
     `counts`: how many labels would fit. Where none of the user's do there are none, and if `strict` that is refused.
 
@@ -132,12 +144,21 @@ def choose_labels(
     require("labels", given, NAMES_OF_CLASSES)
     if given is not None:
         labels = read_labels(given) if isinstance(given, str | Path) else list(given)
-        if len(labels) in counts:
-            return labels, False
         if strict and counts:
-            check_labels(labels, counts[0])
-        return None, False
+            check_labels(labels, *counts)
+        return those_that_fit(labels, counts)
     if LABELS in metadata or ultralytics.names(metadata):
         labels = parse_labels(metadata[LABELS]) if LABELS in metadata else ultralytics.names(metadata) or []
-        return (labels, False) if len(labels) in counts else (None, False)
-    return (imagenet_labels(), True) if tuple(counts) == (IMAGENET_CLASSES,) else (None, False)
+        return those_that_fit(labels, counts)
+    return Labels(imagenet_labels(), guess=True) if tuple(counts) == (IMAGENET_CLASSES,) else Labels()
+
+
+def those_that_fit(labels: list[str], counts: Sequence[int]) -> Labels:
+    """Class names where there are as many as fit."""
+    return Labels(labels) if len(labels) in counts else Labels(unfit=len(labels))
+
+
+def label_counts(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> tuple[int, ...]:
+    """The numbers of labels that fit one image's scores; finished detections are as many as the model's own names."""
+    own = ultralytics.names(metadata) if axes == ultralytics.DETECTIONS else None
+    return (len(own),) if own else class_counts(shape, axes)

@@ -12,6 +12,7 @@ import numpy as np
 
 from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, VerificationError
+from onnxcam.explainer import ultralytics
 from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
 from onnxcam.explainer.scores import as_rows, checked_scores
@@ -93,10 +94,10 @@ class Rewritten:
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
+        self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
         self._score_given = score
         if score is not None:
             _ = self.score  # what does not fit is said now
-        self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
         self._running = ""
         self._of_size: tuple[tuple[int, ...], Graph] | None = None
 
@@ -104,7 +105,12 @@ class Rewritten:
     def score(self) -> Score:
         """The score: given, or the one that the graph suggests. LayerError, ModelError: as `find_score`."""
         given = self._score_given
-        return given if isinstance(given, Score) else find_score(self.graph, given, image=self.image)
+        if isinstance(given, Score):
+            return given
+        found = find_score(self.graph, given, image=self.image)
+        is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
+        shape = self.graph.shape(found.name)
+        return ultralytics.with_detections(found, shape, self.metadata) if is_output else found
 
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""

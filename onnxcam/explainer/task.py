@@ -13,11 +13,12 @@ import numpy as np
 from onnxcam.errors import ModelError, UnsupportedOpError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
+from onnxcam.explainer.recipes import label_counts
 from onnxcam.explainer.regions import Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
 from onnxcam.methods import Evidence, Method
 from onnxcam.runtime import short_name
-from onnxcam.targets import Reading, Spec, Target, class_counts, resolve
+from onnxcam.targets import Reading, Spec, Target, resolve
 
 if TYPE_CHECKING:
     from onnxcam.explainer.core import Explainer
@@ -100,12 +101,12 @@ class Task:
     def _reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
         score = self.subject.score
-        counts = class_counts(scores.shape, score.axes)
+        counts = label_counts(scores.shape, score.axes, self.subject.metadata)
         labels = self.explainer.labels(*counts, strict=self.output is None)
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
             region=partial(region_of, item, scores, score.axes),
-            scores_of=partial(self.explainer.scores_of, self.subject),
+            scores_of=partial(self.explainer.scores_of, self.subject), unfit=self.explainer.labels_unfit,
         )  # fmt: skip
 
     def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:

@@ -1,4 +1,4 @@
-"""What Ultralytics' exports say of themselves: `names`, `imgsz`, `task` and `stride`, texts that hold Python literals.
+"""What Ultralytics' exports say of themselves, texts that hold Python literals: `names`, `imgsz`, `end2end` and more.
 
 What is not as it should be counts as absent: strangers' metadata is no reason to refuse a model.
 """
@@ -6,16 +6,18 @@ What is not as it should be counts as absent: strangers' metadata is no reason t
 from __future__ import annotations
 
 import ast
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from onnxcam.imaging import Preprocess, Resize
-from onnxcam.runtime import ImageInput
+from onnxcam.runtime import ImageInput, Score
 
 MARK = "stride"  # which its exports have, and hardly anybody else's
 LONGEST = 2**17  # characters of a literal, whose parsing takes 600 bytes for each; LVIS's 1,203 names are 30,000
 USUAL_SIDE = 640
 GREY = 114  # of its letterbox
+DETECTIONS, LEAST = "RD", 6  # axes of finished detections, and their columns: x1, y1, x2, y2, score, class, maybe more
 
 
 def literal(metadata: Mapping[str, str], key: str) -> Any:
@@ -35,6 +37,20 @@ def names(metadata: Mapping[str, str]) -> list[str] | None:
     if isinstance(found, dict) and found and set(found) == set(range(len(found))):
         found = [found[i] for i in range(len(found))]
     return found if isinstance(found, list) and found and all(isinstance(name, str) for name in found) else None
+
+
+def finished(metadata: Mapping[str, str]) -> bool:
+    """Whether rows are finished detections: exported with `nms=True`, or of a network that needs no suppression."""
+    arguments = literal(metadata, "args")
+    suppressed = isinstance(arguments, dict) and arguments.get("nms") is True
+    return names(metadata) is not None and (suppressed or literal(metadata, "end2end") is True)
+
+
+def with_detections(score: Score, shape: Sequence[Any] | None, metadata: Mapping[str, str]) -> Score:
+    """A score whose rows are known to be finished detections, which looks like rows of classes, as that."""
+    columns = shape[-1] if shape else None
+    wide = score.axes == "RC" and isinstance(columns, int) and columns >= LEAST
+    return replace(score, axes=DETECTIONS) if wide and finished(metadata) else score
 
 
 def recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:

@@ -159,7 +159,7 @@ def stored(
         shape = subject.graph.shape(subject.score.name) or ()
         classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
         found[LABELS] = "\n".join(
-            " ".join(label.splitlines()) for label in choose_labels(labels, [classes], {})[0] or []
+            " ".join(label.splitlines()) for label in choose_labels(labels, [classes], {}).names or []
         )
     return found
 

@@ -83,8 +83,8 @@ class Score:
         squash: "softmax", "sigmoid" or "": what turns it into probabilities.
         output: the model output it leads to.
         axes: what the axes of one image's scores mean, where they are no row of classes: C classes or channels, H W
-            space, R rows (boxes, steps), as in "CHW", "HWC", "RC", "CR", "HW"; empty for a row of classes, and where
-            it cannot be told.
+            space, R rows (boxes, steps), D a finished detection's numbers (box, score, class), as in "CHW", "HWC",
+            "RC", "CR", "HW", "RD"; empty for a row of classes, and where it cannot be told.
         rows: whether the first axis is the images'; without it the whole tensor is one image's.
         guess: whether the squash is a guess: the model holds none.
     """

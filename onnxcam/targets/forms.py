@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError
 from onnxcam.targets.kinds import ClassTarget, Target
-from onnxcam.targets.reading import BOX, BOX_AND_OBJECTNESS, Reading
+from onnxcam.targets.reading import BOX, BOX_AND_OBJECTNESS, CLASS, SCORE, Reading
 from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarget, class_map
 
 Mask = npt.NDArray[np.bool_]
@@ -19,6 +19,7 @@ SAYABLE = {
     "maps": "CLASS (over its own region), CLASS@X0,Y0,X1,Y1 in pixels of the photo, CLASS@MASK.png, CLASS@all",
     "map": "0@X0,Y0,X1,Y1 in pixels of the photo, 0@MASK.png, 0@all",
     "rows": "CLASS (in its best row), token:STEP,CLASS, tokens:A,B,C, ctc",
+    "detections": "CLASS (in its best row)",
     "": "",
 }
 """What can be said of each form, besides NAME[INDEX]."""
@@ -107,14 +108,35 @@ def detection(row: int, which: int, label: str | None, reading: Reading) -> Targ
     """A class in one row."""
     channels = [reading.before + which, *([BOX] if reading.before == BOX_AND_OBJECTNESS else [])]
     elements = tuple((row, channel) if reading.axis else (channel, row) for channel in channels)
-    return ProductTarget(elements, f"{label or f'class {which}'} in row {row}", label)
+    return ProductTarget(elements, f"{label or unnamed(which, reading)} in row {row}", label)
+
+
+def unnamed(which: int, reading: Reading) -> str:
+    """What a class of rows is called that has no label: a column that is a class for sure, or might be a box's."""
+    return f"{'class' if reading.squash or reading.classes == 1 else 'column'} {which}"
+
+
+def in_surest_detection(which: int, reading: Reading) -> Target:
+    """The score of the surest detection that says a class."""
+    label = reading.label(which)
+    sure = certainties(reading, which)
+    if not sure.any():
+        raise InputError(f"the model detects no {label or f'class {which}'} in this image: name another class")
+    row = int(np.argmax(sure))
+    return ProductTarget(((row, SCORE),), f"{label or f'class {which}'} in row {row}", label)
+
+
+def certainties(reading: Reading, which: int | None = None) -> npt.NDArray[np.floating]:
+    """The scores of detections, 0 where they say another class. Rows that only fill up the output score 0 already."""
+    sure = reading.scores[:, SCORE]
+    return sure if which is None else np.where(np.rint(reading.scores[:, CLASS]) == which, sure, 0)
 
 
 def in_place_of(one: Target, which: int, reading: Reading) -> Target:
-    """Another class where a target already is: over its region, in its row."""
+    """Another class where a target already is: over its region, in its row; a detection's row says one class alone."""
     if isinstance(one, RegionTarget):
         return over(which, one.mask, "the same region", reading)
-    if isinstance(one, ProductTarget):
+    if isinstance(one, ProductTarget) and reading.form == "rows":
         return detection(one.elements[0][1 - reading.axis], which, reading.label(which), reading)
     return class_target(which, reading)
 
@@ -125,7 +147,8 @@ def nameless(which: int, reading: Reading) -> Target:
 
 
 CLASS_IN: dict[str, Callable[[int, Reading], Target]] = {
-    "classes": in_row, "maps": over_own_region, "map": over_own_region, "rows": in_best_row, "": nameless,
+    "classes": in_row, "maps": over_own_region, "map": over_own_region, "rows": in_best_row,
+    "detections": in_surest_detection, "": nameless,
 }  # fmt: skip
 
 
@@ -155,6 +178,15 @@ def surest_row(reading: Reading) -> Target | None:
     return detection(row, which, reading.label(which), reading)
 
 
+def surest_detection(reading: Reading) -> Target | None:
+    """The surest detection of all."""
+    sure = certainties(reading)
+    if not sure.any():
+        raise InputError("the model detects nothing in this image")
+    return in_surest_detection(int(np.rint(reading.scores[np.argmax(sure), CLASS])), reading)
+
+
 DEFAULT: dict[str, Callable[[Reading], Target | None]] = {
-    "classes": highest, "maps": most_frequent, "map": most_frequent, "rows": surest_row, "": lambda _: None,
+    "classes": highest, "maps": most_frequent, "map": most_frequent, "rows": surest_row,
+    "detections": surest_detection, "": lambda _: None,
 }  # fmt: skip

@@ -65,7 +65,11 @@ def parse_labels(text: str) -> list[str]:
     return labels
 
 
-def check_labels(labels: Sequence[str], classes: int) -> None:
-    """TargetError unless there is a label for every class, and no more: one too many may shift every name."""
-    if len(labels) != classes:
+def check_labels(labels: Sequence[str], *counts: int) -> None:
+    """TargetError unless there is a label for every class, and no more: one too many may shift every name.
+
+    Several counts where it cannot be told which axis holds the classes.
+    """
+    if len(labels) not in counts:
+        classes = " or ".join(map(str, sorted(set(counts))))
         raise TargetError(f"{len(labels)} labels for a model of {classes} classes: give one for every class, in order")

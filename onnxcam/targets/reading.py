@@ -14,7 +14,8 @@ from onnxcam.errors import TargetError
 from onnxcam.targets.kinds import Array
 
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
-FORMS = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows"}
+SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
+FORMS = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows", "RD": "detections"}
 
 
 def nowhere(_: Any) -> Any:
@@ -34,6 +35,7 @@ class Reading:
         score: what messages call the scores.
         region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
         scores_of: from another image's file to its scores.
+        unfit: how many class names there are that fit none of the axes, where `labels` is None for that.
     """
 
     scores: Array
@@ -43,10 +45,14 @@ class Reading:
     score: str = "the score"
     region: Callable[[tuple[float, ...] | str], npt.NDArray[np.bool_]] = nowhere
     scores_of: Callable[[str], Array] = nowhere
+    unfit: int = 0
 
     @property
     def form(self) -> str:
-        """What kind of scores they are: "classes", "maps" of classes, a "map", "rows" of classes, "" any other."""
+        """What kind of scores they are: "classes", "maps" of classes, a "map", "rows" of classes, "detections", or "".
+
+        Of detections a row names its class, instead of scoring every one.
+        """
         return "classes" if self.scores.ndim == 1 else FORMS.get(self.axes, "")
 
     @property
@@ -72,6 +78,8 @@ class Reading:
         """How many there are."""
         if self.form == "classes":
             return len(self.scores)
+        if self.form == "detections":
+            return len(self.labels) if self.labels is not None else int(self.scores[:, CLASS].max(initial=0)) + 1
         return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before
 
     def label(self, which: int) -> str | None:

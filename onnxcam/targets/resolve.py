@@ -117,7 +117,7 @@ def by_rank(match: re.Match[str], reading: Reading) -> list[Target]:
 
 def by_name(match: re.Match[str], reading: Reading) -> Target:
     """`tabby`, or `label:7` where labels are numbers: the class of that name, in any case."""
-    return class_target(by_label(match[1], reading.labels), reading)
+    return class_target(by_label(match[1], reading), reading)
 
 
 def element(match: re.Match[str], _: Reading) -> Target:
@@ -228,14 +228,17 @@ SPELLINGS = (
 def class_of(text: str, reading: Reading) -> int:
     """The class that a part of a text names: by index, label or label:NAME."""
     text = text.strip()
-    return int(text) if re.fullmatch(r"\d{1,18}", text) else by_label(text.removeprefix("label:"), reading.labels)
+    return int(text) if re.fullmatch(r"\d{1,18}", text) else by_label(text.removeprefix("label:"), reading)
 
 
-def by_label(label: str, labels: Sequence[str] | None) -> int:
+def by_label(label: str, reading: Reading) -> int:
     """The index of a label: spelled exactly, or differing in case alone."""
+    labels = reading.labels
     if labels is None:
+        lacking = f"the {reading.unfit} class names fit no axis of" if reading.unfit else "there are no labels"
+        where = f" '{reading.score}', {' x '.join(map(str, reading.scores.shape))}" if reading.unfit else ""
         raise TargetError(
-            f"the target '{label}' is a label, but there are no labels: give --labels FILE, or the class's index"
+            f"the target '{label}' is a label, but {lacking}{where}: give --labels FILE, or the class's index"
         )
     folded = label.strip().lower()
     exactly = [i for i, known in enumerate(labels) if known == label]

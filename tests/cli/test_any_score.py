@@ -65,6 +65,17 @@ def test_a_target_that_nobody_named_is_announced(onnxcam: Invoke, segments: Path
     assert names(segments / "onnxcam_out") == ["half.gradcam.png"]
 
 
+def test_class_names_that_fit_nothing_are_announced(onnxcam: Invoke, segments: Path) -> None:
+    model = net(SEGMENTS, COLOURS)
+    onnx.helper.set_model_props(model, {"stride": "8", "names": "['red', 'blue']"})
+    onnx.save(model, segments / "segments.onnx")
+    result = onnxcam("run", "segments.onnx", "half.png", "-t", "2")
+    assert "Note: the 2 class names fit no axis of 'y' and are left out" in result.stderr
+    assert "Grad-CAM of class 2 over its own region" in result.stdout
+    named = onnxcam("run", "segments.onnx", "half.png", "-t", "2", "--labels", "colours.txt")
+    assert "class names" not in named.stderr
+
+
 def test_names_of_targets_alike_in_a_file_name_are_kept_apart(onnxcam: Invoke, segments: Path) -> None:
     found = explained(onnxcam, "-t", "y[0,1,2]", "-t", "y[0,1:2]", "-t", "y[0,-1,2]")
     assert [Path(row["files"][0]).name for row in found] == [

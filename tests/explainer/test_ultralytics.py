@@ -10,7 +10,8 @@ import pytest
 from PIL import Image
 
 from onnxcam import Explainer
-from onnxcam.explainer.ultralytics import names, recipe, sides
+from onnxcam.errors import InputError, TargetError
+from onnxcam.explainer.ultralytics import finished, names, recipe, sides
 from onnxcam.imaging import Resize
 from onnxcam.runtime import ImageInput
 from tests.nets import net, normal
@@ -98,3 +99,88 @@ def test_a_detector_is_explained_without_flags(tmp_path: Path) -> None:
     assert explainer(tmp_path / "photo.png").target.name == f"{['cat', 'dog'][sure[0]]} in row {sure[1]}"
     by_differences = explainer(tmp_path / "photo.png", target="cat", gradient="numeric")
     np.testing.assert_allclose(cat.map, by_differences.map, atol=2e-3 * np.abs(cat.map).max())
+
+
+@pytest.mark.parametrize(
+    ("said", "expected"),
+    [
+        ({"end2end": "True"}, True),
+        ({"end2end": "False", "args": "{'nms': True}"}, True),
+        ({"end2end": "False", "args": "{'nms': False}"}, False),
+        ({"args": "[]"}, False),
+        ({"end2end": "True", "names": "{}"}, False),
+        ({}, False),
+    ],
+)
+def test_whether_rows_are_finished_detections(said: dict[str, str], expected: bool) -> None:
+    assert finished({**SAID, **said}) is expected
+    assert not finished({"end2end": "True", "names": SAID["names"]})  # somebody else's entry
+
+
+def end_to_end(**said: str) -> onnx.ModelProto:
+    """[N, 8, 6]: a row a place, of a box, the score of its best class, and which class that is."""
+    model = net(
+        """(float[N, 3, H, W] images) => (float[N, P, 6] output0) {
+  c = Conv<strides = [16, 16]>(images, stem)
+  a = Relu(c)
+  b = Conv(a, boxes)
+  s = Conv(a, classes)
+  p = Sigmoid(s)
+  best = ReduceMax<axes = [1]>(p)
+  i = ArgMax<axis = 1>(p)
+  f = Cast<to = 1>(i)
+  all = Concat<axis = 1>(b, best, f)
+  r = Reshape(all, to)
+  output0 = Transpose<perm = [0, 2, 1]>(r)
+}""",
+        {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1),
+         "to": np.array([0, 6, -1])},
+    )  # fmt: skip
+    onnx.helper.set_model_props(model, {**SAID, "end2end": "True", **said})
+    return model
+
+
+X = normal(3, 32, 64, seed=4)
+
+
+def test_a_class_of_finished_detections_is_the_score_of_its_surest_row() -> None:
+    """Two names and a box happen to fit six columns; a column is no class there."""
+    explainer = Explainer(end_to_end())
+    rows = explainer(X).scores
+    for which, name in enumerate(["cat", "dog"]):
+        own = np.flatnonzero(rows[:, 5] == which)
+        row = own[rows[own, 4].argmax()]
+        e = explainer(X, target=which, layer="a")
+        assert (e.target.name, e.label, e.score) == (f"{name} in row {row}", name, rows[row, 4])
+        np.testing.assert_allclose(e.map, explainer(X, target=f"output0[{row},4]", layer="a").map)
+        by_differences = explainer(X, target=f"p[{which},{row // 4},{row % 4}]", layer="a", gradient="numeric")
+        np.testing.assert_allclose(e.map, by_differences.map, atol=2e-3 * np.abs(e.map).max())
+    assert explainer(X).target.name.endswith(f" in row {rows[:, 4].argmax()}")
+    assert explainer(X, target="dog not cat").target.name.count(" in row ") == 2  # a row is of one class
+
+
+def test_finished_detections_have_the_labels_that_the_model_has_classes() -> None:
+    three = end_to_end(names="['cat', 'dog', 'eel']")
+    assert Explainer(three)(X, target="dog").label == "dog"
+    assert Explainer(three, labels=["a", "b", "c"])(X, target="b").label == "b"
+    with pytest.raises(InputError, match=r"^the model detects no eel in this image: name another class$"):
+        Explainer(three)(X, target="eel")
+    with pytest.raises(TargetError, match="target 3 is out of range: the model has classes 0 to 2"):
+        Explainer(three)(X, target=3)
+    with pytest.raises(TargetError, match="2 labels for a model of 3 classes"):
+        Explainer(three, labels=["a", "b"])(X)
+
+
+def test_values_within_the_model_are_no_finished_detections() -> None:
+    explainer = Explainer(end_to_end(), score="r")
+    assert explainer(X, target="r[4,0]").scored.axes != "RD"
+
+
+def test_names_that_fit_no_axis_are_told() -> None:
+    explainer = Explainer(end_to_end(end2end="False", names="['ant', 'bee', 'cat', 'dog', 'eel']"))
+    with pytest.raises(
+        TargetError, match="'cat' is a label, but the 5 class names fit no axis of 'output0', 8 x 6: give --labels FILE"
+    ):
+        explainer(X, target="cat")
+    assert explainer(X, target=5).target.name.startswith("column 5 in row ")
+    assert explainer.labels_unfit == 5

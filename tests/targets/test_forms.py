@@ -127,8 +127,9 @@ def test_without_objectness_the_class_score_alone() -> None:
     scores = np.delete(BOXES, 4, axis=1).T
     cat = one("cat", boxes(scores=scores))
     assert (cat.elements, cat.name, cat.value(scores)) == (((4, 3),), "cat in row 3", 1)
-    plain = one(1, Reading(STEPS, "RC"))  # no labels: a column is a class
-    assert (plain.elements, plain.name) == (((3, 1),), "class 1 in row 3")
+    plain = one(1, Reading(STEPS, "RC"))  # no labels: it may be a class, or a number of a box
+    assert (plain.elements, plain.name) == (((3, 1),), "column 1 in row 3")
+    assert one(1, Reading(STEPS, "RC", "softmax")).name == "class 1 in row 3"  # nor is a box behind a softmax
 
 
 def test_a_detectors_default_takes_labels_or_a_single_class() -> None:
@@ -138,6 +139,29 @@ def test_a_detectors_default_takes_labels_or_a_single_class() -> None:
         ):
             resolve(None, reading)
     assert one(None, Reading(STEPS[:, 1:2], "RC")).name == "class 0 in row 3"
+
+
+FINISHED = np.array(
+    [[1, 2, 3, 4, 0.9, 1], [1, 2, 3, 4, 0.5, 0], [9, 9, 9, 9, 0.7, 0], [0, 0, 0, 0, 0, 2]], np.float32
+)  # box, score, class; the last row fills up
+
+
+def test_finished_detections_name_their_class() -> None:
+    reading = Reading(FINISHED, "RD", labels=["cat", "dog", "eel"])
+    cat = one("cat", reading)
+    assert (cat.elements, cat.name, cat.label, cat.unit) == (((2, 4),), "cat in row 2", "cat", None)
+    assert cat.value(FINISHED) == pytest.approx(0.7)
+    assert one(None, reading).name == "dog in row 0"
+    assert one("cat not dog", reading).name == "cat in row 2 and not dog in row 0"
+    assert one(1, Reading(FINISHED, "RD")).name == "class 1 in row 0"
+    with pytest.raises(InputError, match="the model detects no eel in this image: name another class"):
+        resolve("eel", reading)
+    with pytest.raises(InputError, match="the model detects nothing in this image"):
+        resolve(None, Reading(FINISHED[3:], "RD"))
+    with pytest.raises(InputError, match="the model detects nothing in this image"):
+        resolve(None, Reading(FINISHED[:0], "RD"))
+    with pytest.raises(TargetError, match=r"tokens are explained .*: say CLASS \(in its best row\), or NAME\[INDEX\]"):
+        resolve("ctc", reading)
 
 
 def test_this_and_not_that_in_the_same_place() -> None:

@@ -86,3 +86,6 @@ def test_there_has_to_be_a_label_for_every_class_and_no_more() -> None:
     for given in (["a"], ["a", "b", "c"]):
         with pytest.raises(TargetError, match=rf"^{len(given)} labels for a model of 2 classes: give one for every"):
             check_labels(given, 2)
+    check_labels(["a", "b"], 7, 2)
+    with pytest.raises(TargetError, match=r"^1 labels for a model of 2 or 7 classes: give one for every"):
+        check_labels(["a"], 7, 2, 7)
