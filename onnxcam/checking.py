@@ -186,7 +186,8 @@ def by_class(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckRes
     """Whether the second best class has another map than the best."""
     name, first = "map changes with the class", ask.targets[0]
     if seen.scores.ndim != 2 or seen.scores.shape[1] < 2:
-        return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", "there is one class alone")
+        why = "there is one class alone" if seen.scores.ndim < 3 else "the scores are no row of classes"
+        return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", why)
     second = class_target(next(i for i in best(seen.scores[0], 2) if i != first.index), reading_of(subject, seen))
     maps = raw_map(subject, place, seen, ask), raw_map(subject, place, seen, Ask([0], [second]))
     return changed(name, *maps, f"{first.name} and {second.name}")

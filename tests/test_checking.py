@@ -211,6 +211,13 @@ def test_of_one_class_alone_there_is_no_other() -> None:
     assert (row.skipped, row.measured, row.detail) == (True, "not measured", "there is one class alone")
 
 
+def test_of_maps_there_is_no_second_best_class() -> None:
+    text = "(float[N, 3, 8, 8] x) => (float[N, 5, 8, 8] y) { c = Conv(x, w) a = Relu(c) y = Conv(a, v) }"
+    maps = net(text, {"w": normal(4, 3, 1, 1), "v": normal(5, 4, 1, 1)})
+    row = rows(check(maps))["map changes with the class"]
+    assert (row.skipped, row.detail) == (True, "the scores are no row of classes")
+
+
 def test_a_model_that_cannot_be_fed_noise_is_not_measured_on_it() -> None:
     """It takes the logarithm of the image."""
     log = PLAIN.replace("c = Conv<pads = [1, 1, 1, 1]>(x", "z = Log(x) c = Conv<pads = [1, 1, 1, 1]>(z")

@@ -45,8 +45,11 @@ def target_record(name: str, index: int | None, label: str | None, score: float,
 
 
 def best_classes(explainer: Explainer, e: Explanation, count: int) -> list[Record]:
-    """The `count` best classes of an image, the best first; none where its scores are no row of classes."""
-    if e.scores.ndim != 1:
+    """The `count` best classes of an image, the best first; none where its scores are no row of classes.
+
+    An embedding is none either, and a target that is measured otherwise than the scores, a likeness, tells it.
+    """
+    if e.scores.ndim != 1 or e.target.unit is not None:
         return []
     labels = explainer.labels(len(e.scores), strict=False)
     return [

@@ -16,7 +16,7 @@ WHY = {
     "saturated": "saturated: all there is is a probability within 1e-6 of 0 or 1, where gradients vanish",
     "not-finite": "not-finite: the map holds NaN or infinity",
 }
-OPPOSED = "blank: no position speaks for this class at this layer"
+OPPOSED = "blank: no position speaks for it at this layer"
 EVEN = "blank: the map is the same everywhere"
 NOTHING = "blank: the map is zero everywhere: there is no gradient, or its parts cancel"
 
@@ -51,7 +51,8 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
     if not target_named and record["target"]["index"] is None:
         what = record["target"]["name"]
         found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
-    if record["score"]["guess"]:
+    told = [record["target"], *record["top"]]
+    if record["score"]["guess"] and any(row["probability"] is not None for row in told):
         found.append(
             f"Note: the model ends in raw outputs, no softmax: that '{one_line(record['score']['name'])}' holds logits "
             "of one, and so the percentages, is a guess"
@@ -67,11 +68,9 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
 
 def block(records: Sequence[Record]) -> str:
     """One image: its best classes, then its maps and their files."""
-    first = records[0]
-    rows = [
-        (row["index"], row["label"] or "", figure(row["score"]), percent(row["probability"])) for row in first["top"]
-    ]
-    lines = [one_line(first["image"])]
+    top: list[Record] = next((record["top"] for record in records if record["top"]), [])
+    rows = [(row["index"], row["label"] or "", figure(row["score"]), percent(row["probability"])) for row in top]
+    lines = [one_line(records[0]["image"])]
     if rows:
         lines.append(table(rows, indent="  "))
     for record in records:

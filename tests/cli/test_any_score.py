@@ -110,6 +110,25 @@ def test_what_cannot_be_is_one_line(onnxcam: Invoke, segments: Path, target: str
     assert not (segments / "onnxcam_out").exists()
 
 
+def test_a_likeness_is_of_no_class(onnxcam: Invoke, folder: Path) -> None:
+    """An embedding looks like raw outputs of classes: percentages of it mean nothing."""
+    text = f"(float[N, 3, 8, 8] x) => (float[N, 3] y) {{ {STEM} p = ReduceMean<axes = [2, 3], keepdims = 0>(a) " \
+           "y = MatMul(p, w) }"  # fmt: skip
+    onnx.save(net(text, {**COLOURS, "w": normal(3, 3)}), folder / "embedding.onnx")
+    Image.new("RGB", (8, 8), "red").save(folder / "red.png")
+    like, best = (
+        onnxcam("run", "embedding.onnx", "blobs.png", "--preprocess", "unit", *target)
+        for target in (("-t", "similar:red.png"), ())
+    )
+    assert "of similarity to red.png at a, 8 x 8" in like.stdout
+    assert "%" in best.stdout
+    assert "percentages, is a guess" in best.stderr
+    assert "%" not in like.stdout
+    assert "percentages" not in like.stderr
+    both = onnxcam("run", "embedding.onnx", "blobs.png", "-t", "similar:red.png", "-t", "1")
+    assert "%" in both.stdout
+
+
 def test_feeds(onnxcam: Invoke, folder: Path) -> None:
     text = f"(float[N, 3, 8, 8] x, float[3] light) => (float[N, 3] y) {{ {STEM} p = ReduceMean<axes = [2, 3], " \
            "keepdims = 0>(a) m = MatMul(p, w) y = Mul(m, light) }"  # fmt: skip

@@ -79,7 +79,7 @@ def record(**changes: Any) -> dict[str, Any]:
 def test_a_map_is_told_with_what_to_think_of_it() -> None:
     assert made(record()) == "Grad-CAM of class 7 at relu5, 7 x 7: ok"
     assert made(record(placed="by shape")).endswith("at relu5, 7 x 7, placed by shape: ok")
-    assert made(record(status="blank")).endswith(": blank: no position speaks for this class at this layer")
+    assert made(record(status="blank")).endswith(": blank: no position speaks for it at this layer")
     zero, even = ({"shape": [7, 7], "min": value, "max": value} for value in (0.0, 2.0))
     for method in ("gradcam", "saliency", "guidedbackprop"):  # a sum over channels may cancel: more is not known
         assert made(record(status="blank", method=method, map=zero)).endswith(
