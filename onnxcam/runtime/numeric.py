@@ -15,7 +15,8 @@ from onnxcam.errors import VerificationError
 
 Array = npt.NDArray[Any]
 STEPS = (1e-2, 2.5e-3)  # of each channel's spread: two, to be held against each other
-HALF_STEPS = (8e-2, 2e-2)  # in float16, whose rounding would drown the others
+COARSE_STEPS = (8e-2, 2e-2)  # where rounding would drown the others: in float16, and next to the end of a probability
+RESOLVED = 64  # roundings of the score that it has to change by, lest they drown its differences
 AGREEMENT = 0.99  # cosine of the two gradients
 SAME_LENGTH = 0.1  # by which their lengths may differ
 TOGETHER = 32  # channels in one run: rows of a large layer fill the memory
@@ -32,10 +33,13 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
     Raises:
         VerificationError: two step sizes disagree: the head is not smooth here (a quantizer, a rounding).
     """
-    steps = HALF_STEPS if activations.dtype == np.float16 else STEPS
-    scale = spreads(activations, channel)
-    positions = activations.size // activations.shape[channel]
-    coarse, fine = (differences(score, activations, channel, step * scale) / positions for step in steps)
+    scale, positions = spreads(activations, channel), activations.size // activations.shape[channel]
+    steps = COARSE_STEPS if activations.dtype == np.float16 else STEPS
+    coarse = differences(score, activations, channel, steps[0] * scale)
+    if is_drowned(coarse * 2 * steps[0] * scale, score(activations[None])[0], activations.dtype):
+        steps = COARSE_STEPS
+        coarse = differences(score, activations, channel, steps[0] * scale)
+    coarse, fine = coarse / positions, differences(score, activations, channel, steps[1] * scale) / positions
     lengths = float(np.linalg.norm(coarse)), float(np.linalg.norm(fine))
     if not any(lengths):
         return np.asarray(fine, np.float32)
@@ -46,6 +50,12 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
             f"lengths {lengths[0]:.2g} and {lengths[1]:.2g}); the head is not smooth here (is it quantized?)"
         )
     return np.asarray(fine, np.float32)
+
+
+def is_drowned(changes: Array, score: Any, dtype: np.dtype[Any]) -> bool:
+    """Whether what a score changes by is lost in its rounding, as next to the end of a probability."""
+    resolution = float(np.finfo(dtype).eps) * abs(float(score))
+    return float(np.sqrt(np.mean(changes**2))) < RESOLVED * resolution
 
 
 def spreads(activations: Array, channel: int) -> Array:

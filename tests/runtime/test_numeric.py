@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from onnxcam.errors import VerificationError
-from onnxcam.runtime import mean_gradient
+from onnxcam.runtime import mean_gradient, numeric
 from onnxcam.runtime.numeric import TOGETHER
 from tests.nets import normal
 
@@ -96,6 +96,18 @@ def test_float16_takes_larger_steps() -> None:
     assert_near(found, W.mean(axis=(1, 2)), 2e-2)
 
 
+def test_next_to_the_end_of_a_probability_steps_are_larger(monkeypatch: pytest.MonkeyPatch) -> None:
+    """1 - 3e-4 f: float32 tells 5,000 values of it apart."""
+
+    def near_one(rows: Array) -> Array:
+        return np.asarray(1 - 3e-4 * smooth(rows).astype(np.float64), np.float32)
+
+    assert_near(mean_gradient(near_one, A, 0), -3e-4 * analytic(A), 5e-2)
+    monkeypatch.setattr(numeric, "RESOLVED", 0)
+    with pytest.raises(VerificationError, match="two step sizes disagree"):
+        mean_gradient(near_one, A, 0)
+
+
 def test_a_step_counts_as_far_as_rounding_lets_it_go() -> None:
     flat = np.full_like(A, 5, np.float16)
     assert_near(mean_gradient(linear, flat, 0), W.mean(axis=(1, 2)), 1e-4)
@@ -115,7 +127,8 @@ def test_many_channels_are_moved_in_portions() -> None:
         return found
 
     assert_near(mean_gradient(score, normal(100, 3, 3), 0), weights, 5e-3)
-    assert sizes == [2 * TOGETHER] * 3 + [8] + [2 * TOGETHER] * 3 + [8]
+    portions = [2 * TOGETHER] * 3 + [8]
+    assert sizes == [*portions, 1, *portions]
 
 
 def rounded(step: float) -> Callable[[Array], Array]:
