@@ -95,7 +95,8 @@ def check(
 
 def reading_of(subject: Rewritten, seen: Seen) -> Reading:
     """The scores of the image that is checked."""
-    return Reading(seen.scores[0], subject.score.axes, subject.score.squash)
+    score = subject.score
+    return Reading(seen.scores[0], score.axes, score.squash, probability=score.kind == "probability")
 
 
 def noise(subject: Rewritten) -> Array:

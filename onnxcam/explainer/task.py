@@ -107,6 +107,7 @@ class Task:
             scores, score.axes, score.squash, labels, self.output or score.output,
             region=partial(region_of, item, scores, score.axes),
             scores_of=partial(self.explainer.scores_of, self.subject), unfit=self.explainer.labels_unfit,
+            probability=score.kind == "probability",
         )  # fmt: skip
 
     def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:

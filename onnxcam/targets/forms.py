@@ -64,13 +64,11 @@ def over_own_region(which: int, reading: Reading) -> Target:
     """A segmentation's class over the region where the model says it (Seg-Grad-CAM)."""
     label = reading.label(which)
     mask = own_region(which, reading)
+    where = f"say where, {which}@X0,Y0,X1,Y1 in pixels of the photo, {which}@MASK.png or {which}@all"
     if mask is None:
-        raise TargetError(f"where class {which} is cannot be told from numbers of any range: {sayable(reading)}")
+        raise TargetError(f"where class {which} is cannot be told from numbers of any range: {where}")
     if not mask.any():
-        raise InputError(
-            f"the model sees {label or f'class {which}'} nowhere in this image: "
-            f"say where, {which}@X0,Y0,X1,Y1 in pixels of the photo, {which}@MASK.png or {which}@all"
-        )
+        raise InputError(f"the model sees {label or f'class {which}'} nowhere in this image: {where}")
     return over(which, mask, "its own region", reading)
 
 
@@ -80,7 +78,7 @@ def own_region(which: int, reading: Reading) -> Mask | None:
     if reading.squash == "sigmoid":
         return np.asarray(here > 0)
     if reading.classes == 1:
-        return None
+        return np.asarray(here > 0.5) if reading.probability else None
     return np.asarray(reading.scores.argmax(axis=reading.axis) == which)
 
 

@@ -35,6 +35,7 @@ class Reading:
         score: what messages call the scores.
         region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
         scores_of: from another image's file to its scores.
+        probability: whether the scores are probabilities themselves.
         unfit: how many class names there are that fit none of the axes, where `labels` is None for that.
     """
 
@@ -46,6 +47,7 @@ class Reading:
     region: Callable[[tuple[float, ...] | str], npt.NDArray[np.bool_]] = nowhere
     scores_of: Callable[[str], Array] = nowhere
     unfit: int = 0
+    probability: bool = False
 
     @property
     def form(self) -> str:

@@ -80,9 +80,17 @@ def test_behind_a_sigmoid_a_class_is_where_its_probability_is_over_one_half() ->
     assert [one(i, Reading(many, "CHW", "sigmoid")).value(many) for i in (0, 1)] == [5, 5]
 
 
+def test_probabilities_themselves_say_where_a_class_is() -> None:
+    scores = np.array([[0.1, 0.9], [0.6, 0.5]], np.float32)
+    assert one(None, Reading(scores, "HW", probability=True)).value(scores) == pytest.approx(1.5)
+
+
 def test_one_map_of_any_range_has_no_region_of_its_own() -> None:
-    for spec in (None, 0):
-        with pytest.raises(TargetError, match=r"'score' holds 2 x 3 numbers for an image: say .*0@all"):
+    for spec, message in (
+        (None, "'score' holds 2 x 3 numbers for an image: say .*@all"),
+        (0, "of any range: say where, 0@X0"),
+    ):
+        with pytest.raises(TargetError, match=message):
             resolve(spec, Reading(MAPS[0], "HW", score="score"))
     assert one("0@all", Reading(MAPS[0], "HW")).value(MAPS[0]) == 20
 
