@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,8 +12,9 @@ import numpy as np
 from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer import ultralytics
-from onnxcam.explainer.advice import instead, instead_of_differences, without_layer
+from onnxcam.explainer.advice import instead, instead_of_differences
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
+from onnxcam.explainer.placing import chosen_place
 from onnxcam.explainer.scores import as_rows, checked_scores
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
@@ -22,7 +22,6 @@ from onnxcam.graph import (
     Head,
     Model,
     behind_output,
-    candidates,
     check_calls,
     check_fed,
     class_axis,
@@ -33,7 +32,6 @@ from onnxcam.graph import (
     head,
     image_input,
     load,
-    named_layer,
     of_size,
     packing_pays,
     pooled_value,
@@ -165,7 +163,7 @@ class Rewritten:
         source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
         key = ("place", layer, method == "cam", source, size)
         if key not in self._heads:
-            self._heads[key] = self._place(layer, method, source, self._sized(size))
+            self._heads[key] = chosen_place(self, self._sized(size), source, layer, method)
         found: Place = self._heads[key]
         return found
 
@@ -181,26 +179,6 @@ class Rewritten:
     def _source(self, chosen: Array, size: tuple[int, ...] | None) -> str:
         """The value nearest to the image that still holds all chosen elements of one image's scores."""
         return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen)
-
-    def _place(self, layer: str | None, method: str, source: str, graph: Graph) -> Place:
-        if layer is not None:
-            found = named_layer(graph, layer)
-            return Place(found.name, found.layout)
-        ranked = candidates(graph, self.image, replace(self.score, name=source))
-        if method == "cam":
-            fitting = [c for c in ranked if pooled_value(graph, c.name, c.layout, self.score.name)]
-            if not fitting:
-                raise LayerError(
-                    "cam needs a head of global average pooling and linear layers, this model has none: use gradcam"
-                )
-            return Place(fitting[0].name, fitting[0].layout)
-        automatic = [c for c in ranked if c.automatic]
-        if not automatic:
-            raise LayerError(
-                f"{self.name} has no layer with a grid of positions on all paths to its score"
-                f"{without_layer(self.graph, self.image.name, self.score.name)}"
-            )
-        return Place(automatic[0].name, automatic[0].layout)
 
     def instead(self, place: Place | None) -> str:
         """What to do where an operator stops the gradient on its way to a layer, or to the image."""

@@ -24,6 +24,7 @@ from onnxcam.vjp.rules import (
     regions,
     resize,
     rotary,
+    scan,
     shape,
     signal,
 )
@@ -31,5 +32,5 @@ from onnxcam.vjp.rules import (
 __all__ = [
     "activation", "arithmetic", "attention", "contrib", "control", "convolution", "deformable", "grid", "guided",
     "indexing", "integer", "linear", "loops", "loss", "max_pooling", "normalization", "pooling", "quantization",
-    "recurrent", "reduction", "regions", "resize", "rotary", "shape", "signal",
+    "recurrent", "reduction", "regions", "resize", "rotary", "scan", "shape", "signal",
 ]  # fmt: skip

@@ -17,8 +17,8 @@ from onnxcam.graph import ValueType
 from onnxcam.vjp.body import Lowering, lowered
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
-from onnxcam.vjp.rules.loops import Along, scan_node
 from onnxcam.vjp.rules.recurrent_adjoint import Course, Passed, adjoint, gru_back, is_usual, lstm_back, rnn_back
+from onnxcam.vjp.rules.scan import Along, scan_node
 from onnxcam.vjp.subgraph import closed
 
 States = list[str]

@@ -15,7 +15,7 @@ from functools import cached_property
 from onnxcam.graph import ValueType
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node
-from onnxcam.vjp.rules.loops import Along, scan_node
+from onnxcam.vjp.rules.scan import Along, scan_node
 from onnxcam.vjp.subgraph import closed
 
 Names = Sequence[str]
