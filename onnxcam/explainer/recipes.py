@@ -16,6 +16,7 @@ from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
 from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
+CHARACTERS = "character"  # metadata of readers of text and other models of the PaddleOCR family
 SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
 RECIPE = Kind(
     "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
@@ -150,7 +151,17 @@ def choose_labels(
     if LABELS in metadata or ultralytics.names(metadata):
         labels = parse_labels(metadata[LABELS]) if LABELS in metadata else ultralytics.names(metadata) or []
         return those_that_fit(labels, counts)
+    if CHARACTERS in metadata:
+        return characters(metadata[CHARACTERS], counts)
     return Labels(imagenet_labels(), guess=True) if tuple(counts) == (IMAGENET_CLASSES,) else Labels()
+
+
+def characters(text: str, counts: Sequence[int]) -> Labels:
+    """Class names, a line each, or the letters of a reader of text: a blank comes before, perhaps a space behind them."""
+    names = text.split("\n")
+    fitting = (found for found in (names, ["blank", *names], ["blank", *names, " "]) if len(found) in counts)
+    found = next(fitting, None)
+    return Labels(unfit=len(names)) if found is None else Labels(found)
 
 
 def those_that_fit(labels: list[str], counts: Sequence[int]) -> Labels:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from onnxcam.arguments import is_whole
 from onnxcam.errors import InputError, TargetError, did_you_mean
@@ -17,6 +18,7 @@ from onnxcam.targets.selections import ElementTarget
 from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 Spec = int | str | Target
+LONGEST_TEXT = 60  # letters that a name shows
 MOST = 1000  # targets that one "top:k" may stand for
 
 
@@ -161,7 +163,17 @@ def ctc(match: re.Match[str], reading: Reading) -> Target:
     steps = tuple(int(i) for i in np.flatnonzero(path != blank))
     if not steps:
         raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
-    return TokensTarget(steps, tuple(int(path[i]) for i in steps), f"what is read in {len(steps)} steps", reading.axis)
+    name = f"what is read in {len(steps)} steps"
+    if reading.labels is not None:
+        name += f": {text_of(path, blank, reading.labels)}"
+    return TokensTarget(steps, tuple(int(path[i]) for i in steps), name, reading.axis)
+
+
+def text_of(path: npt.NDArray[np.integer], blank: int, labels: Sequence[str]) -> str:
+    """What a path through the steps reads: each token once until another, or a blank, is between."""
+    kept = [int(token) for token, before in zip(path, [-1, *path[:-1]], strict=True) if token not in (blank, before)]
+    text = "".join(labels[token] for token in kept)
+    return f'"{text}"' if len(text) <= LONGEST_TEXT else f'"{text[:LONGEST_TEXT]}..."'
 
 
 def check_sequence(reading: Reading) -> None:

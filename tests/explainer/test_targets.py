@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from onnxcam import Explainer, Explanation, TargetError
+from onnxcam.explainer.recipes import choose_labels
 from onnxcam.targets import ClassTarget, DifferenceTarget, Spec, WeightedTarget
 from tests.nets import Array, as_array, net, normal
 
@@ -181,3 +182,13 @@ def test_a_head_that_mixes_images_is_not_proved_apart_by_two_targets_of_one() ->
     explainer(images[:1], target=[1, 2])
     for e, image in zip(explainer(images, target=1), images, strict=True):
         np.testing.assert_allclose(e.map, Explainer(model)(image, target=1).map, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("count", "expected"),
+    [(3, ["0", "90", "180"]), (4, ["blank", "0", "90", "180"]), (5, ["blank", "0", "90", "180", " "]), (6, None)],
+)
+def test_letters_in_the_metadata(count: int, expected: list[str] | None) -> None:
+    """As PaddleOCR's files carry them: of readers without the blank in front, and often the space behind."""
+    found = choose_labels(None, [count], {"character": "0\n90\n180"})
+    assert (found.names, found.unfit) == (expected, 0 if expected else 3)

@@ -188,6 +188,16 @@ def test_this_and_not_that_in_the_same_place() -> None:
     assert isinstance(one("0 not 1", row), DifferenceTarget)
 
 
+def test_what_is_read_is_spelled_where_there_are_labels() -> None:
+    """A letter that comes twice is one, unless a blank is between."""
+    scores = np.eye(4, dtype=np.float32)[[1, 1, 0, 1, 2, 0, 3]]
+    letters = ["blank", "l", "o", "!"]
+    assert one("ctc", Reading(scores, "RC", labels=letters)).name == 'what is read in 5 steps: "llo!"'
+    assert one("ctc", Reading(scores, "RC")).name == "what is read in 5 steps"
+    many = np.eye(4, dtype=np.float32)[[1, 2] * 40]  # longer than a name shows
+    assert one("ctc", Reading(many, "RC", labels=letters)).name.endswith(f'"{"lo" * 30}..."')
+
+
 def test_tokens() -> None:
     reading = Reading(STEPS, "RC", labels=["-", "a", "b"])
     exact = STEPS.astype(np.float64)
@@ -199,7 +209,7 @@ def test_tokens() -> None:
     words = one("tokens:0, 2,b", reading)
     assert (words.steps, words.tokens, words.name) == ((0, 1, 2), (0, 2, 2), "'0 2 b' at steps 0 to 2")
     read = one("ctc", reading)
-    assert (read.steps, read.tokens, read.name) == ((1, 2, 3), (2, 2, 1), "what is read in 3 steps")
+    assert (read.steps, read.tokens, read.name) == ((1, 2, 3), (2, 2, 1), 'what is read in 3 steps: "ba"')
     assert read.value(STEPS) == pytest.approx(logs[1, 2] + logs[2, 2] + logs[3, 1])
     assert one("ctc:2", reading).steps == (0, 3)
     with pytest.raises(InputError, match="the model reads nothing: token 0, the blank, is the likeliest"):
