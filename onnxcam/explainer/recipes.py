@@ -157,7 +157,7 @@ def choose_labels(
 
 
 def characters(text: str, counts: Sequence[int]) -> Labels:
-    """Class names, a line each, or the letters of a reader of text: a blank comes before, perhaps a space behind them."""
+    """Class names, a line each, or letters that a model reads: a blank comes before them, perhaps a space behind."""
     names = text.split("\n")
     fitting = (found for found in (names, ["blank", *names], ["blank", *names, " "]) if len(found) in counts)
     found = next(fitting, None)
