@@ -2,24 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from onnxcam.cli.options import model_argument, score_option
+from onnxcam.cli.options import feed_option, model_argument, score_option
 
 
 @click.command(short_help="Show a model's input, score and layers.")
 @model_argument
 @score_option
-def command(model: str, score: str | None) -> None:
+@feed_option
+def command(model: str, score: str | None, feed: Sequence[str]) -> None:
     """Show what of MODEL can be explained: its input, its score, and its layers, the best first.
 
     The layer marked with * is taken when --layer names none.
     """
+    from onnxcam.cli.feeds import read_feeds
     from onnxcam.cli.table import table
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import candidates, find_score, image_input, load, read_layers, shown, type_name
+    from onnxcam.graph import candidates, find_score, fixed, image_input, load, read_layers, shown, type_name
 
-    graph = read_layers(load(model))
+    graph = read_layers(fixed(load(model), read_feeds(feed)))
     image = image_input(graph)
     found = find_score(graph, score, image=image)
     layers = candidates(graph, image, found)

@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
-from onnxcam.cli.options import score_option
+from onnxcam.cli.options import feed_option, score_option
 
 
 @click.command(short_help="List the operators with a gradient rule, or what stops a model's.")
 @click.argument("model", required=False)
 @score_option
-def command(model: str | None, score: str | None) -> None:
+@feed_option
+def command(model: str | None, score: str | None, feed: Sequence[str]) -> None:
     """List the operators and whether a gradient passes them.
 
     With MODEL those between its image and its score, and what stops the gradient on its way to each layer.
     """
-    if model is None and score is not None:
-        raise click.UsageError("--score goes with a MODEL")
-    click.echo(supported() if model is None else of_model(model, score))
+    if model is None and (score is not None or feed):
+        raise click.UsageError("--score and --feed go with a MODEL")
+    click.echo(supported() if model is None else of_model(model, score, feed))
 
 
 def supported() -> str:
@@ -31,12 +34,13 @@ def supported() -> str:
     )
 
 
-def of_model(model: str, score: str | None) -> str:
+def of_model(model: str, score: str | None, feed: Sequence[str] = ()) -> str:
     """The operators of one model, and its layers."""
+    from onnxcam.cli.feeds import read_feeds
     from onnxcam.cli.table import table
     from onnxcam.vjp.coverage import blocking_operators
 
-    found = blocking_operators(model, score)
+    found = blocking_operators(model, score, feeds=read_feeds(feed))
     operators = table(
         ((use.name, use.opset, use.count, "yes" if use.rule else "NO") for use in found.operators),
         head=("operator", "opset", "nodes", "rule"),

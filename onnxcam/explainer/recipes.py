@@ -11,7 +11,7 @@ from typing import Any
 from onnxcam.arguments import NAMES_OF_CLASSES, Kind, require
 from onnxcam.errors import PreprocessError
 from onnxcam.explainer import ultralytics
-from onnxcam.imaging import Preprocess, load_preprocess, named_preprocess, preprocess_names
+from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
 from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
@@ -90,7 +90,20 @@ def guessed(image: ImageInput) -> Preprocess:
     small = max(side or USUAL_SIDE for side in image.size) < SMALL
     if small or image.channels == 1:
         return named("unit", image)
-    return named("tf" if image.layout.endswith("C") else "imagenet", image)
+    return whole(named("tf" if image.layout.endswith("C") else "imagenet", image), image)
+
+
+def whole(recipe: Preprocess, image: ImageInput) -> Preprocess:
+    """A guess for an input that is not square without the crop, which would cut most of a line of text away.
+
+    Where one side is free the photo's own proportions stay, that side being the longer one of what such models take.
+    """
+    width, height = image.size
+    if width == height or recipe.crop is None:
+        return recipe
+    if width is not None and height is not None:
+        return replace(recipe, resize=Resize("exact", (width, height)), crop=None)
+    return replace(recipe, resize=Resize("short_side", int(width or height or USUAL_SIDE)), crop=None)
 
 
 def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:

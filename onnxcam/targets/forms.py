@@ -39,8 +39,16 @@ def class_target(which: int, reading: Reading) -> Target:
 
 
 def default_target(reading: Reading) -> Target:
-    """What is explained when nobody says; TargetError, with what can be said, where nothing suggests itself."""
+    """What is explained when nobody says.
+
+    Raises:
+        TargetError: nothing suggests itself; tells what can be said. InputError: nothing does for this image.
+    """
     found = DEFAULT[reading.form](reading)
+    if found is None and reading.form in ("map", "maps") and own_region(0, reading) is not None:
+        raise InputError(
+            "the model sees nothing in this image: say where, 0@X0,Y0,X1,Y1 in pixels of the photo, or 0@all"
+        )
     if found is None:
         raise TargetError(f"no target was named, and none suggests itself: {sayable(reading)}")
     return found

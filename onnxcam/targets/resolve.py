@@ -163,7 +163,7 @@ def ctc(match: re.Match[str], reading: Reading) -> Target:
     steps = tuple(int(i) for i in np.flatnonzero(path != blank))
     if not steps:
         raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
-    name = f"what is read in {len(steps)} steps"
+    name = f"what is read in {len(steps)} step{'s' if len(steps) > 1 else ''}"
     if reading.labels is not None:
         name += f": {text_of(path, blank, reading.labels)}"
     return TokensTarget(steps, tuple(int(path[i]) for i in steps), name, reading.axis)

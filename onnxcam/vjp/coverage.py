@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, Layer, candidates, find_score, image_input, load, read_layers
+from onnxcam.graph import Graph, Layer, candidates, find_score, fixed, image_input, load, read_layers
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -49,14 +50,18 @@ class Coverage:
 
 
 def blocking_operators(
-    model: str | Path | bytes | onnx.ModelProto, score: str | None = None, *, rules: RuleSet = STANDARD
+    model: str | Path | bytes | onnx.ModelProto,
+    score: str | None = None,
+    *,
+    feeds: Mapping[str, Any] | None = None,
+    rules: RuleSet = STANDARD,
 ) -> Coverage:
-    """What stands between the gradient and a model's layers.
+    """What stands between the gradient and a model's layers; `feeds`: values for the inputs besides the image.
 
     Raises:
         ModelError, LayerError: as `list_layers`.
     """
-    graph = read_layers(load(model))
+    graph = read_layers(fixed(load(model), feeds or {}))
     image = image_input(graph)
     found = find_score(graph, score, image=image)
     between, _ = path(graph, [found.name], [image.name], rules)

@@ -91,6 +91,20 @@ def test_a_class_that_one_image_has_not_ends_no_run(onnxcam: Invoke, segments: P
     assert [row["image"] for row in rows(result.stdout)] == ["half.png"]
 
 
+def test_an_image_with_nothing_in_it_ends_no_run(onnxcam: Invoke, segments: Path) -> None:
+    """A text detector finds nothing on an empty page, and the other pages are explained all the same."""
+    text = (
+        f"(float[N, 3, 8, 8] x) => (float[N, 1, 8, 8] y) {{ {STEM} m = Conv(a, red) s = Sub(m, half) y = Sigmoid(s) }}"
+    )
+    red = np.array([1, 0, 0], np.float32).reshape(1, 3, 1, 1)
+    onnx.save(net(text, {**COLOURS, "red": red, "half": np.float32(0.5)}), segments / "reds.onnx")
+    Image.new("RGB", (8, 8), "blue").save(segments / "blue.png")
+    result = onnxcam("run", "reds.onnx", "blue.png", "half.png", "--preprocess", "unit", "--json")
+    assert result.exit_code == 2
+    assert "Error: blue.png: the model sees nothing in this image: say where, 0@X0" in result.stderr
+    assert [row["image"] for row in rows(result.stdout)] == ["half.png"]
+
+
 TARGETS = {
     "green@none.png": "none.png",
     "no class": "no class is called 'no class'",
@@ -150,6 +164,9 @@ def test_feeds(onnxcam: Invoke, folder: Path) -> None:
         ["input", "x", "[N,", "3,", "8,", "8]", "NCHW", "float32"], ["feed", "light", "[3]", "float32"],
         ["score", "y", "[N,", "3]", "output"],
     ]  # fmt: skip
+    assert "ok" in onnxcam("ops", "lit.onnx", "--feed", "light=light.npy").stdout
+    fixed = onnxcam("layers", "lit.onnx", "--feed", "light=light.npy").stdout
+    assert "feed" not in [line.split()[0] for line in fixed.splitlines() if line]
     checked = onnxcam("check", "lit.onnx", "blobs.png", "--feed", "light=light.npy")  # in a process of its own
     assert checked.exit_code == 0, checked.stdout + checked.stderr
     assert onnxcam("export", "lit.onnx", "-o", "kept.onnx", "--feed", "light=light.npy").exit_code == 0

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from onnxcam import Explainer, Explanation, TargetError
-from onnxcam.explainer.recipes import choose_labels
+from onnxcam.explainer.recipes import choose_labels, choose_recipe
+from onnxcam.runtime import ImageInput
 from onnxcam.targets import ClassTarget, DifferenceTarget, Spec, WeightedTarget
 from tests.nets import Array, as_array, net, normal
 
@@ -192,3 +194,19 @@ def test_letters_in_the_metadata(count: int, expected: list[str] | None) -> None
     """As PaddleOCR's files carry them: of readers without the blank in front, and often the space behind."""
     found = choose_labels(None, [count], {"character": "0\n90\n180"})
     assert (found.names, found.unfit) == (expected, 0 if expected else 3)
+
+
+@pytest.mark.parametrize(
+    ("size", "resize", "crop"),
+    [
+        ((224, 224), ("short_side", 256), (224, 224)),
+        ((None, None), ("short_side", 256), (224, 224)),
+        ((160, 60), ("exact", (160, 60)), None),
+        ((None, 48), ("short_side", 48), None),
+    ],
+)
+def test_a_guess_for_lines_of_text_cuts_nothing_away(size: Any, resize: tuple[str, Any], crop: Any) -> None:
+    chosen = choose_recipe(None, ImageInput("x", "NCHW", size, 3, "float32", None), {})
+    recipe = chosen.recipe
+    assert chosen.guess
+    assert (recipe.name, recipe.resize.how, recipe.resize.to, recipe.crop) == ("imagenet", *resize, crop)
