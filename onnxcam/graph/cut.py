@@ -204,6 +204,8 @@ def pruned(
             kept.append(node)
             needed |= {*node.input, *captures(node)}
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    for node in nodes:  # one that is kept for its other outputs
+        node.output[:] = [f"onnxcam/again/{name}" if name in there else name for name in node.output]
     inputs = [value for value in (*graph.input, *there.values()) if value.name in needed]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
     given = [value for value in graph.output if value.name in outputs]

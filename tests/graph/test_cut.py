@@ -243,6 +243,23 @@ def test_pruned_keeps_what_the_outputs_need() -> None:
     assert set(run(cut, {"x": image_for(residual())})) == {"a"}
 
 
+def test_pruned_keeps_a_node_for_its_other_output() -> None:
+    """What is given already is not made twice."""
+    text = """(float[N,3,4,4] x) => (float[N,3,2,2] y) {
+  p, i = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x)
+  f = CastLike(i, p)
+  y = Add(p, f)
+}"""
+    graph = graph_of(net(text))
+    x = normal(1, 3, 4, 4)
+    expected = run(graph.proto, {"x": x})["y"]
+    proto = pruned(graph.proto, ["y"], [declared(graph, "p")])  # in place
+    assert names(proto.graph.input) == ["x", "p"]
+    pooled = x.reshape(1, 3, 2, 2, 2, 2).max(axis=(3, 5))
+    found = Session(proto.SerializeToString()).run({"x": x, "p": pooled})["y"]
+    np.testing.assert_allclose(found, expected)
+
+
 def test_pruned_takes_values_as_inputs() -> None:
     graph = graph_of(residual())
     proto = pruned(graph.proto, ["y"], [declared(graph, "sum"), declared(graph, "stem")])
