@@ -105,7 +105,7 @@ def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
     found = {name: helper.make_node("Identity", [layer], [name]) for name in twins(graph, layer)}
     if (second := images_second(graph, layer)) is not None:
         found[second] = helper.make_node("Transpose", [layer], [second], perm=SWAP)
-    reading = graph.nodes[graph.producer[layer]] if layer in graph.producer else None
+    reading = graph.maker(layer)
     for name in sources(graph, layer):
         if reading is not None and name != layer:
             axis = [attribute for attribute in reading.attribute if attribute.name in ("axis", "block_size")]

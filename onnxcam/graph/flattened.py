@@ -68,5 +68,5 @@ def flattened(graph: Graph, i: int) -> Flattened | None:
 
 def is_shape(graph: Graph, reshape: onnx.NodeProto, name: str) -> bool:
     """Whether a Reshape gives a value the shape of another."""
-    maker = graph.nodes[graph.producer[reshape.input[1]]] if reshape.input[1] in graph.producer else None
+    maker = graph.maker(reshape.input[1])
     return maker is not None and maker.op_type == "Shape" and maker.input[0] == name and not maker.attribute

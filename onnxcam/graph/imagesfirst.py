@@ -91,7 +91,7 @@ def images_first(graph: Graph, name: str) -> str:
 
 def images_second(graph: Graph, name: str) -> str | None:
     """The value that another shows with the images first; None where it shows none."""
-    node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+    node = graph.maker(name)
     return str(node.input[0]) if node is not None and is_view(node) else None
 
 

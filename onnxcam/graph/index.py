@@ -75,6 +75,10 @@ class Graph:
     def __contains__(self, name: str) -> bool:
         return name in self.producer or name in self.initializers or name in self.inputs
 
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value; None of an input or a weight."""
+        return self.nodes[self.producer[name]] if name in self.producer else None
+
     # -- types -----------------------------------------------------------------------------------
 
     @cached_property
@@ -124,7 +128,7 @@ class Graph:
 
     @property
     def early_constants(self) -> dict[str, npt.NDArray[Any]]:
-        """Of these the ones that are known at little cost."""
+        """Of the small constants the ones that are known at little cost."""
         return self._inference.early_constants
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:

@@ -98,7 +98,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:
     """The value that a transpose, reshape or the like merely shows again."""
     while True:
-        node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+        node = graph.maker(name)
         if node is None or node.op_type not in VIEWS or node.input[0] not in on_all_paths:
             return name
         layout = known.get(node.input[0])

@@ -92,7 +92,7 @@ def depends_on_input(graph: Graph, name: str) -> bool:
         name = waiting.pop()
         if name in graph.inputs:
             return True
-        node = graph.nodes[graph.producer[name]] if name in graph.producer else None
+        node = graph.maker(name)
         if node is not None and node.op_type not in ("Shape", "Size"):
             new = {read for read in reads(node) if read} - seen
             waiting += new

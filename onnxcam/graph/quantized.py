@@ -24,7 +24,7 @@ CARRYING = frozenset({"Identity", "Cast"})  # hand an integer on as it is
 
 def quantizer(graph: Graph, name: str) -> onnx.NodeProto | None:
     """The node that makes the integers `name`, or the QuantizeLinear that alone reads it; None where there is none."""
-    node = made_by(graph, name)
+    node = graph.maker(name)
     if node is not None and makes_integers(node):
         return node
     readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
@@ -89,12 +89,12 @@ def unquantized(graph: Graph, name: str) -> str:
 
     A saturated score has no gradient through its quantizer; in front of it there is one, and nothing reads x for it.
     """
-    node = made_by(graph, name)
+    node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return name
-    before = made_by(graph, node.input[0])
+    before = graph.maker(node.input[0])
     while before is not None and carries(graph, before):
-        before = made_by(graph, before.input[0])
+        before = graph.maker(before.input[0])
     if before is None or before.op_type != "QuantizeLinear" or not same_steps(graph, before, node):
         return name
     return str(before.input[0])
@@ -105,13 +105,13 @@ def rounded(graph: Graph, score: str) -> set[str]:
 
     A saturated score would have no gradient through them: that it was cut off does not count.
     """
-    node, found = made_by(graph, score), set[str]()
+    node, found = graph.maker(score), set[str]()
     if node is None or node.op_type != "DequantizeLinear":
         return found
     name = node.input[0]
     while True:
         found.add(name)
-        before = made_by(graph, name)
+        before = graph.maker(name)
         if before is None or not (before.op_type in MOVING or carries(graph, before)):
             return found
         name = before.input[0]
@@ -120,23 +120,18 @@ def rounded(graph: Graph, score: str) -> set[str]:
 def maker(graph: Graph, name: str) -> onnx.NodeProto:
     """The node whose result a computed value is: of an x, q or d the operator before the quantizer."""
     node = graph.nodes[graph.producer[name]]
-    if node.op_type == "DequantizeLinear" and (before := made_by(graph, sources(graph, name)[0])) is not None:
+    if node.op_type == "DequantizeLinear" and (before := graph.maker(sources(graph, name)[0])) is not None:
         node = before
-    return (made_by(graph, node.input[0]) or node) if node.op_type == "QuantizeLinear" else node
-
-
-def made_by(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The node that makes a value."""
-    return graph.nodes[graph.producer[name]] if name in graph.producer else None
+    return (graph.maker(node.input[0]) or node) if node.op_type == "QuantizeLinear" else node
 
 
 def sources(graph: Graph, name: str) -> list[str]:
     """The integers that a d stands for: several, where each reader has a quantizer of its own; none of other values."""
-    node = made_by(graph, name)
+    node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return []
     root = node.input[0]
-    while (before := made_by(graph, root)) is not None and carries(graph, before):
+    while (before := graph.maker(root)) is not None and carries(graph, before):
         root = before.input[0]
     return equals(graph, root)
 
@@ -144,7 +139,7 @@ def sources(graph: Graph, name: str) -> list[str]:
 def twins(graph: Graph, name: str) -> list[str]:
     """Other values that dequantize the same integers."""
     waiting, found = sources(graph, name), list[str]()
-    node = made_by(graph, name)
+    node = graph.maker(name)
     while node is not None and waiting:
         for i in graph.consumers.get(waiting.pop(), []):
             reader = graph.nodes[i]
@@ -157,7 +152,7 @@ def twins(graph: Graph, name: str) -> list[str]:
 
 def equals(graph: Graph, q: str) -> list[str]:
     """The integers of all quantizers that do what the maker of `q` does; `q` alone where no quantizer makes it."""
-    node = made_by(graph, q)
+    node = graph.maker(q)
     if node is None or node.op_type != "QuantizeLinear":
         return [q]
     readers = [graph.nodes[i] for i in graph.consumers[node.input[0]]]

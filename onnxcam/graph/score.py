@@ -19,7 +19,6 @@ from onnxcam.graph.scorekind import (
     before_spelled_softmax,
     is_probability,
     is_product,
-    maker,
 )
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
@@ -84,7 +83,7 @@ def seen_shape(graph: Graph, score: Score) -> Shape | None:
 
 def kept(graph: Graph, name: str) -> str:
     """The value nearest to the image that holds the same elements: two outputs of it are one score."""
-    while (node := maker(graph, name)) is not None and node.op_type in KEEPING:
+    while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
         name = node.input[0]
     return name
 
@@ -153,7 +152,7 @@ def trace(graph: Graph, output: str) -> Score | None:
     while True:
         if best is None and graph.is_float(name):
             best = name
-        node = maker(graph, name)
+        node = graph.maker(name)
         if node is None or not node.input:
             break
         if (squash := QUANTIZED.get(node.op_type)) and (score := dequantized(graph, node.input[0])) is not None:

@@ -21,14 +21,9 @@ BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGl
 SUMS = frozenset({"Add", "Sub"})
 
 
-def maker(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The node that makes a value; None of an input or a weight."""
-    return graph.nodes[graph.producer[name]] if name in graph.producer else None
-
-
 def is_probability(graph: Graph, name: str) -> bool:
     """Whether every element of a value is what a softmax or a sigmoid gave out, unchanged."""
-    while graph.is_real(name) and (node := maker(graph, name)) is not None:
+    while graph.is_real(name) and (node := graph.maker(name)) is not None:
         if node.op_type not in KEEPING | CHOOSING:
             known = node.op_type in SQUASHING or node.op_type in QUANTIZED
             return node.op_type != "LogSoftmax" and (known or before_spelled_softmax(graph, node) is not None)
@@ -44,7 +39,7 @@ def is_product(graph: Graph, name: str) -> bool:
     """
     waiting, seen = [name], {name}
     while waiting:
-        node = maker(graph, waiting.pop())
+        node = graph.maker(waiting.pop())
         if node is None or any(is_probability(graph, read) for read in node.input):
             return False
         if node.op_type not in PRODUCTS:
@@ -75,14 +70,14 @@ def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
     """The input of a softmax written as Exp, ReduceSum and Div, the maximum taken off or not."""
     if node.op_type != "Div":
         return None
-    top, bottom = (maker(graph, name) for name in node.input)
+    top, bottom = (graph.maker(name) for name in node.input)
     if top is None or bottom is None or top.op_type != "Exp" or bottom.op_type != "ReduceSum":
         return None
     if bottom.input[0] != node.input[0]:
         return None
-    inner = maker(graph, top.input[0])
+    inner = graph.maker(top.input[0])
     if inner is not None and inner.op_type == "Sub":
-        largest = maker(graph, inner.input[1])
+        largest = graph.maker(inner.input[1])
         if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
             return str(inner.input[0])
     return str(top.input[0])

@@ -53,7 +53,7 @@ def sizes_of(graph: Graph, node: onnx.NodeProto) -> npt.NDArray[np.object_] | No
     if node.op_type == "Shape":
         limits = attributes(node)
         return np.array(shape, object)[limits.get("start", 0) : limits.get("end", len(shape))]
-    source = graph.nodes[graph.producer[node.input[0]]] if node.input[0] in graph.producer else None
+    source = graph.maker(node.input[0])
     if source is None or source.op_type != "Shape" or (sizes := sizes_of(graph, source)) is None:
         return None
     picks = [pick for name in node.input[1:] if (pick := graph.constant(name)) is not None]

@@ -44,7 +44,7 @@ def multiply(g: Emitter, n: Node, ct: str) -> Cotangents:
 def sigmoid_of_other(g: Emitter, n: Node) -> int | None:
     """Which factor is the sigmoid of the other one, on the way to which the sweep need not stop; None: neither."""
     for i in (0, 1):
-        maker = g.graph.nodes[g.graph.producer[n.input[i]]] if n.input[i] in g.graph.producer else None
+        maker = g.graph.maker(n.input[i])
         if maker is not None and is_sigmoid(n, maker) and maker.input[0] == n.input[1 - i]:
             free = n.wants(1 - i) and n.input[i] not in n.ends and not n.is_quantized()  # y would be rounded
             return i if free else None

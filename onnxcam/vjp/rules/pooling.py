@@ -174,7 +174,7 @@ def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def are_distinct(g: Emitter, index: str) -> bool:
     """Whether indices are known to be of windows that do not overlap."""
-    maker = g.graph.nodes[g.graph.producer[index]] if index in g.graph.producer else None
+    maker = g.graph.maker(index)
     if maker is None or maker.op_type != "MaxPool":
         return False
     attrs = attributes(maker)
