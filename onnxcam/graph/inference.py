@@ -58,7 +58,7 @@ class Inference:
     def types(self) -> dict[str, ValueType]:
         """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
         found = self._settled()
-        while self._open(found) and self._tell(found):  # each settles more of the other
+        if self._open(found) and self._tell(found):
             found = self._settled()
         unknown = [name for name in self._made if name not in found or found[name].shape is None]
         if unknown:
@@ -76,7 +76,7 @@ class Inference:
 
     @cached_property
     def early_constants(self) -> Constants:
-        """Of those constants the ones that are known before anything is asked or tried: the cheaper part."""
+        """Those of the constants that are known before anything is asked or tried: the cheaper part."""
         self._compute(self._settled())
         return self._given | self._computed
 
