@@ -193,12 +193,10 @@ def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def gelu_slope(g: Emitter, n: Node, x: str) -> str:
-    """P + x P', P = (1 + erf(x / sqrt 2)) / 2."""
-    half = n.scalar(0.5)
-    p = g.op("Add", half, g.op("Mul", half, g.op("Erf", g.op("Mul", x, n.scalar(math.sqrt(0.5))))))
-    bell = g.op("Exp", g.op("Mul", g.op("Mul", x, x), n.scalar(-0.5)))
-    density = g.op("Mul", bell, n.scalar(1 / math.sqrt(2 * math.pi)))
-    return g.op("Add", p, g.op("Mul", x, density))
+    """P + x P' = (1 + erf u) / 2 + u exp(-u^2) / sqrt pi, u = x / sqrt 2."""
+    half, u = n.scalar(0.5), g.op("Mul", x, n.scalar(math.sqrt(0.5)))
+    bell = g.op("Exp", g.op("Sub", n.scalar(-math.log(math.pi) / 2), g.op("Mul", u, u)))
+    return g.op("Add", half, g.op("Add", g.op("Mul", half, g.op("Erf", u)), g.op("Mul", u, bell)))
 
 
 def gelu_slope_by_tanh(g: Emitter, n: Node, x: str) -> str:

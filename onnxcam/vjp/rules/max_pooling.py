@@ -19,6 +19,7 @@ from onnxcam.vjp.rules.convolution import Window, window
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
+MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
 
@@ -31,7 +32,9 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
     if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
         return [by_ranks(g, n, ct, w)]
-    if pixels >= AXES and all(w.strides[i] <= w.kernel[i] and w.dilations[i] == 1 for i in w.axes):
+    if pixels >= AXES and all(
+        len({first % w.strides[i] for first in taps(g, n, w, i)}) == w.strides[i] for i in w.axes
+    ):
         return [axis_by_axis(g, n, ct, w)]
     return [by_indices(g, n, ct)]
 
@@ -57,10 +60,22 @@ def by_indices(g: Emitter, n: Node, ct: str) -> str:
 
 def no_infinity(g: Emitter, n: Node) -> str:
     """The input with the least number for minus infinity, as the plain pool gives for windows of nothing else."""
-    maker = g.graph.producer.get(n.input[0])
-    if maker is not None and g.graph.nodes[maker].op_type in FINITE:
+    if is_finite(g, n.input[0]):
         return n.x()
     return g.op("Max", n.x(), n.scalar(n.least()))
+
+
+def is_finite(g: Emitter, name: str) -> bool:
+    """Whether the operators behind a value make no infinity."""
+    waiting, seen = [name], set[str]()
+    while waiting:
+        maker = g.graph.maker(waiting.pop())
+        if maker is None or maker.op_type not in FINITE | MOVING:
+            return False
+        if maker.op_type in MOVING and maker.output[0] not in seen:
+            waiting += maker.input
+            seen.add(maker.output[0])
+    return True
 
 
 def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -68,81 +83,99 @@ def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
     one = n.array(np.arange(math.prod(w.kernel), 0, -1).reshape(1, 1, *w.kernel))
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
     x = no_infinity(g, n)
-    hit = g.op("Equal", x, repeated(g, pooled(g, x, w, w.axes), w.kernel))
-    first = pooled(g, g.op("Mul", g.cast(hit, n.elem_type), ranks), w, w.axes)
+    hit = g.op("Equal", x, repeated(g, maxima(g, n, x, w), w.kernel))
+    first = pooled(g, n, g.op("Where", hit, ranks, n.scalar(0)), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
     return g.op("Where", mine, repeated(g, ct, w.kernel), n.scalar(0))
 
 
 def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """The pool as one pool an axis, the last axis first; their adjoints in the opposite order."""
-    pools: list[tuple[int, str, str]] = []
-    x = no_infinity(g, n)
-    for i in reversed(w.axes):
-        if w.kernel[i] > 1:
-            x = reaching(g, n, x, w, i)
-            pools.append((i, x, pooled(g, x, w, [i])))
-            x = pools[-1][2]
-    for i, inputs, maxima in reversed(pools):
-        ct = along_axis(g, n, inputs, maxima, ct, w, i)
+    moving = [i for i in w.axes if w.kernel[i] > 1]
+    inputs = [no_infinity(g, n)]
+    for i in reversed(moving[1:]):
+        inputs.append(pooled(g, n, inputs[-1], w, [i]))
+    y = maxima(g, n, inputs[0], w)
+    for i in moving:
+        x = inputs.pop()
+        ct, y = along_axis(g, n, x, y, ct, w, i), x
     return ct
 
 
-def pooled(g: Emitter, x: str, w: Window, axes: Sequence[int]) -> str:
+def maxima(g: Emitter, n: Node, x: str, w: Window) -> str:
+    """The pool of x: the primal output, where that is the very same."""
+    same = x == n.input[0] and not n.is_quantized()
+    return n.output[0] if same else pooled(g, n, x, w, w.axes)
+
+
+def pooled(g: Emitter, n: Node, x: str, w: Window, axes: Sequence[int]) -> str:
     """The maxima of x along some of the window's axes."""
-    kernel, strides = ([v[i] if i in axes else 1 for i in w.axes] for v in (w.kernel, w.strides))
-    return g.op("MaxPool", x, kernel_shape=kernel, strides=strides)
+    kernel, strides, dilations = (
+        [v[i] if i in axes else 1 for i in w.axes] for v in (w.kernel, w.strides, w.dilations)
+    )
+    begins, ends = [0] * len(w.kernel), [0] * len(w.kernel)
+    for i in axes:
+        size, out = extent(g, n, i)
+        begins[i] = (w.begins or ())[i]
+        ends[i] = max((out - 1) * w.strides[i] + w.reach(i) - begins[i] - size, 0)
+    return g.op("MaxPool", x, kernel_shape=kernel, strides=strides, dilations=dilations, pads=[*begins, *ends])
 
 
-def reaching(g: Emitter, n: Node, x: str, w: Window, i: int) -> str:
-    """x, filled up along axis i with minus infinity as far as the windows reach."""
-    (size, out), before = extent(g, n, i), (w.begins or ())[i]
-    behind = max((out - 1) * w.strides[i] + w.kernel[i] - before - size, 0)
-    return g.op("Pad", x, pads(g, n, i, before, behind), n.scalar(-np.inf)) if before or behind else x
-
-
-def along_axis(g: Emitter, n: Node, x: str, maxima: str, ct: str, w: Window, i: int) -> str:
-    """The adjoint of a pool along axis i: each tap of the windows takes what the taps before it left."""
-    axis, out = i + 2, extent(g, n, i)[1]
-    swap = [*range(axis - 1), axis, axis - 1] if axis == n.rank() - 1 else None
+def along_axis(g: Emitter, n: Node, x: str, y: str, ct: str, w: Window, i: int) -> str:
+    """The adjoint of a pool y along axis i: each tap of the windows takes what the taps before it left."""
+    axis, stride, (size, out) = i + 2, w.strides[i], extent(g, n, i)
+    swap = [*range(axis - 1), axis, axis - 1] if axis == n.rank() - 1 and stride > 1 else None
     if swap:  # steps along the innermost axis are slow
-        x, maxima, ct = (g.op("Transpose", value, perm=swap) for value in (x, maxima, ct))
+        x, y, ct = (g.op("Transpose", value, perm=swap) for value in (x, y, ct))
         axis -= 1
-    shares, left = [], ct
-    for tap in range(w.kernel[i] - 1):
-        end = tap + (out - 1) * w.strides[i] + 1
-        pixels = g.op("Slice", x, g.ints(tap), g.ints(end), g.ints(axis), g.ints(w.strides[i]))
-        shares.append(g.op("Where", g.op("Equal", pixels, maxima), left, n.scalar(0)))
+    firsts, shares, left = taps(g, n, w, i), [], ct
+    for first in firsts[:-1]:
+        pixels = stepping(g, n, x, axis, range(first, first + out * stride, stride), size)
+        shares.append(g.op("Where", g.op("Equal", pixels, y), left, n.scalar(0)))
         left = g.op("Sub", left, shares[-1])
-    dx = interleaved(g, n, [*shares, left], w, i, axis)
+    dx = interleaved(g, n, dict(zip(firsts, [*shares, left], strict=True)), axis, stride, size, out)
     return g.op("Transpose", dx, perm=swap) if swap else dx
 
 
-def interleaved(g: Emitter, n: Node, shares: list[str], w: Window, i: int, axis: int) -> str:
-    """Share t of window j at pixel j * stride + t, summed where windows overlap, cut to the size of the input."""
-    stride, (size, out) = w.strides[i], extent(g, n, i)
-    longest = (len(shares) - 1) // stride
-    phases = []
-    for phase in range(stride):
-        parts = [
-            g.op("Pad", share, pads(g, n, axis - 2, t // stride, longest - t // stride)) if longest else share
-            for t, share in enumerate(shares)
-            if t % stride == phase
-        ]
-        phases.append(g.op("Sum", *parts) if len(parts) > 1 else parts[0])
-    dx, length = phases[0], (out + longest) * stride
-    if stride > 1:
-        dx = g.op("Concat", *phases, axis=axis + 1)
-        dx = g.op("Reshape", dx, g.ints(*[0] * axis, length, -1, *[0] * (n.rank() - axis - 2)))
-    before = (w.begins or ())[i]
-    rest = size + before - length
-    return g.op("Pad", dx, pads(g, n, axis - 2, -before, rest)) if before or rest else dx
+def taps(g: Emitter, n: Node, w: Window, i: int) -> list[int]:
+    """The pixels along axis i that the first window looks at, without taps that see padding in every window."""
+    size, out = extent(g, n, i)
+    firsts = (tap * w.dilations[i] - (w.begins or ())[i] for tap in range(w.kernel[i]))
+    return [first for first in firsts if -(out - 1) * w.strides[i] <= first < size]
 
 
-def pads(g: Emitter, n: Node, i: int, before: int, behind: int) -> str:
-    """The pads of a Pad along one spatial axis; negative ones cut."""
-    both = [[count if axis == i + 2 else 0 for axis in range(n.rank())] for count in (before, behind)]
-    return g.ints(*both[0], *both[1])
+def stepping(g: Emitter, n: Node, x: str, axis: int, places: range, size: int) -> str:
+    """x at places along an axis, some of which may lie outside: minus infinity there."""
+    if places.step == 1:
+        return moved(g, n, x, axis, -places.start, places.stop - size, -np.inf)
+    inside = [j for j, place in enumerate(places) if 0 <= place < size]
+    x = g.op("Slice", x, g.ints(places[inside[0]]), g.ints(places[inside[-1]] + 1), g.ints(axis), g.ints(places.step))
+    return moved(g, n, x, axis, inside[0], len(places) - 1 - inside[-1], -np.inf)
+
+
+def interleaved(
+    g: Emitter, n: Node, shares: dict[int, str], axis: int, stride: int, size: int, out: int
+) -> str:  # fmt: skip
+    """The sum of shares, by the first window's pixel: the share of window j goes to that pixel + j * stride."""
+    rows = -(-size // stride)
+    phases: list[list[str]] = [[] for _ in range(stride)]
+    for first, share in shares.items():
+        before, phase = divmod(first, stride)
+        phases[phase].append(moved(g, n, share, axis, before, rows - out - before, 0))
+    sums = [g.op("Sum", *parts) if len(parts) > 1 else parts[0] for parts in phases]
+    if stride == 1:
+        return sums[0]
+    dx = g.op("Concat", *sums, axis=axis + 1)
+    dx = g.op("Reshape", dx, g.ints(*[0] * axis, rows * stride, -1, *[0] * (n.rank() - axis - 2)))
+    return moved(g, n, dx, axis, 0, size - rows * stride, 0)
+
+
+def moved(g: Emitter, n: Node, value: str, axis: int, before: int, behind: int, filling: float) -> str:
+    """A value with so many places more (or, negative, fewer) at the ends of an axis."""
+    if not before and not behind:
+        return value
+    pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, behind)]
+    return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.scalar(filling))
 
 
 def extent(g: Emitter, n: Node, i: int) -> tuple[int, int]:

@@ -128,8 +128,8 @@ def layer_normalization(
     if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
         x_hat, inverse = standardized(g, n.x(), axes, n.scalar(epsilon))
     else:
-        _, mean, inverse = g.op("LayerNormalization", n.x(), n.x(1), outputs=3, axis=axis - rank, epsilon=epsilon)
-        x_hat = g.op("Mul", g.op("Sub", n.x(), mean), inverse)
+        ones = g.op("Expand", n.scalar(1), g.shape_of(n.input[1]))
+        x_hat, _, inverse = g.op("LayerNormalization", n.x(), ones, outputs=3, axis=axis - rank, epsilon=epsilon)
     parts = []
     if ct:
         parts.append(normalized_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes))
