@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import InputError, TargetError, UsageError, VerificationError
+from onnxcam.errors import InputError, TargetError, UsageError
 from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.parity import run_original, run_rewritten
@@ -24,10 +24,9 @@ if TYPE_CHECKING:
 
 Array = npt.NDArray[Any]
 SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
-SAME_GRADIENT = 0.99  # cosine
+SAME_GRADIENT = 0.05  # of the derivative along a direction
 LARGEST_NOISE = 2**26  # elements of a made-up input
 USUAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
-SAME_LENGTH = 0.1
 NOT_MEASURED = "not measured"
 CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
@@ -148,25 +147,20 @@ def gradient(subject: Rewritten, place: Place, seen: Seen, ask: Ask, target: Tar
 def against_differences(
     subject: Rewritten, place: Place, seen: Seen, ask: Ask, symbolic: Array, where: str
 ) -> CheckResult:
-    """The mean of the symbolic gradient against that of differences, in direction and length.
+    """The symbolic gradient against differences along some directions.
 
-    Where the head rounds there are no differences, and float16 may drown them: then nothing was measured.
+    Where the head rounds there are no differences, and rounding may drown them: then nothing was measured.
     """
-    name, limit = "symbolic against numeric", f"cosine {SAME_GRADIENT}, length within {SAME_LENGTH:.0%}"
+    name, limit = "symbolic against numeric", f"{SAME_GRADIENT} apart"
     if node := subject.rounding(place):
         return CheckResult(name, True, NOT_MEASURED, limit, f"{node} rounds: there are no differences over it")
-    try:
-        numeric = subject.numeric_mean(place, seen, ask)[0].astype(np.float64)
-    except VerificationError as error:
-        half = seen.values[place.name].dtype == np.float16
-        return CheckResult(name, half, NOT_MEASURED if half else "no numeric gradient", limit, str(error))
-    mean = symbolic.mean(axis=tuple(range(2, symbolic.ndim)), dtype=np.float64)[0]
-    lengths = float(np.linalg.norm(mean)), float(np.linalg.norm(numeric))
-    if not all(lengths):
-        return CheckResult(name, not any(lengths), f"lengths {lengths[0]:.2g} and {lengths[1]:.2g}", limit, where)
-    cosine, ratio = float(mean @ numeric) / (lengths[0] * lengths[1]), lengths[0] / lengths[1]
-    same = cosine >= SAME_GRADIENT and abs(ratio - 1) <= SAME_LENGTH
-    return CheckResult(name, same, f"cosine {cosine:.5f}, length {ratio:.3f}", limit, where)
+    if not np.isfinite(symbolic).all():
+        return CheckResult(name, False, "not finite", limit, where)
+    apart, settled = subject.apart_from_differences(place, seen, ask, symbolic[0])
+    if not settled:
+        return CheckResult(name, True, NOT_MEASURED, limit, "the score jumps, or changes by less than its rounding")
+    measured = f"{apart:.1e} apart in {settled} direction{'s' if settled > 1 else ''}"
+    return CheckResult(name, apart <= SAME_GRADIENT, measured, limit, where)
 
 
 # -- sensitivity ------------------------------------------------------------------------------------

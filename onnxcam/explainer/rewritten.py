@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -39,7 +40,7 @@ from onnxcam.graph import (
     source_of,
     without_idle_weights,
 )
-from onnxcam.runtime import Rows, Score, Session, mean_gradient
+from onnxcam.runtime import Rows, Score, Session, apart_from_differences, mean_gradient
 from onnxcam.targets import Target
 from onnxcam.vjp import (
     CLASS,
@@ -336,10 +337,23 @@ class Rewritten:
             )
         found = []
         for image, target in zip(ask.images, ask.targets, strict=True):
-            one = {name: value[image : image + 1] for name, value in seen.values.items()}
-            grid = to_grid(one[place.name], place.layout)[0]
-            found.append(mean_gradient(partial(self._values_at, place, one, target), grid, 0))
+            grid, values = self._differenced(place, seen, image, target)
+            found.append(mean_gradient(values, grid, 0))
         return np.stack(found)
+
+    def apart_from_differences(self, place: Place, seen: Seen, ask: Ask, gradient: Array) -> tuple[float, int]:
+        """How far the first target's gradient (C, *grid) is from differences: see `runtime.apart_from_differences`."""
+        grid, values = self._differenced(place, seen, ask.images[0], ask.targets[0])
+        positions = math.prod(grid.shape[1:])
+        mean = gradient.mean(axis=tuple(range(1, gradient.ndim)), dtype=np.float64)
+        return apart_from_differences(values, grid, 0, mean * positions)
+
+    def _differenced(
+        self, place: Place, seen: Seen, image: int, target: Target
+    ) -> tuple[Array, Callable[[Array], Array]]:
+        """The layer's grid in one image, (C, *grid), and the target's values for other grids."""
+        one = {name: value[image : image + 1] for name, value in seen.values.items()}
+        return to_grid(one[place.name], place.layout)[0], partial(self._values_at, place, one, target)
 
     def _values_at(self, place: Place, one: dict[str, Array], target: Target, grids: Array) -> Array:
         """The target's value for one image whose layer has other grids, a row each."""

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import pytest
 
 from onnxcam.errors import VerificationError
-from onnxcam.runtime import mean_gradient, numeric
+from onnxcam.runtime import apart_from_differences, mean_gradient, numeric
 from onnxcam.runtime.numeric import TOGETHER
 from tests.nets import normal
 
@@ -163,3 +163,69 @@ def test_one_channel_cannot_agree_by_direction_alone() -> None:
 def test_scores_that_are_not_finite_are_refused() -> None:
     with pytest.raises(VerificationError):
         mean_gradient(lambda rows: np.full(len(rows), np.nan, np.float32), A, 0)
+
+
+# -- a gradient held against differences along directions ---------------------------------------------
+
+
+def summed(a: Array) -> Array:
+    """`analytic`, summed over positions."""
+    return analytic(a) * a[0].size
+
+
+def test_the_right_gradient_is_not_apart() -> None:
+    apart, settled = apart_from_differences(smooth, A, 0, summed(A))
+    assert settled == 6
+    assert apart < 1e-3
+
+
+@pytest.mark.parametrize(("channel", "factor"), [(0, 1.5), (3, 0), (5, -1)])
+def test_one_wrong_channel_is_seen(channel: int, factor: float) -> None:
+    wrong = summed(A)
+    wrong[channel] *= factor
+    assert apart_from_differences(smooth, A, 0, wrong)[0] > 0.05
+
+
+def test_a_channel_that_a_gradient_leaves_out_is_seen() -> None:
+    """Along such a gradient itself everything agrees; the random directions tell."""
+    apart, settled = apart_from_differences(linear, A, 0, np.eye(6)[2] * W[2].sum())
+    assert settled == 6
+    assert apart > 0.3
+
+
+def test_kinks_all_over_do_no_harm() -> None:
+    """Of 120 rectified elements many are within a step of their kink."""
+    right = (W * (A > 0)).sum(axis=(1, 2))
+    apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), A, 0, right)
+    assert settled >= 4
+    assert apart < 0.03
+
+
+def test_a_score_far_off_drowns_its_differences() -> None:
+    def drowned(a: Array) -> Array:
+        return np.asarray(1e8 + linear(a), np.float32)
+
+    assert apart_from_differences(drowned, A, 0, W.sum(axis=(1, 2)))[1] == 0
+
+
+def test_a_probability_that_is_next_to_nothing_has_a_derivative() -> None:
+    def tiny(a: Array) -> Array:
+        return np.asarray(1 / (1 + np.exp(13 - linear(a).astype(np.float64) / 10)), np.float32)
+
+    value = float(tiny(A[None])[0])
+    apart, settled = apart_from_differences(tiny, A, 0, W.sum(axis=(1, 2)) / 10 * value * (1 - value))
+    assert settled == 6
+    assert apart < 1e-2
+
+
+def test_a_staircase_is_none() -> None:
+    apart, _ = apart_from_differences(lambda rows: np.floor(4 * linear(rows)) / 4, A, 0, W.sum(axis=(1, 2)))
+    assert apart > 0.5
+
+
+def test_values_outside_the_domain_do_not_settle() -> None:
+    def rooted(a: Array) -> Array:
+        with np.errstate(invalid="ignore"):
+            return np.sqrt(linear(a - A[None]))
+
+    assert apart_from_differences(rooted, A, 0, W.sum(axis=(1, 2)))[1] == 0
