@@ -86,7 +86,17 @@ def made(record: Record) -> str:
     how = ", numeric gradient" if record["gradient"] == "numeric" else ""
     how += "" if record["placed"] == "followed" else f", placed {record['placed']}"
     why = blank(record["map"]) if record["status"] == "blank" else WHY[record["status"]]
-    return f"{method.title} of {target['name']}{index} at {record['layer']}, {size}{how}: {why}"
+    what = f"{target['name']}{index}{worth(record)}"
+    return f"{method.title} of {what} at {record['layer']}, {size}{how}: {why}"
+
+
+def worth(record: Record) -> str:
+    """What a target comes to, where no row of the table says it."""
+    target = record["target"]
+    if target["score"] is None or any(row["index"] == target["index"] for row in record["top"]):
+        return ""
+    probability = percent(target["probability"])
+    return f" = {figure(target['score'])}" + (f", {probability}," if probability else "")
 
 
 def blank(shown: Record) -> str:

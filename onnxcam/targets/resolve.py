@@ -155,15 +155,19 @@ def tokens_target(steps: Sequence[int], names: Sequence[str], reading: Reading) 
 
 
 def ctc(match: re.Match[str], reading: Reading) -> Target:
-    """`ctc`, `ctc:BLANK`: the log-probability of what is read, summed over the steps that are not blank (0)."""
+    """`ctc`, `ctc:BLANK`: the log-probability of what is read, summed over the steps that are not blank.
+
+    Blank is token 0, or the last one where that is read at more than half of the steps.
+    """
     check_sequence(reading)
-    blank = int(match[1] or 0)
     rows = reading.scores if reading.axis else reading.scores.T
     path = rows.argmax(axis=1)
+    last = rows.shape[1] - 1
+    blank = int(match[1]) if match[1] else last if np.mean(path == last) > 0.5 else 0
     steps = tuple(int(i) for i in np.flatnonzero(path != blank))
     if not steps:
         raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
-    name = f"what is read in {len(steps)} step{'s' if len(steps) > 1 else ''}"
+    name = f"what is read in {len(steps)} step{'s' if len(steps) > 1 else ''}" + f", blank {blank}" * bool(blank)
     if reading.labels is not None:
         name += f": {text_of(path, blank, reading.labels)}"
     return TokensTarget(steps, tuple(int(path[i]) for i in steps), name, reading.axis)

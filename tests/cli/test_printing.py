@@ -71,6 +71,7 @@ def record(**changes: Any) -> dict[str, Any]:
         "layer": "relu5",
         "map": {"shape": [7, 7], "min": -1.0, "max": 0.0},
         "target": target,
+        "top": [target],
         "status": "ok",
     }
     return {**base, "gradient": "symbolic", "placed": "followed", **changes}
@@ -90,6 +91,13 @@ def test_a_map_is_told_with_what_to_think_of_it() -> None:
     assert made(record(status="not-finite", gradient="numeric")) == (
         "Grad-CAM of class 7 at relu5, 7 x 7, numeric gradient: not-finite: the map holds NaN or infinity"
     )
+
+
+def test_what_is_explained_has_its_number_where_no_row_says_it() -> None:
+    assert made(record(top=[])) == "Grad-CAM of class 7 = 1 at relu5, 7 x 7: ok"
+    likely = {"name": "cat (8)", "index": None, "label": None, "score": 123.456, "probability": 0.875}
+    assert made(record(target=likely)) == "Grad-CAM of cat (8) = 123.5, 87.5 %, at relu5, 7 x 7: ok"
+    assert made(record(target={**likely, "score": None})) == "Grad-CAM of cat (8) at relu5, 7 x 7: ok"
 
 
 def test_percentages() -> None:

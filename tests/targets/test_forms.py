@@ -212,6 +212,8 @@ def test_tokens() -> None:
     assert (read.steps, read.tokens, read.name) == ((1, 2, 3), (2, 2, 1), 'what is read in 3 steps: "ba"')
     assert read.value(STEPS) == pytest.approx(logs[1, 2] + logs[2, 2] + logs[3, 1])
     assert one("ctc:2", reading).steps == (0, 3)
+    at_the_end = one("ctc", Reading(STEPS[[1, 2, 3, 1, 2]], "RC", labels=["a", "b", "-"]))
+    assert (at_the_end.steps, at_the_end.name) == ((2,), 'what is read in 1 step, blank 2: "b"')
     with pytest.raises(InputError, match="the model reads nothing: token 0, the blank, is the likeliest"):
         resolve("ctc", Reading(STEPS[:1], "RC"))
     for spec in ("ctc", "token:0,1", "tokens:1"):
