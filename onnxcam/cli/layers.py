@@ -21,12 +21,12 @@ def command(model: str, score: str | None, feed: Sequence[str]) -> None:
     from onnxcam.cli.feeds import read_feeds
     from onnxcam.cli.table import table
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import candidates, find_score, fixed, image_input, load, read_layers, shown, type_name
+    from onnxcam.graph import find_score, fixed, image_input, listed, load, read_layers, shown, type_name
 
     graph = read_layers(fixed(load(model), read_feeds(feed)))
     image = image_input(graph)
     found = find_score(graph, score, image=image)
-    layers = candidates(graph, image, found)
+    layers = listed(graph, image, found)
     kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
     kind += " that the model leaves out (a guess)" if found.guess else ""
     about = [

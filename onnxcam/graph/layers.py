@@ -15,7 +15,7 @@ from onnxcam.graph.blocked import CURE, blocked
 from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
-from onnxcam.graph.layout import VIEWS, Layouts, layouts, spatial_sizes
+from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_usual_size, spatial_sizes
 from onnxcam.graph.load import load
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
@@ -58,7 +58,16 @@ def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | Non
     require("score", score, NAME.or_none())
     graph = read_layers(load(model))
     image = image_input(graph)
-    return candidates(graph, image, find_score(graph, score, image=image))
+    return listed(graph, image, find_score(graph, score, image=image))
+
+
+def listed(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
+    """`candidates` as a run finds them, which knows its image's size: at a usual size, where the model takes any."""
+    sized = of_usual_size(graph, image)
+    found = candidates(sized, image, score)
+    if sized is graph:
+        return found
+    return [replace(layer, shape=shape, grid=None) for layer in found if (shape := graph.shape(layer.name)) is not None]
 
 
 def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:

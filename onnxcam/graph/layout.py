@@ -19,12 +19,12 @@ from onnxcam.graph.moving import MOVES
 from onnxcam.graph.positions import Along, Positions, Sizes, positions
 from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape
-from onnxcam.runtime.manifest import Layout
+from onnxcam.runtime.manifest import ImageInput, Layout
 
 VIEWS = frozenset(
     {"Identity", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
 )  # the same activation, seen otherwise
-NOMINAL = {"N": 1, "C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
+NOMINAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SPATIAL = "DHW"
 HEIGHTS = (224, 256, 48, 32, 64)  # of photos, and of lines of text; the first that a model takes
 
@@ -103,7 +103,17 @@ def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
     """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where none of these fit."""
     if all(isinstance(dim, int) for name in graph.inputs for dim in graph.shape(name) or ()):
         return graph
-    tries = ({**NOMINAL, "H": height} for height in HEIGHTS)
+    return nominal(graph, images)
+
+
+def of_usual_size(graph: Graph, image: ImageInput) -> Graph:
+    """The graph for images of a nominal size where it takes any; itself where none of these fit. Rows stay free."""
+    return nominal(graph, {image.name: image.layout}, rows=None) if None in image.size else graph
+
+
+def nominal(graph: Graph, images: Mapping[str, str], rows: int | None = 1) -> Graph:
+    """The graph at the first nominal size that it takes; itself where it takes none."""
+    tries = ({**NOMINAL, "H": height, "N": rows} for height in HEIGHTS)
     sizes = ({name: [one[label] for label in axes] for name, axes in images.items()} for one in tries)
     return next((fixed for one in sizes if (fixed := of_size(graph, one)) is not None), graph)
 

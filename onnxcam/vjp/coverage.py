@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, Layer, candidates, find_score, fixed, image_input, load, read_layers
+from onnxcam.graph import Graph, Layer, find_score, fixed, image_input, listed, load, read_layers
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -65,7 +65,7 @@ def blocking_operators(
     image = image_input(graph)
     found = find_score(graph, score, image=image)
     between, _ = path(graph, [found.name], [image.name], rules)
-    layers = candidates(graph, image, found)
+    layers = listed(graph, image, found)
     return Coverage(used(graph, between, rules), covered(graph, found.name, layers, rules))
 
 

@@ -83,6 +83,16 @@ def test_class_maps_and_pools_are_skipped() -> None:
     assert "mean" not in names(model)  # one position is no grid
 
 
+def test_layers_are_listed_as_a_run_finds_them() -> None:
+    """What convolutions without padding leave out of an image hangs on its size, which a run knows."""
+    weights = {"k": normal(8, 3, 9, 9), "l": normal(4, 8, 9, 9), "w": normal(4, 5)}
+    body = "c = Conv(x, k) a = Relu(c) d = Conv(a, l) last = Relu(d) g = GlobalAveragePool(last) f = Flatten(g)"
+    first, *_ = list_layers(net(f"(float[N, 3, H, W] x) => (float[N, 5] y) {{ {body} y = MatMul(f, w) }}", weights))
+    assert (first.name, first.grid, first.automatic) == ("last", None, True)
+    assert first.shape[:2] == ("N", 4)
+    assert not any(isinstance(size, int) for size in first.shape[2:])
+
+
 def test_a_layer_of_unknown_size_is_offered() -> None:
     text = f"""(float[N,3,H,W] x) => (float[N,5] y) {{
   c = Conv<pads=[1,1,1,1]>(x, w0)
