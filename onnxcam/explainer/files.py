@@ -19,6 +19,7 @@ DAMAGE = (
     OSError, ValueError, TypeError, KeyError, AttributeError, SyntaxError, EOFError, OverflowError, RecursionError,
     MemoryError, TokenError,
 )  # fmt: skip
+MAGIC = np.lib.format.MAGIC_PREFIX
 
 
 def read_array(path: str | Path, *, what: str = "", refusal: type[OnnxCamError] = ImageError) -> npt.NDArray[Any]:
@@ -29,6 +30,8 @@ def read_array(path: str | Path, *, what: str = "", refusal: type[OnnxCamError] 
     try:
         check_regular(path)
         with Path(path).open("rb") as file:
+            if file.peek(len(MAGIC))[: len(MAGIC)] != MAGIC:
+                raise ValueError("it is no .npy file, as numpy.save writes them")
             array: npt.NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
     except DAMAGE as error:
         why = " ".join(str(getattr(error, "strerror", None) or error or type(error).__name__).split())[:160]

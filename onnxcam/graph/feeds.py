@@ -14,6 +14,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, UsageError, did_you_mean
 from onnxcam.graph.index import Graph
 from onnxcam.graph.load import Model
+from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import shown
 
 Array = npt.NDArray[Any]
@@ -21,14 +22,15 @@ INITIALIZERS_ARE_INPUTS = 3  # the last IR version in which an initializer has t
 
 
 def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
-    """The model with some inputs turned into constants; nothing else about it changes.
+    """The model with some inputs turned into constants, and without those that nothing reads.
 
     An input that has a default already takes the new value.
 
     Raises:
         UsageError: no such input, or a value of another type or shape than it takes.
     """
-    if not feeds:
+    unread = idle(model.proto.graph)
+    if not feeds and not unread:
         return model
     proto = onnx.ModelProto()
     proto.CopyFrom(model.proto)
@@ -44,7 +46,17 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
         proto.graph.initializer.append(tensor)
         if proto.ir_version > INITIALIZERS_ARE_INPUTS:
             proto.graph.input.remove(inputs[name])
+    for name in unread.difference(feeds):
+        proto.graph.input.remove(inputs[name])
     return replace(model, proto=proto)
+
+
+def idle(graph: onnx.GraphProto) -> set[str]:
+    """Inputs without a default that nothing reads, as pruning and quantizing tools leave them; none if all are idle."""
+    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
+    asked = {value.name for value in graph.input}
+    unread = asked - read - {tensor.name for tensor in graph.initializer}
+    return unread if unread != asked else set()
 
 
 def as_array(name: str, given: object) -> Array:

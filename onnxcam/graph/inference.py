@@ -98,7 +98,9 @@ class Inference:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
             states = (self._told or {}) | (
-                {} if corrected else final_states(settled, found) | past_states(settled, found)
+                {}
+                if corrected
+                else final_states(settled, found) | past_states(settled, found) | quantized_states(settled, found)
             )
             if not corrected and states == told:
                 return found
@@ -238,6 +240,24 @@ def past_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[
             elem_type = next((types[name].elem_type for name in node.input if name in types), 0)
             if elem_type and i < len(node.output) and node.output[i]:
                 found[node.output[i]] = ValueType(elem_type, (None,) * rank)
+    return found
+
+
+def quantized_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of what ONNX Runtime's LSTM of quantized weights gives out: of all steps, and of the last."""
+    found: dict[str, ValueType] = {}
+    for node in model.graph.node:
+        if node.op_type != "DynamicQuantizeLSTM" or node.domain != MICROSOFT:
+            continue
+        x, r = (types[name].shape if name in types else None for name in (node.input[0], node.input[2]))
+        if (
+            x is not None and r is not None and len(x) == len(r) == 3
+        ):  # (steps, rows, width), (directions, width, gates)
+            x = tuple(None if made_up(dim) else dim for dim in x)  # these are other symbols in every round
+            state = (r[0], x[1], r[1])
+            shapes = ((x[0], *state), state, state)
+            elem_type = types[node.input[0]].elem_type
+            found |= {name: ValueType(elem_type, s) for name, s in zip(node.output, shapes, strict=False) if name}
     return found
 
 

@@ -103,11 +103,11 @@ REDUCING = [
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",
 ]  # fmt: skip
 ENDING = [
-    "Col2Im", "CenterCropPad", "Compress", "DFT", "DecoderMaskedMultiHeadAttention", "Det", "EmbedLayerNormalization",
-    "GRU", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool", "GlobalMaxPool", "GridSample", "If",
-    "LSTM", "LinearAttention", "Loop", "MaxRoiPool", "MaxUnpool", "NonZero", "OneHot", "QLinearGlobalAveragePool",
-    "RNN", "ReverseSequence", "RoiAlign", "STFT", "Scan", "ScatterElements", "ScatterND", "Shape", "Size", "TopK",
-    "Upsample",
+    "Col2Im", "CenterCropPad", "Compress", "DFT", "DecoderMaskedMultiHeadAttention", "Det", "DynamicQuantizeLSTM",
+    "EmbedLayerNormalization", "GRU", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool",
+    "GlobalMaxPool", "GridSample", "If", "LSTM", "LinearAttention", "Loop", "MaxRoiPool", "MaxUnpool", "NonZero",
+    "OneHot", "QLinearGlobalAveragePool", "RNN", "ReverseSequence", "RoiAlign", "STFT", "Scan", "ScatterElements",
+    "ScatterND", "Shape", "Size", "TopK", "Upsample",
 ]  # fmt: skip
 MIXES: dict[str, Rule] = {
     **dict.fromkeys(ENDING, nowhere),

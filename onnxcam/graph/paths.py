@@ -23,6 +23,7 @@ WEIGHTED = frozenset(
         "FusedMatMul",
         "DeformConv",
         "LSTM",
+        "DynamicQuantizeLSTM",
         "GRU",
         "RNN",
         "Attention",

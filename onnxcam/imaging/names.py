@@ -53,7 +53,10 @@ def named_preprocess(
         )
     row = _RECIPES[name]
     if channels not in (1, 3):
-        raise PreprocessError(f"preprocessing {name}: a photo gives 1 or 3 channels, the model takes {channels}")
+        raise PreprocessError(
+            f"preprocessing {name}: a photo gives 1 or 3 channels, the model takes {channels}: "
+            "give an array, or a .npy file"
+        )
     if channels == 1 and len(row.mean) > 1:
         raise PreprocessError(
             f"preprocessing {name} is for 3 channels, the model takes 1; use unit, raw, tf or a JSON file"

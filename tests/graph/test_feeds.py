@@ -51,6 +51,21 @@ def test_what_is_not_fed_is_asked_for_with_type_and_shape() -> None:
         check_fed(graph, image_input(graph).name)
 
 
+def test_inputs_that_nothing_reads_need_no_value() -> None:
+    """Quantizing tools leave the inputs of layers that they folded."""
+    idle = "float[N,3,4,4] image, float[7] rest, int64[N] more"
+    text = f"({idle}) => (float[N,2,4,4] y) {{ y = Conv(image, w) }}"
+    model = net(text, {"w": normal(2, 3, 1, 1)})
+    filled = fixed(load(model), {})
+    image = normal(2, 3, 4, 4)
+    every = {"image": image, "rest": normal(7), "more": np.array([1, 2])}
+    np.testing.assert_array_equal(run(filled.proto, {"image": image})["y"], run(model, every)["y"])
+    check_fed(read_graph(filled), "image")
+    assert [value.name for value in fixed(load(model), {"rest": normal(7)}).proto.graph.input] == ["image"]
+    with pytest.raises(UsageError, match=r"the feed 'rest' has shape \[8\]"):
+        fixed(load(model), {"rest": normal(8)})
+
+
 def test_of_two_pictures_the_one_that_is_not_fed_is_the_image() -> None:
     text = "(float[N,3,8,8] left, float[N,3,8,8] right) => (float[N,3,8,8] y) { y = Sub(left, right) }"
     graph = read_graph(fixed(load(net(text)), {"left": np.zeros((1, 3, 8, 8))}))

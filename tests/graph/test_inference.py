@@ -117,3 +117,13 @@ def test_lengths_that_are_padded_to_a_size_are_no_constants() -> None:
     graph = graph_of(net(f"(float[T,4] x) => (float[] l, int64[1] q) {{ {pad}{pads} }}", weights))
     assert not isinstance((graph.shape("l") or (0,))[0], int)
     assert "q" not in graph.small_constants
+
+
+def test_an_lstm_of_quantized_weights_keeps_steps_and_rows() -> None:
+    """onnx does not know the operator, and ONNX Runtime is asked too late for what computes with its shape."""
+    weights = {"w": np.zeros((1, 4, 8), np.int8), "r": np.zeros((1, 2, 8), np.int8), "s": np.ones(1, np.float32),
+               "z": np.zeros(1, np.int8)}  # fmt: skip
+    body = "q, h, c = com.microsoft.DynamicQuantizeLSTM<hidden_size = 2>(x, w, r, , , , , , s, z, s, z) y = Squeeze(q)"
+    graph = graph_of(net(f"(float[T, N, 4] x) => (float[] y) {{ {body} }}", weights))
+    assert graph.shape("q") == ("T", 1, "N", 2)
+    assert graph.shape("h") == graph.shape("c") == (1, "N", 2)

@@ -107,6 +107,32 @@ def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
     return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
 
 
+@lowering("DynamicQuantizeLSTM", domain=CONTRIB, only=[0, 5, 6])
+def dynamic_quantize_lstm(w: Emitter, n: Node) -> Lowered:
+    """LSTM of dW and dR, X and H rounded on the way;  inputs as of LSTM, then scale and zero point of W, of R."""
+    inputs = [n.x(0), gates_first(w, n, 1, 8), gates_first(w, n, 2, 10)]
+    inputs += [n.input[i] if n.has(i) else "" for i in range(3, 8)]
+    while not inputs[-1]:
+        inputs.pop()
+    return w.op("LSTM", *inputs, outputs=3, **n.attrs)
+
+
+def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
+    """A recurrent weight, integers (directions, width, gates), as LSTM takes it: real numbers, gates in front.
+
+    Its scale and zero point are one a direction, or one a gate of each.
+    """
+    rank = len(n.shape(scale) or ())
+    if rank not in (1, 2):
+        raise RuleError("a scale is neither one number for each direction nor one for each gate")
+    factor, point = (
+        w.op("Unsqueeze", value, w.ints(*([1] if rank == 2 else [1, 2])))
+        for value in (n.input[scale], w.cast(n.input[scale + 1], n.elem_type))
+    )
+    real = w.op("Mul", w.op("Sub", w.cast(n.input[i], n.elem_type), point), factor)
+    return w.op("Transpose", real, perm=[0, 2, 1])
+
+
 @lowering("QAttention", domain=CONTRIB)
 def qattention(w: Emitter, n: Node) -> Lowered:
     """Y = Attention(dX, dW, b);  inputs X, W, b, scale of X, of W, mask, zero point of X, of W, past."""

@@ -34,6 +34,14 @@ WEIGHTS: dict[str, Array] = {
     "ab": np.linspace(-1, 1, 12).astype(np.float32),
     "bits": RNG.integers(0, 256, (4, 2, 8)).astype(np.uint8), "bs": np.linspace(0.01, 0.08, 8).astype(np.float32),
 }  # fmt: skip
+for _name, _size in (("lw", 4), ("lr", 2)):  # (directions, width, gates), and as LSTM has them
+    _codes = RNG.integers(-90, 90, (2, _size, 8)).astype(np.int8)
+    _each = np.linspace(0.002, 0.01, 16, dtype=np.float32).reshape(2, 8)
+    WEIGHTS |= {
+        f"{_name}q": _codes, _name: (_codes * np.float32([0.01, 0.005])[:, None, None]).transpose(0, 2, 1),
+        f"{_name}s": (_codes * _each[:, None]).transpose(0, 2, 1), "lss": _each, "lzs": np.zeros((2, 8), np.int8),
+        "ls": np.float32([0.01, 0.005]), "lz": np.zeros(2, np.int8), "lb": RNG.normal(size=(2, 16)).astype(np.float32),
+    }  # fmt: skip
 for _name, _value in WEIGHTS.items():
     WEIGHTS[_name] = np.asarray(_value, np.float32) if np.asarray(_value).dtype == np.float64 else np.asarray(_value)
 WEIGHTS["unpacked"] = np.stack([WEIGHTS["bits"] % 16, WEIGHTS["bits"] // 16], -1).reshape(4, 32).astype(np.float32) - 8
@@ -143,6 +151,14 @@ INTEGERS = [
             "y = com.microsoft.MatMulIntegerToFloat(qx, mq, s, mss, p, mzs, bias)", "y = MatMul(x, mm)", ROWS),
     Integer("com.microsoft.DynamicQuantizeMatMul", "y = com.microsoft.DynamicQuantizeMatMul(x, mq, mss, mzs, bias)",
             "y = MatMul(x, mm)", ROWS),
+    *(
+        Integer("com.microsoft.DynamicQuantizeLSTM",
+                "y, h, c = com.microsoft.DynamicQuantizeLSTM<hidden_size = 2, direction = \"bidirectional\">"
+                f"(x, lwq, lrq, lb, , , , , {each}, {each})",
+                f"y, h, c = LSTM<hidden_size = 2, direction = \"bidirectional\">(x, lw{kind}, lr{kind}, lb)",
+                (3, 2, 4), tolerance=3e-2)
+        for kind, each in (("", "ls, lz"), ("s", "lss, lzs"))
+    ),
     Integer("com.microsoft.MatMulNBits", "y = com.microsoft.MatMulNBits<K = 32, N = 4, bits = 4, block_size = 16>"
             "(x, bits, bs)", "y = MatMul(x, unpacked)", (3, 32)),
     Integer("com.microsoft.QAttention", "y = com.microsoft.QAttention<num_heads = 1>(qx, aq, ab, s, as, , p, w0)",
