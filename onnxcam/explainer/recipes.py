@@ -183,6 +183,7 @@ def those_that_fit(labels: list[str], counts: Sequence[int]) -> Labels:
 
 
 def label_counts(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> tuple[int, ...]:
-    """The numbers of labels that fit one image's scores; finished detections are as many as the model's own names."""
-    own = ultralytics.names(metadata) if axes == ultralytics.DETECTIONS else None
+    """The numbers of labels that fit one image's scores: of some of Ultralytics' rows that of the model's own names."""
+    named = axes == ultralytics.DETECTIONS or ultralytics.behind(shape, axes, metadata)
+    own = ultralytics.names(metadata) if named else None
     return (len(own),) if own else class_counts(shape, axes)

@@ -106,6 +106,7 @@ class Rewritten:
         given = self._score_given
         if isinstance(given, Score):
             return given
+        given = given or ultralytics.main_output(self.metadata, self.graph.outputs)
         found = find_score(self.graph, given, image=self.image)
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)
@@ -200,7 +201,7 @@ class Rewritten:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
         rows, taps = self._view(place, gradient)
         values = rows.run({self.image.name: x}, taps)
-        scores = checked_scores(values[self.score.name], len(x), self.score.name)
+        scores = checked_scores(values[self.score.name], len(x), self.score)
         if place and len(values[place.name]) != len(x):
             raise LayerError(
                 f"the layer '{place.name}' holds {len(values[place.name])} rows for {len(x)} image(s): "
@@ -366,7 +367,7 @@ class Rewritten:
         values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
         if forward.output != self.score.name:
             return values.reshape(count)
-        return np.array([target.value(row) for row in as_rows(values)])
+        return np.array([target.value(row) for row in as_rows(values, self.score)])
 
     def _forward(self, part: Head, index: int | None) -> tuple[Rows, Backward]:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""

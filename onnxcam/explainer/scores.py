@@ -6,10 +6,12 @@ import numpy as np
 
 from onnxcam.errors import InputError, ModelError
 from onnxcam.explainer.subject import Array
+from onnxcam.runtime import Score
 
 
-def checked_scores(scores: Array, images: int, name: str) -> Array:
+def checked_scores(scores: Array, images: int, score: Score) -> Array:
     """Scores with a row an image: as `Seen` has them. ModelError, InputError: there are none, or not finite."""
+    name = score.name
     if not scores.ndim or len(scores) != images:
         raise ModelError(
             f"the score '{name}' has shape {list(scores.shape)} for {images} image(s), "
@@ -19,11 +21,11 @@ def checked_scores(scores: Array, images: int, name: str) -> Array:
         raise ModelError(f"the score '{name}' is empty: its shape is {list(scores.shape)}")
     if not np.logical_and.reduce(np.isfinite(scores), axis=None):  # `all`, at half its cost
         raise InputError(f"the score '{name}' is not finite on this input: nothing to explain")
-    rows = as_rows(scores)
+    rows = as_rows(scores, score)
     return rows if rows.dtype.char in "fd" else rows.astype(np.float32)
 
 
-def as_rows(scores: Array) -> Array:
-    """Scores (images, classes) where each image has a single axis of them; else as they are."""
-    single = scores.ndim > 2 and sum(size != 1 for size in scores.shape[1:]) <= 1
+def as_rows(scores: Array, score: Score) -> Array:
+    """Scores (images, classes) where each image has a row of classes; else as they are."""
+    single = scores.ndim > 2 and not score.axes and sum(size != 1 for size in scores.shape[1:]) <= 1
     return scores.reshape(len(scores), -1) if single or scores.ndim == 1 else scores

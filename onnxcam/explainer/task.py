@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from onnxcam.errors import ModelError, UnsupportedOpError, UsageError
+from onnxcam.explainer import ultralytics
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import label_counts
@@ -108,6 +109,7 @@ class Task:
             region=partial(region_of, item, scores, score.axes),
             scores_of=partial(self.explainer.scores_of, self.subject), unfit=self.explainer.labels_unfit,
             probability=score.kind == "probability",
+            behind=ultralytics.behind(scores.shape, score.axes, self.subject.metadata),
         )  # fmt: skip
 
     def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:

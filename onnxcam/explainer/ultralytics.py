@@ -12,11 +12,14 @@ from typing import Any
 
 from onnxcam.imaging import Preprocess, Resize
 from onnxcam.runtime import ImageInput, Score
+from onnxcam.targets import BOX
 
 MARK = "stride"  # which its exports have, and hardly anybody else's
 LONGEST = 2**17  # characters of a literal, whose parsing takes 600 bytes for each; LVIS's 1,203 names are 30,000
 USUAL_SIDE = 640
 GREY = 114  # of its letterbox
+LONGER = ("segment", "pose", "obb")  # tasks whose rows go on behind the class scores
+MAIN = "output0"
 DETECTIONS, LEAST = "RD", 6  # axes of finished detections, and their columns: x1, y1, x2, y2, score, class, maybe more
 
 
@@ -51,6 +54,20 @@ def with_detections(score: Score, shape: Sequence[Any] | None, metadata: Mapping
     columns = shape[-1] if shape else None
     wide = score.axes == "RC" and isinstance(columns, int) and columns >= LEAST
     return replace(score, axes=DETECTIONS) if wide and finished(metadata) else score
+
+
+def behind(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> int:
+    """How many numbers follow a row's class scores: a mask's coefficients, key points or an angle."""
+    found = names(metadata)
+    if found is None or axes not in ("RC", "CR") or metadata.get("task") not in LONGER:
+        return 0
+    return max(shape[axes.index("C")] - BOX - len(found), 0)
+
+
+def main_output(metadata: Mapping[str, str], outputs: Sequence[str]) -> str | None:
+    """The output that holds the rows, where a second one is there to make masks of them."""
+    is_longer = names(metadata) is not None and metadata.get("task") in LONGER
+    return MAIN if is_longer and MAIN in outputs else None
 
 
 def recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:

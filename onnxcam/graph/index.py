@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -24,6 +24,7 @@ RANGES: dict[int, tuple[int, int]] = {
     TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
 }  # fmt: skip
 INTEGERS = frozenset({*RANGES, TensorProto.INT32})
+Found = TypeVar("Found")
 
 
 class Graph:
@@ -45,6 +46,7 @@ class Graph:
         self.inputs = [value.name for value in proto.graph.input]
         self.outputs = [value.name for value in proto.graph.output]
         self.opsets = {entry.domain: entry.version for entry in proto.opset_import}
+        self._worked_out: dict[Callable[[Graph], Any], Any] = {}
         self.producer: dict[str, int] = {}
         self.consumers: dict[str, list[int]] = {}
         given = {*self.inputs, *self.initializers}
@@ -56,6 +58,13 @@ class Graph:
                     self.producer[name] = i
             for name in dict.fromkeys(reads(node)):
                 self.consumers.setdefault(name, []).append(i)
+
+    def once(self, work_out: Callable[[Graph], Found]) -> Found:
+        """What a function finds of this graph; worked out when first asked for."""
+        if work_out not in self._worked_out:
+            self._worked_out[work_out] = work_out(self)
+        found: Found = self._worked_out[work_out]
+        return found
 
     @property
     def opset(self) -> int:

@@ -96,7 +96,7 @@ class Layouts(Mapping[str, Layout]):
 
 def layouts(graph: Graph) -> Layouts:
     """The layout of every value whose axes can be told."""
-    return Layouts(graph)
+    return graph.once(Layouts)
 
 
 def settled(graph: Graph, images: Mapping[str, str]) -> Graph:

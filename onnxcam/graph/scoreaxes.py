@@ -23,9 +23,20 @@ def read_axes(graph: Graph, score: Score, image: ImageInput | None) -> Score:
         return score
     rows = has_rows(graph, score.name, shape, image)
     own = shape[1:] if rows else shape
+    lines = placed_axis(graph, score.name, len(own), rows) if len(own) == 2 else None
+    if lines is not None and softmax_axis(graph, score.name, len(own) + rows) is None:
+        score = replace(score, kind="output", squash="", guess=False) if score.guess else score
+        return replace(score, rows=rows, axes="RC" if lines == 0 else "CR")
     if sum(size != 1 for size in own) <= 1 and (rows or len(own) == 1):
         return replace(score, rows=rows)  # a row of classes
     return replace(score, rows=rows, axes=labelled(graph, score, own, rows, image))
+
+
+def placed_axis(graph: Graph, name: str, rank: int, rows: bool) -> int | None:
+    """The axis of one image's scores along which places of the image lie, as of anchors; None unless there is one."""
+    here = layouts(graph).positions.get(name, {})
+    axes = {axis for along in here.values() for axis in along.axes}
+    return axis if len(axes) == 1 and 0 <= (axis := axes.pop() - rows) < rank else None
 
 
 def has_rows(graph: Graph, name: str, shape: Shape, image: ImageInput | None) -> bool:

@@ -106,7 +106,7 @@ def in_best_row(which: int, reading: Reading) -> Target:
 def confidences(reading: Reading) -> npt.NDArray[np.floating]:
     """(rows, classes): the class scores, times the objectness where there is one."""
     rows = reading.scores if reading.axis else reading.scores.T
-    sure = rows[:, reading.before :]
+    sure = rows[:, reading.before : rows.shape[1] - reading.behind]
     return sure * rows[:, BOX : BOX + 1] if reading.before == BOX_AND_OBJECTNESS else sure
 
 

@@ -36,6 +36,7 @@ class Reading:
         region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
         scores_of: from another image's file to its scores.
         probability: whether the scores are probabilities themselves.
+        behind: numbers behind the last class of a row, as of key points.
         unfit: how many class names there are that fit none of the axes, where `labels` is None for that.
     """
 
@@ -48,6 +49,7 @@ class Reading:
     scores_of: Callable[[str], Array] = nowhere
     unfit: int = 0
     probability: bool = False
+    behind: int = 0
 
     @property
     def form(self) -> str:
@@ -72,7 +74,7 @@ class Reading:
 
     def _before(self, axis: int) -> int | None:
         """How many more entries an axis has than there are labels, where that is what a detector has; else None."""
-        spare = self.scores.shape[axis] - len(self.labels) if self.labels is not None else None
+        spare = self.scores.shape[axis] - self.behind - len(self.labels) if self.labels is not None else None
         return spare if spare in ((0, BOX, BOX_AND_OBJECTNESS) if self.form == "rows" else (0,)) else None
 
     @property
@@ -82,7 +84,7 @@ class Reading:
             return len(self.scores)
         if self.form == "detections":
             return len(self.labels) if self.labels is not None else int(self.scores[:, CLASS].max(initial=0)) + 1
-        return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before
+        return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before - self.behind
 
     def label(self, which: int) -> str | None:
         """The name of a class; None where there is none. TargetError: no such class."""

@@ -11,7 +11,7 @@ from PIL import Image
 
 from onnxcam import Explainer
 from onnxcam.errors import InputError, TargetError
-from onnxcam.explainer.ultralytics import finished, names, recipe, sides
+from onnxcam.explainer.ultralytics import finished, main_output, names, recipe, sides
 from onnxcam.imaging import Resize
 from onnxcam.runtime import ImageInput
 from tests.nets import net, normal
@@ -184,3 +184,50 @@ def test_names_that_fit_no_axis_are_told() -> None:
         explainer(X, target="cat")
     assert explainer(X, target=5).target.name.startswith("column 5 in row ")
     assert explainer.labels_unfit == 5
+
+
+# -- rows that go on behind the class scores -------------------------------------------------------------
+
+
+def segmenting(**said: str) -> onnx.ModelProto:
+    """[N, 4 + 2 + 3, 8]: a box, two classes, three coefficients of masks; beside it what these weigh."""
+    model = net(
+        """(float[N, 3, 32, 64] images) => (float[N, 9, 8] output0, float[N, 3, 2, 4] output1) {
+  c = Conv<strides = [16, 16]>(images, stem)
+  a = Relu(c)
+  b = Conv(a, boxes)
+  s = Conv(a, classes)
+  p = Sigmoid(s)
+  m = Conv(a, masks)
+  all = Concat<axis = 1>(b, p, m)
+  output0 = Reshape(all, to)
+  output1 = Sigmoid(m)
+}""",
+        {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1) / 9,
+         "masks": 9 * normal(3, 5, 1, 1, seed=2), "to": np.array([0, 9, -1])},
+    )  # fmt: skip
+    onnx.helper.set_model_props(model, {**SAID, "task": "segment", **said})
+    return model
+
+
+def test_what_follows_the_classes_is_none() -> None:
+    explainer = Explainer(segmenting())
+    scores = explainer(X, target="cat").scores
+    assert scores.shape == (9, 8)
+    for which, name in enumerate(["cat", "dog"]):
+        row = int(scores[4 + which].argmax())
+        assert explainer(X, target=name).target.name == explainer(X, target=which).target.name == f"{name} in row {row}"
+    which, row = np.unravel_index(scores[4:6].argmax(), (2, 8))
+    assert explainer(X).target.name == f"{['cat', 'dog'][which]} in row {row}"
+    with pytest.raises(TargetError, match="target 2 is out of range: the model has classes 0 to 1"):
+        explainer(X, target=2)
+    with pytest.raises(TargetError, match="2"):
+        Explainer(segmenting(), labels=["a", "b", "c"])(X, target="a")
+
+
+def test_the_rows_are_what_is_explained() -> None:
+    both = ["output0", "output1"]
+    assert main_output({**SAID, "task": "segment"}, both) == "output0"
+    assert main_output(SAID, both) is None
+    assert main_output({**SAID, "task": "segment", "names": "?"}, both) is None
+    assert main_output({**SAID, "task": "segment"}, ["boxes"]) is None

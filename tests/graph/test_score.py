@@ -18,7 +18,7 @@ from tests.graph.building import (
     graph_of,
     plain,
 )
-from tests.nets import net
+from tests.nets import net, normal
 
 node = helper.make_node
 
@@ -243,6 +243,32 @@ def test_scores_that_are_no_row_of_classes(outputs: str, tail: str, expected: Sc
     """Segmentation, detection, sequences: what each axis means is told with them."""
     graph = graph_of(several(outputs, tail))
     assert find_score(graph, image=image_input(graph)) == expected
+
+
+JOINED = "a = Reshape(last, flat)\n p = AveragePool<kernel_shape=[2,2], strides=[2,2]>(last)\n b = Reshape(p, flat)\n"
+
+
+@pytest.mark.parametrize("size", ["4,4", "H,W"])
+@pytest.mark.parametrize(
+    ("tail", "axes"),
+    [
+        ("y = Concat<axis=2>(a, b)", "CR"),
+        ("j = Concat<axis=2>(a, b)\n y = Transpose<perm=[0,2,1]>(j)", "RC"),
+        ("j = Concat<axis=2>(a, b)\n y = ReduceSum<keepdims=1>(j, one)", "CR"),
+    ],
+)
+def test_rows_are_where_places_of_the_image_lie(tail: str, axes: str, size: str) -> None:
+    """Detectors' grids, end to end. One class alone does not make the rows a row of classes."""
+    weights = {"w0": normal(4, 3, 1, 1), "flat": np.array([0, 4, -1]), "one": np.array([1])}
+    graph = graph_of(net(f"(float[N,3,{size}] x) => (float[] y) {{ last = Conv(x, w0)\n {JOINED}{tail} }}", weights))
+    assert find_score(graph, image=image_input(graph)) == Score("y", "output", "", "y", axes)
+
+
+def test_anchors_of_one_class_are_rows() -> None:
+    weights = {"w0": normal(2, 3, 1, 1), "to": np.array([0, -1, 1])}
+    text = "last = Conv(x, w0)\n t = Transpose<perm=[0,2,3,1]>(last)\n y = Reshape(t, to)"
+    graph = graph_of(net(f"(float[N,3,4,4] x) => (float[N,32,1] y) {{ {text} }}", weights))
+    assert find_score(graph, image=image_input(graph)) == Score("y", "output", "", "y", "RC")
 
 
 def test_a_model_without_numbers_to_explain_is_refused() -> None:
