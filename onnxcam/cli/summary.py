@@ -13,7 +13,7 @@ from onnxcam.methods import get_method
 
 WHY = {
     "ok": "ok",
-    "saturated": "saturated: all there is is a probability within 1e-6 of 0 or 1, where gradients vanish",
+    "saturated": "saturated: a probability within 1e-6 of 0 or 1, or a cosine of 1, is all there is: gradients vanish",
     "not-finite": "not-finite: the map holds NaN or infinity",
 }
 OPPOSED = "blank: no position speaks for it at this layer"

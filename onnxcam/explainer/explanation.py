@@ -16,10 +16,9 @@ from onnxcam.errors import TargetError, UsageError
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
 from onnxcam.methods import Method, normalize, status
 from onnxcam.runtime import Score
-from onnxcam.targets import Target
+from onnxcam.targets import SATURATED, Target
 
 Array = npt.NDArray[Any]
-SATURATED = 1e-6  # a probability this near to 0 or 1
 BRIGHTEST = 99  # per cent of an input-level map that its colours tell apart
 
 
@@ -133,9 +132,12 @@ class Explanation:
     def status(self) -> str:
         """Whether the map can be trusted: "ok", "blank" (nothing to show), "saturated", "not-finite".
 
-        Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing, or nothing.
+        Saturated: there was only a probability, within 1e-6 of 0 or 1, and its gradient is next to nothing, or nothing;
+        or a cosine as near to its ends.
         """
         found = status(self.map, signed=self.method.signed)
+        if found != "not-finite" and self.target.at_its_end(self.scores):
+            return "saturated"
         vanished = found == "ok" or (found == "blank" and self.score_kind == "probability")
         return "saturated" if vanished and self._at_its_end() else found
 

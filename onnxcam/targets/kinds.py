@@ -13,6 +13,7 @@ from onnxcam.arguments import is_whole
 from onnxcam.errors import TargetError
 
 Array = npt.NDArray[np.floating[Any]]
+SATURATED = 1e-6  # from the end of what a value can be
 
 
 class Target(ABC):
@@ -46,6 +47,10 @@ class Target(ABC):
     def unit(self) -> str | None:
         """What its value is, such as a log-probability; None for what the scores themselves are."""
         return None
+
+    def at_its_end(self, scores: Array) -> bool:
+        """Whether its value is as large, or small, as it can be: there every gradient vanishes."""
+        return False
 
     @abstractmethod
     def value(self, scores: Array) -> float:
@@ -140,6 +145,10 @@ class NegatedTarget(Target):
     def name(self) -> str:
         """What legends call it."""
         return f"not {self.target.name}"
+
+    def at_its_end(self, scores: Array) -> bool:
+        """Whether that one is."""
+        return self.target.at_its_end(scores)
 
     def value(self, scores: Array) -> float:
         """The number."""

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from onnxcam.errors import TargetError
-from onnxcam.targets.kinds import Array, Target
+from onnxcam.targets.kinds import SATURATED, Array, Target
 
 
 @dataclass(frozen=True)
@@ -107,6 +107,10 @@ class SimilarityTarget(Target):
     def unit(self) -> str | None:
         """What its value is."""
         return "cosine" if self.cosine else "dot product"
+
+    def at_its_end(self, scores: Array) -> bool:
+        """Whether both embeddings point the same way, as those of one image do, or opposite ways."""
+        return self.cosine and abs(self.value(scores)) > 1 - SATURATED
 
     def value(self, scores: Array) -> float:
         """The number: <a, b>, over |a| |b| for the cosine."""

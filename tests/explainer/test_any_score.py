@@ -138,7 +138,10 @@ def test_likeness_to_another_file(tmp_path: Path) -> None:
     one, other = (explainer(tmp_path / name).scores for name in ("a.png", "b.png"))
     assert e.score == pytest.approx(one @ other / np.linalg.norm(one) / np.linalg.norm(other), rel=1e-5)
     assert e.target.name == "similarity to b.png"
-    assert explainer(tmp_path / "a.png", target=f"similar:{tmp_path}/a.png").score == pytest.approx(1)
+    same = explainer(tmp_path / "a.png", target=f"similar:{tmp_path}/a.png")
+    assert (same.score, same.status) == (pytest.approx(1), "saturated")  # its map is of rounding alone
+    assert explainer(tmp_path / "a.png", target=f"not similar:{tmp_path}/a.png").status == "saturated"
+    assert explainer(tmp_path / "a.png", target=f"dot:{tmp_path}/a.png").status == "ok"
 
 
 HEADS = (
