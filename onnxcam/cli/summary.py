@@ -55,7 +55,7 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
     if record["score"]["guess"] and any(row["probability"] is not None for row in told):
         found.append(
             f"Note: the model ends in raw outputs, no softmax: that '{one_line(record['score']['name'])}' holds logits "
-            "of one, and so the percentages, is a guess"
+            "of one, and so the percentages, is a guess (of an embedding, say --target similar:IMAGE)"
         )
     if explainer.labels_guessed:
         found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")

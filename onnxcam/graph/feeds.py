@@ -39,7 +39,9 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
     for name, given in feeds.items():
         if name not in inputs:
             raise UsageError(f"the model has no input '{name}' to feed{did_you_mean(name, inputs)}")
-        tensor = numpy_helper.from_array(as_declared(inputs[name], as_array(name, given)), name)
+        value = as_declared(inputs[name], as_array(name, given))
+        settle(proto.graph, inputs[name], value.shape)
+        tensor = numpy_helper.from_array(value, name)
         if name in defaults:
             defaults[name].CopyFrom(tensor)
             continue
@@ -49,6 +51,16 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
     for name in unread.difference(feeds):
         proto.graph.input.remove(inputs[name])
     return replace(model, proto=proto)
+
+
+def settle(graph: onnx.GraphProto, fed: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
+    """Give up a size that an input of one row has in common with others, in place: their rows are one, too."""
+    dims = fed.type.tensor_type.shape.dim
+    shared = dims[0].dim_param if dims and sizes[:1] == (1,) else ""
+    for value in (*graph.input, *graph.output) if shared else ():
+        for dim in value.type.tensor_type.shape.dim:
+            if dim.dim_param == shared:
+                dim.dim_value = 1
 
 
 def idle(graph: onnx.GraphProto) -> set[str]:

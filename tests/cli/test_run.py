@@ -119,7 +119,7 @@ def test_percentages_of_raw_outputs_are_a_guess_that_is_announced(onnxcam: Invok
     assert row["target"]["probability"] == pytest.approx(1 / (1 + 2 * np.exp(-1.875)))
     assert result.stderr.splitlines() == [
         "Note: the model ends in raw outputs, no softmax: that 'logits' holds logits of one, and so the percentages, "
-        "is a guess"
+        "is a guess (of an embedding, say --target similar:IMAGE)"
     ]
     assert "logit of a softmax that the model leaves out (a guess)" in onnxcam("layers", "raw.onnx").stdout
     named = onnxcam("run", "raw.onnx", "blobs.png", "--json", "--score", "logits")

@@ -51,6 +51,14 @@ def test_what_is_not_fed_is_asked_for_with_type_and_shape() -> None:
         check_fed(graph, image_input(graph).name)
 
 
+@pytest.mark.parametrize(("rows", "expected"), [(1, (1, 3, 4, 4)), (2, ("B", 3, 4, 4))])
+def test_a_row_that_is_fed_is_the_model_s_only_one(rows: int, expected: tuple[int | str, ...]) -> None:
+    """Its size was the images', and an exported file says what it takes; several rows may be texts for one image."""
+    text = "(float[B,3,4,4] image, float[B,2] shape) => (float[B,5] y) { p = ReduceMean<axes=[2,3],keepdims=0>(image) "
+    graph = read_graph(fixed(load(net(text + "y = Concat<axis=1>(p, shape) }")), {"shape": np.ones((rows, 2))}))
+    assert graph.shape("image") == expected
+
+
 def test_inputs_that_nothing_reads_need_no_value() -> None:
     """Quantizing tools leave the inputs of layers that they folded."""
     idle = "float[N,3,4,4] image, float[7] rest, int64[N] more"
