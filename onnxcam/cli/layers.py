@@ -51,8 +51,10 @@ def command(model: str, score: str | None, feed: Sequence[str]) -> None:
         for layer in layers
     ]
     click.echo()
-    click.echo(
-        table(rows, head=("", "layer", "made by", "shape", "grid", "why"))
-        or "No layer with a grid of positions lies on all paths to the score"
-        + without_layer(graph, image.name, found.name)
-    )
+    if rows:
+        click.echo(table(rows, head=("", "layer", "made by", "shape", "grid", "why")))
+    if not any(layer.automatic for layer in layers):
+        click.echo(
+            "No layer with a grid of positions lies on all paths to the score"
+            + without_layer(graph, image.name, found.name)
+        )

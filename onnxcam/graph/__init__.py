@@ -29,7 +29,7 @@ from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
-from onnxcam.graph.layers import Layer, candidates, list_layers, listed, named_layer, placed_before
+from onnxcam.graph.layers import BRANCH, Layer, candidates, list_layers, listed, named_layer, placed_before
 from onnxcam.graph.layout import layouts, of_size
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.loops import is_placeholder
@@ -52,6 +52,7 @@ from onnxcam.graph.write import data_of, save, write_whole
 
 __all__ = [
     "BLOCKED",
+    "BRANCH",
     "CURE",
     "IMPURE",
     "INTEGERS",

@@ -25,6 +25,8 @@ from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
+BRANCH = "a branch: it explains its own part of the score"
+MOST_BRANCHES = 16  # that are listed
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "NhwcMaxPool"})
 
 
@@ -54,7 +56,10 @@ class Layer:
 
 
 def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | None = None) -> list[Layer]:
-    """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`."""
+    """Candidate target layers of a model, the best first; the automatic choice is marked. Errors as `load`.
+
+    Behind those on all paths to the score, each of which explains the whole of it, the last layers of branches.
+    """
     require("score", score, NAME.or_none())
     graph = read_layers(load(model))
     image = image_input(graph)
@@ -65,9 +70,28 @@ def listed(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     """`candidates` as a run finds them, which knows its image's size: at a usual size, where the model takes any."""
     sized = of_usual_size(graph, image)
     found = candidates(sized, image, score)
+    found += branches(sized, image, score, {layer.name for layer in found})
     if sized is graph:
         return found
     return [replace(layer, shape=shape, grid=None) for layer in found if (shape := graph.shape(layer.name)) is not None]
+
+
+def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[str]) -> list[Layer]:
+    """The last grid of each way to the score that ends in none of `others`, as the heads of a detector do."""
+    known, computed = layouts(graph), weighted_before(graph, image.name)
+    weights_behind = weighted_behind(graph, score.name)
+    found, followed = list[Layer](), set[str]()  # values behind which another grid follows
+    for i in sorted(graph.ancestors([score.name]), reverse=True):
+        node = graph.nodes[i]
+        for name in node.output if node.op_type not in VIEWS else ():
+            layer = as_layer(graph, name, known.get(name)) if weights_behind.get(name) and name in computed else None
+            if layer is not None and name not in followed and node.op_type not in POOLS:
+                found.append(replace(layer, reason=BRANCH))
+            if layer is not None:
+                followed.add(name)
+        if not followed.isdisjoint(node.output):
+            followed.update(node.input)
+    return [layer for layer in found if layer.name not in others][:MOST_BRANCHES]
 
 
 def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:

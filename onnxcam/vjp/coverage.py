@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, Layer, find_score, fixed, image_input, listed, load, read_layers
+from onnxcam.graph import BRANCH, Graph, Layer, find_score, fixed, image_input, listed, load, read_layers
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -87,11 +87,13 @@ def has_rule(graph: Graph, node: onnx.NodeProto, rules: RuleSet) -> bool:
 
 
 def covered(graph: Graph, score: str, layers: Sequence[Layer], rules: RuleSet) -> list[LayerCoverage]:
-    """What blocks each layer. All lie on every path to the score: where the gradient gets far, it gets less far too."""
+    """What blocks each layer. Of those on every path to the score a later one lets through what reaches an earlier."""
     found: dict[str, str] = {}
+    through = False
     for layer in sorted(layers, key=lambda layer: graph.producer[layer.name]):
-        arrives_earlier = "" in found.values()
-        found[layer.name] = "" if arrives_earlier else blocker(graph, score, layer.name, rules)
+        on_path = layer.reason != BRANCH
+        found[layer.name] = "" if on_path and through else blocker(graph, score, layer.name, rules)
+        through |= on_path and not found[layer.name]
     return [LayerCoverage(layer, found[layer.name]) for layer in layers]
 
 

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 
 import onnxcam
 from onnxcam.errors import LayerError
-from onnxcam.graph import find_score, image_input, list_layers, named_layer
+from onnxcam.graph import BRANCH, find_score, image_input, list_layers, named_layer
 from onnxcam.runtime import ImageInput, Layout
 from tests.graph.building import (
     CONVS,
@@ -81,6 +81,27 @@ def test_class_maps_and_pools_are_skipped() -> None:
     )
     assert reason_of(model, "pooled") == "a pool: what it pools is finer"
     assert "mean" not in names(model)  # one position is no grid
+
+
+def test_the_last_layers_of_branches_are_listed_behind() -> None:
+    """Two heads joined at the end, as a detector's: no layer of theirs explains the whole score."""
+    heads = "".join(
+        f"c{i} = Conv(stem, k) a{i} = Relu(c{i}) b{i} = Conv(a{i}, out) t{i} = Reshape(b{i}, flat) " for i in (1, 2)
+    )
+    weights = {
+        "w0": normal(4, 3, 1, 1),
+        "k": normal(4, 4, 1, 1),
+        "out": normal(2, 4, 1, 1),
+        "flat": np.array([0, 2, -1]),
+    }
+    text = f"f = Conv(x, w0) stem = Relu(f) {heads} y = Concat<axis = 2>(t1, t2)"
+    layers = list_layers(net(f"(float[N,3,8,8] x) => (float[N,2,128] y) {{ {text} }}", weights))
+    assert [(layer.name, layer.automatic, layer.reason) for layer in layers] == [
+        ("stem", True, "the last grid on all paths to the score"),
+        ("f", False, "earlier"),
+        ("a2", False, BRANCH),
+        ("a1", False, BRANCH),
+    ]
 
 
 def test_layers_are_listed_as_a_run_finds_them() -> None:
