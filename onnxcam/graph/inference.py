@@ -42,15 +42,26 @@ Constants = dict[str, npt.NDArray[Any]]
 class Inference:
     """What follows from a normalized model alone."""
 
-    def __init__(self, model: Model, proto: onnx.ModelProto, computed: Constants | None = None) -> None:
-        """Nothing is inferred yet. `computed`: constants that are known to follow from the model already."""
+    def __init__(
+        self,
+        model: Model,
+        proto: onnx.ModelProto,
+        computed: Constants | None = None,
+        told: dict[str, ValueType] | None = None,
+    ) -> None:
+        """Nothing is inferred yet.
+
+        Args:
+            computed: constants that are known to follow from the model already.
+            told: what batches tell; None: try some, when inference leaves something open.
+        """
         self._model, self._proto = model, proto
         self._nodes = list(proto.graph.node)
         self._made = {name for node in self._nodes for name in node.output if name}
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self._computed: Constants = dict(computed or {})
-        self._told: dict[str, ValueType] | None = None
+        self._told = told
         self._rounds = 0
         self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
 
@@ -114,6 +125,7 @@ class Inference:
         """Find out, once, which sizes that inference made up do not depend on the batch, or are it; whether any were.
 
         Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing.
+        What is tried tries no more: a body with n free sizes would be inferred 3^n times.
         """
         first = (dim for value in self._proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
         batch = next((dim.dim_param for dim in first if dim.dim_param), "")
@@ -122,7 +134,7 @@ class Inference:
         self._told = {}
         try:
             models = [with_batch(self._proto, batch, size) for size in BATCHES]
-            seen = [self._tried(one).types for one in models]
+            seen = [Inference(self._model, one, self._computed, told={}).types for one in models]
         except ModelError:  # the model takes no such batch
             return False
         for name in self._made.intersection(types, *seen):
@@ -130,12 +142,6 @@ class Inference:
             if shape != types[name].shape:
                 self._told[name] = ValueType(types[name].elem_type, shape)
         return bool(self._told)
-
-    def _tried(self, proto: onnx.ModelProto) -> Inference:
-        """The same of one batch, which tries no more: a body with n free sizes would be inferred 3^n times."""
-        found = Inference(self._model, proto, self._computed)
-        found._told = {}
-        return found
 
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""

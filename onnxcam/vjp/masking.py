@@ -19,7 +19,9 @@ SINGULAR = frozenset({"Acos", "Acosh", "Asin", "Atanh", "Div", "Exp", "Log", "Po
 ELEMENTWISE = SINGULAR | frozenset(
     {"Abs", "Add", "Cast", "CastLike", "Clip", "Identity", "Mul", "Neg", "Relu", "Sigmoid", "Sub", "Tanh"}
 )
-VIEWS = frozenset({"Expand", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"})  # a cotangent of 0 stays one
+REARRANGING = frozenset(
+    {"Expand", "Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze"}
+)  # a cotangent of 0 stays one
 FARTHEST = 8  # nodes between a value and the Where
 
 
@@ -48,7 +50,7 @@ def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
         read = {name for one in here for name in one.input if name in g.graph.producer} - seen
         seen |= read
         makers = (g.graph.nodes[g.graph.producer[name]] for name in sorted(read))
-        here = [maker for maker in makers if maker.op_type in ELEMENTWISE | VIEWS]
+        here = [maker for maker in makers if maker.op_type in ELEMENTWISE | REARRANGING]
     return False
 
 
@@ -70,7 +72,7 @@ def is_masked(graph: Graph, name: str) -> bool:
         readers = [(value, graph.nodes[i]) for value in here for i in graph.consumers.get(value, [])]
         if any(node.op_type == "Where" and value in node.input[1:] for value, node in readers):
             return True
-        made = dict.fromkeys(node.output[0] for _, node in readers if node.op_type in ELEMENTWISE | VIEWS)
+        made = dict.fromkeys(node.output[0] for _, node in readers if node.op_type in ELEMENTWISE | REARRANGING)
         here = [name for name in made if name not in seen]
         seen.update(here)
     return False

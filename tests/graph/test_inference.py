@@ -85,7 +85,9 @@ def test_batches_are_tried_of_one_free_size_however_many_there_are(monkeypatch: 
     made = []
     init = inference.Inference.__init__
     monkeypatch.setattr(
-        inference.Inference, "__init__", lambda self, *given: [made.append(self), init(self, *given)][1]
+        inference.Inference,
+        "__init__",
+        lambda self, *given, **named: [made.append(self), init(self, *given, **named)][1],
     )
     inputs = ", ".join(f"float[N{i},3] x{i}" for i in range(4))
     graph = graph_of(net(f"({inputs}, int64[2] to) => (float[A,B] y) {{ y = Reshape(x0, to) }}"))
