@@ -77,6 +77,7 @@ def check(
     if not isinstance(subject, Rewritten):
         raise UsageError(f"{subject.name} is an exported file: check the model it was made from")
     x = explainer.item(noise(subject) if image is None else image).row[None]
+    subject = subject.for_size(x.shape[1:])
     place = subject.place(layer, "gradcam", size=x.shape[1:])
     with advised(subject, place):
         seen = subject.see(x, place, "symbolic")

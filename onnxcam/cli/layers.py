@@ -21,12 +21,10 @@ def command(model: str, score: str | None, feed: Sequence[str]) -> None:
     from onnxcam.cli.feeds import read_feeds
     from onnxcam.cli.table import table
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import find_score, fixed, image_input, listed, load, read_layers, shown, type_name
+    from onnxcam.graph import fixed, inspected, load, shown, type_name
 
-    graph = read_layers(fixed(load(model), read_feeds(feed)))
-    image = image_input(graph)
-    found = find_score(graph, score, image=image)
-    layers = listed(graph, image, found)
+    seen = inspected(fixed(load(model), read_feeds(feed)), score)
+    graph, image, found = seen.graph, seen.image, seen.score
     kind = f"{found.kind} of a {found.squash}" if found.squash else found.kind
     kind += " that the model leaves out (a guess)" if found.guess else ""
     about = [
@@ -48,12 +46,12 @@ def command(model: str, score: str | None, feed: Sequence[str]) -> None:
             "unknown" if layer.grid is None else " x ".join(map(str, layer.grid)),
             layer.reason,
         )
-        for layer in layers
+        for layer in seen.layers
     ]
     click.echo()
     if rows:
         click.echo(table(rows, head=("", "layer", "made by", "shape", "grid", "why")))
-    if not any(layer.automatic for layer in layers):
+    if not any(layer.automatic for layer in seen.layers):
         click.echo(
             "No layer with a grid of positions lies on all paths to the score"
             + without_layer(graph, image.name, found.name)

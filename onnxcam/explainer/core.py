@@ -80,7 +80,7 @@ class Explainer:
             _ = self.preprocess  # what does not fit is said now
         self._labels: dict[tuple[tuple[int, ...], bool], Labels] = {}
         self._named: dict[str, Subject] = {}
-        self._others: dict[tuple[str, str], Array] = {}
+        self._others: dict[tuple[str | None, str], Array] = {}
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     @property
@@ -263,12 +263,13 @@ class Explainer:
             self._named[output] = self.subject.explaining(output)
         return self._named[output]
 
-    def scores_of(self, subject: Subject, image: str) -> Array:
+    def scores_of(self, output: str | None, image: str) -> Array:
         """The scores of another image's file, without the axis of images; worked out once."""
-        key = subject.score.name, image
-        if key not in self._others:
-            self._others[key] = subject.see(self.item(image).row[None], None, "").scores[0]
-        return self._others[key]
+        if (output, image) not in self._others:
+            row = self.item(image).row
+            subject = self._explaining(output).for_size(row.shape)
+            self._others[output, image] = subject.see(row[None], None, "").scores[0]
+        return self._others[output, image]
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:

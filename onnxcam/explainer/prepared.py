@@ -51,6 +51,10 @@ class Prepared:
             raise UsageError(f"an exported file explains '{self.score.name}' alone: for '{name}' {self._original}")
         return self
 
+    def for_size(self, size: tuple[int, ...]) -> Prepared:
+        """Itself: what hangs on sizes is left in the file."""
+        return self
+
     def place(
         self,
         layer: str | None,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from onnxcam.arguments import NAME_OR_NONE, require
-from onnxcam.errors import LayerError, ModelError, UnsupportedOpError, VerificationError
+from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer import ultralytics
 from onnxcam.explainer.advice import instead, instead_of_differences
 from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
@@ -38,6 +38,7 @@ from onnxcam.graph import (
     pooled_value,
     read_layers,
     source_of,
+    with_branches,
     without_idle_weights,
 )
 from onnxcam.runtime import Rows, Score, Session, apart_from_differences, mean_gradient
@@ -73,18 +74,20 @@ class Rewritten:
         *,
         provider: str,
         threads: int,
-        score: str | Score | None = None,
+        score: str | None = None,
+        output: str | None = None,
         feeds: Mapping[str, Any] | None = None,
     ) -> None:
         """Read and inspect the model; no session is opened yet.
 
         `score`: the value to explain, or None for the one that the graph suggests, once it is asked for.
+        `output`: instead of it, an output whose elements are asked for, see `behind_output`.
         `feeds`: values for the inputs besides the image.
 
         Raises:
             ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
         """
-        require("score", score.name if isinstance(score, Score) else score, NAME_OR_NONE)
+        require("score", score, NAME_OR_NONE)
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
@@ -94,20 +97,20 @@ class Rewritten:
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
-        self._score_given = score
-        if score is not None:
+        self._scored: dict[str, Any] = {"score": score, "output": output}
+        if score is not None or output is not None:
             _ = self.score  # what does not fit is said now
         self._running = ""
+        self._forms: dict[tuple[int, ...], Rewritten] = {}
         self._of_size: tuple[tuple[int, ...], Graph] | None = None
 
     @cached_property
     def score(self) -> Score:
         """The score: given, or the one that the graph suggests. LayerError, ModelError: as `find_score`."""
-        given = self._score_given
-        if isinstance(given, Score):
-            return given
-        given = given or ultralytics.main_output(self.metadata, self.graph.outputs)
-        found = find_score(self.graph, given, image=self.image)
+        if (output := self._scored["output"]) is not None:
+            return behind_output(self.graph, output, image=self.image)
+        named = self._scored["score"] or ultralytics.main_output(self.metadata, self.graph.outputs)
+        found = find_score(self.graph, named, image=self.image)
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)
         return ultralytics.with_detections(found, shape, self.metadata) if is_output else found
@@ -116,10 +119,27 @@ class Rewritten:
         """The same model with another of its outputs, or values, as the score."""
         key = ("explaining", name)
         if key not in self._heads:
-            score = behind_output(self.graph, name, image=self.image)
-            self._heads[key] = Rewritten(self.graph, **self._options, score=score)
+            self._heads[key] = Rewritten(self.graph, **self._options, output=name)
         found: Rewritten = self._heads[key]
         return found
+
+    def for_size(self, size: tuple[int, ...]) -> Rewritten:
+        """The same model for images of a size: with the branches that they take, where an If hangs on that.
+
+        InputError: it takes no such images.
+        """
+        if size not in self._forms:
+            try:
+                graph = with_branches(self.graph, {self.image.name: self._with_rows(size)})
+            except ModelError as error:
+                raise InputError(f"the model does not run on an image of shape {list(size)}: {error}") from error
+            alike = (form for form in (self, *self._forms.values()) if form.graph.proto == graph.proto)
+            self._forms[size] = next(alike, None) or Rewritten(graph, **self._options, **self._scored)
+        return self._forms[size]
+
+    def _with_rows(self, size: tuple[int, ...]) -> list[int | None]:
+        """The shape of the model's input for one image's: any number of rows."""
+        return [*([None] if "N" in self.image.layout else []), *size]
 
     def _checked_graph(self) -> Graph:
         """The normalized graph. What nobody can read, ONNX Runtime often names best."""
@@ -137,7 +157,7 @@ class Rewritten:
     @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
-        return self._running
+        return next((form._running for form in (self, *self._forms.values()) if form._running), "")
 
     @property
     def unsteady(self) -> str:
@@ -174,8 +194,7 @@ class Rewritten:
         if size is None:
             return self.graph
         if self._of_size is None or self._of_size[0] != size:  # the last one is kept: a folder may hold many
-            row = [None] if "N" in self.image.layout else []
-            self._of_size = size, of_size(self.graph, {self.image.name: [*row, *size]}) or self.graph
+            self._of_size = size, of_size(self.graph, {self.image.name: self._with_rows(size)}) or self.graph
         return self._of_size[1]
 
     def _source(self, chosen: Array, size: tuple[int, ...] | None) -> str:

@@ -93,6 +93,9 @@ class Subject(Protocol):
     def explaining(self, name: str) -> Subject:
         """The same model with another of its outputs, or values, as the score. LayerError: it has none of that name."""
 
+    def for_size(self, size: tuple[int, ...]) -> Subject:
+        """The same model for images of one size, the shape of one image's input."""
+
     def place(
         self,
         layer: str | None,

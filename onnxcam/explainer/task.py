@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,8 +50,9 @@ class Task:
         for i, item in enumerate(items):
             groups.setdefault(item.row.shape, []).append(i)
         found: dict[int, list[list[Explanation]]] = {}
-        for members in groups.values():  # images of one size share a run
-            for i, explained in zip(members, self._together([items[i] for i in members], specs), strict=True):
+        for size, members in groups.items():  # images of one size share a run
+            sized = replace(self, subject=self.subject.for_size(size))
+            for i, explained in zip(members, sized._together([items[i] for i in members], specs), strict=True):
                 found[i] = explained
         return [found[i] for i in range(len(items))]
 
@@ -107,7 +108,7 @@ class Task:
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
             region=partial(region_of, item, scores, score.axes),
-            scores_of=partial(self.explainer.scores_of, self.subject), unfit=self.explainer.labels_unfit,
+            scores_of=partial(self.explainer.scores_of, self.output), unfit=self.explainer.labels_unfit,
             probability=score.kind == "probability",
             behind=ultralytics.behind(scores.shape, score.axes, self.subject.metadata),
         )  # fmt: skip

@@ -29,7 +29,7 @@ from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
-from onnxcam.graph.layers import BRANCH, Layer, candidates, list_layers, listed, named_layer, placed_before
+from onnxcam.graph.layers import BRANCH, Layer, candidates, inspected, list_layers, named_layer, placed_before
 from onnxcam.graph.layout import layouts, of_size
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.loops import is_placeholder
@@ -43,7 +43,7 @@ from onnxcam.graph.quantized import (
     sources,
     unquantized,
 )
-from onnxcam.graph.read import read_graph, read_layers
+from onnxcam.graph.read import read_graph, read_layers, with_branches
 from onnxcam.graph.score import behind_output, class_axis, find_score
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
@@ -91,11 +91,11 @@ __all__ = [
     "head",
     "image_input",
     "images_second",
+    "inspected",
     "is_placeholder",
     "layouts",
     "lift_constants",
     "list_layers",
-    "listed",
     "load",
     "made_up",
     "named_layer",
@@ -123,6 +123,7 @@ __all__ = [
     "subgraphs",
     "type_name",
     "unquantized",
+    "with_branches",
     "without_idle_weights",
     "write_metadata",
     "write_whole",

@@ -1,9 +1,9 @@
-"""An If whose condition is the same for every input is the branch that it takes."""
+"""An If whose condition is the same for every input, or for all of one size, is the branch that it takes."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import chain, count
 from typing import Any
 
@@ -16,11 +16,16 @@ from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.subgraphs import local_names, renamed, subgraphs
 
 
-def without_known_branches(graph: Graph) -> onnx.ModelProto | None:
-    """The model with the branches that are always taken in the main graph; None where no condition is known."""
+def without_known_branches(
+    graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None
+) -> onnx.ModelProto | None:
+    """The model with the branches that are always taken in the main graph; None where no condition is known.
+
+    `sizes`: of inputs, for which alone they need to be known; in the model that is given back they stay free.
+    """
     proto = graph.proto
     ifs = [i for i, node in enumerate(graph.nodes) if node.op_type == "If" and node.domain == ""]
-    known = conditions(graph, ifs, graph.early_constants) if ifs else {}
+    known = conditions(graph, ifs, graph.sized(sizes or {}).early_constants) if ifs else {}
     if not known:
         return None
     found = onnx.ModelProto()

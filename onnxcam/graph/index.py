@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
@@ -87,6 +87,21 @@ class Graph:
     def maker(self, name: str) -> onnx.NodeProto | None:
         """The node that makes a value; None of an input or a weight."""
         return self.nodes[self.producer[name]] if name in self.producer else None
+
+    def sized(self, sizes: Mapping[str, Sequence[int | None]], others: int | None = None) -> Graph:
+        """The graph with sizes for what its inputs leave free (None: it stays so); itself where that is nothing.
+
+        `others`: for inputs that are not named.
+        """
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.proto)
+        changed = False
+        for value in proto.graph.input:
+            dims = value.type.tensor_type.shape.dim
+            for dim, size in zip(dims, sizes.get(value.name, [others] * len(dims)), strict=True):
+                if not dim.HasField("dim_value") and size is not None:
+                    dim.dim_value, changed = size, True
+        return Graph(self.model, proto, self._given) if changed else self
 
     # -- types -----------------------------------------------------------------------------------
 

@@ -16,6 +16,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
+from onnxcam.graph.measures import measured
 from onnxcam.graph.sizing import Sizing
 from onnxcam.graph.subgraphs import subgraphs
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up
@@ -57,13 +58,13 @@ class Inference:
         """
         self._model, self._proto = model, proto
         self._nodes = list(proto.graph.node)
-        self._made = {name for node in self._nodes for name in node.output if name}
+        self._made = {name: node for node in self._nodes for name in node.output if name}
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self._computed: Constants = dict(computed or {})
         self._told = told
         self._rounds = 0
-        self._sizing = Sizing(proto, lambda name: self._given.get(name, self._computed.get(name)))
+        self._sizing = Sizing(proto, self._constant)
 
     @cached_property
     def types(self) -> dict[str, ValueType]:
@@ -87,9 +88,10 @@ class Inference:
 
     @cached_property
     def early_constants(self) -> Constants:
-        """Those of the constants that are known before anything is asked or tried: the cheaper part."""
-        self._compute(self._settled())
-        return self._given | self._computed
+        """Those of the constants that are known before anything is asked or tried: the cheaper part, and the surer."""
+        untold = self if self._told is None else Inference(self._model, self._proto)
+        untold._compute(untold._settled())
+        return untold._given | untold._computed
 
     @cached_property
     def constants(self) -> Constants:
@@ -137,7 +139,7 @@ class Inference:
             seen = [Inference(self._model, one, self._computed, told={}).types for one in models]
         except ModelError:  # the model takes no such batch
             return False
-        for name in self._made.intersection(types, *seen):
+        for name in set(self._made).intersection(types, *seen):
             shape = settled_shape(types[name].shape, [found[name].shape for found in seen], batch)
             if shape != types[name].shape:
                 self._told[name] = ValueType(types[name].elem_type, shape)
@@ -156,19 +158,23 @@ class Inference:
         probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
         return self._model.portable(probe), str(self._model.folder) if self._model.folder else None
 
+    def _constant(self, name: str) -> npt.NDArray[Any] | None:
+        """A small value that is known by now."""
+        return self._given.get(name, self._computed.get(name))
+
     def _compute(self, types: dict[str, ValueType]) -> bool:
         """Add the constants that follow from these types; whether there were any new ones."""
         before = len(self._computed)
         known = self._given | self._computed
+        sized = {name: value.shape for name, value in types.items()}
         limits, nodes = {name: value.size for name, value in known.items()}, list[onnx.NodeProto]()
         for node in self._nodes:
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
-            if node.op_type == "Shape" and node.domain == "":
-                shape = types[node.input[0]].shape if node.input[0] in types else None
-                if shape is not None and all(isinstance(dim, int) for dim in shape):
-                    self._computed[node.output[0]] = sliced_shape(node, shape)
-                    limits[node.output[0]] = len(shape)
+            sizes = measured(node, sized.get, self._made.get, self._constant)
+            if sizes is not None and all(isinstance(dim, int) for dim in sizes.flat):
+                self._computed[node.output[0]] = sizes.astype(np.int64)
+                limits[node.output[0]] = sizes.size
             elif node.input and all(name in limits or not name for name in node.input):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
                 if all(limit is not None for limit in found.values()):
@@ -316,9 +322,3 @@ def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]
 def readable(tensor: onnx.TensorProto) -> bool:
     """Whether NumPy has the element type."""
     return tensor.data_type not in (TensorProto.STRING, TensorProto.UNDEFINED)
-
-
-def sliced_shape(node: onnx.NodeProto, shape: Shape) -> npt.NDArray[np.int64]:
-    """What Shape gives for a static shape, its start and end attributes heeded."""
-    limits = {attribute.name: attribute.i for attribute in node.attribute}
-    return np.array(shape[limits.get("start", 0) : limits.get("end", len(shape))], np.int64)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,11 +16,11 @@ from onnxcam.graph.blocked import CURE, blocked
 from onnxcam.graph.image import image_input, image_layout
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
-from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_usual_size, spatial_sizes
-from onnxcam.graph.load import load
+from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
+from onnxcam.graph.load import Model, load
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import maker, readable
-from onnxcam.graph.read import read_layers
+from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
 from onnxcam.graph.subgraphs import captures
 from onnxcam.graph.types import Shape, shown
@@ -61,19 +62,49 @@ def list_layers(model: str | Path | bytes | onnx.ModelProto, *, score: str | Non
     Behind those on all paths to the score, each of which explains the whole of it, the last layers of branches.
     """
     require("score", score, NAME.or_none())
-    graph = read_layers(load(model))
+    return inspected(load(model), score).layers
+
+
+@dataclass(frozen=True)
+class Inspected:
+    """What of a model can be explained, as a run finds it: at a usual size, where the model takes any.
+
+    Attributes:
+        graph: all sizes free that the model leaves free.
+        layers: as `list_layers` gives them.
+    """
+
+    graph: Graph
+    image: ImageInput
+    score: Score
+    layers: list[Layer]
+
+
+def inspected(model: Model, score: str | None) -> Inspected:
+    """A model, inspected. Errors as `image_input`, `find_score`."""
+    graph = read_layers(model)
     image = image_input(graph)
-    return listed(graph, image, find_score(graph, score, image=image))
+    graph, sized = at_usual_size(graph, image) if None in image.size else (graph, graph)
+    found = find_score(graph, score, image=image)
+    layers = candidates(sized, image, found)
+    layers += branches(sized, image, found, {layer.name for layer in layers})
+    if sized is not graph:  # the sizes that it leaves free stay unknown
+        shapes = {one.name: graph.shape(one.name) for one in layers}
+        layers = [replace(one, shape=shape, grid=None) for one in layers if (shape := shapes[one.name]) is not None]
+    return Inspected(graph, image, found, layers)
 
 
-def listed(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
-    """`candidates` as a run finds them, which knows its image's size: at a usual size, where the model takes any."""
-    sized = of_usual_size(graph, image)
-    found = candidates(sized, image, score)
-    found += branches(sized, image, score, {layer.name for layer in found})
-    if sized is graph:
-        return found
-    return [replace(layer, shape=shape, grid=None) for layer in found if (shape := graph.shape(layer.name)) is not None]
+def at_usual_size(graph: Graph, image: ImageInput) -> tuple[Graph, Graph]:
+    """The graph with the branches that images of a nominal size take, and the same for that size alone.
+
+    The first size is taken that fits; where none does nothing is settled.
+    """
+    for sizes in usual_sizes({image.name: image.layout}, None):
+        with suppress(ModelError):
+            free = with_branches(graph, sizes)
+            if (sized := of_size(free, sizes)) is not None:
+                return free, sized
+    return graph, graph
 
 
 def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[str]) -> list[Layer]:

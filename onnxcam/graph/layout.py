@@ -19,7 +19,7 @@ from onnxcam.graph.moving import MOVES
 from onnxcam.graph.positions import Along, Positions, Sizes, positions
 from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape
-from onnxcam.runtime.manifest import ImageInput, Layout
+from onnxcam.runtime.manifest import Layout
 
 VIEWS = frozenset(
     {"Identity", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
@@ -103,31 +103,19 @@ def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
     """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where none of these fit."""
     if all(isinstance(dim, int) for name in graph.inputs for dim in graph.shape(name) or ()):
         return graph
-    return nominal(graph, images)
+    return next((fixed for one in usual_sizes(images, 1) if (fixed := of_size(graph, one)) is not None), graph)
 
 
-def of_usual_size(graph: Graph, image: ImageInput) -> Graph:
-    """The graph for images of a nominal size where it takes any; itself where none of these fit. Rows stay free."""
-    return nominal(graph, {image.name: image.layout}, rows=None) if None in image.size else graph
-
-
-def nominal(graph: Graph, images: Mapping[str, str], rows: int | None = 1) -> Graph:
-    """The graph at the first nominal size that it takes; itself where it takes none."""
-    tries = ({**NOMINAL, "H": height, "N": rows} for height in HEIGHTS)
-    sizes = ({name: [one[label] for label in axes] for name, axes in images.items()} for one in tries)
-    return next((fixed for one in sizes if (fixed := of_size(graph, one)) is not None), graph)
+def usual_sizes(images: Mapping[str, str], rows: int | None) -> Iterator[dict[str, list[int | None]]]:
+    """Nominal sizes for what image inputs of some layouts leave free; `rows` along the batch (None: any)."""
+    for height in HEIGHTS:
+        one: dict[str, int | None] = {**NOMINAL, "H": height, "N": rows}
+        yield {name: [one[label] for label in axes] for name, axes in images.items()}
 
 
 def of_size(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Graph | None:
     """The graph for inputs of some sizes (None: as it is), others of 1 where they are free; None: these do not fit."""
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    for value in proto.graph.input:
-        dims = value.type.tensor_type.shape.dim
-        for dim, size in zip(dims, sizes.get(value.name, [1] * len(dims)), strict=True):
-            if not dim.HasField("dim_value") and size is not None:
-                dim.dim_value = size
-    fixed = Graph(graph.model, proto)
+    fixed = graph.sized(sizes, others=1)
     try:
         _ = fixed.types
     except ModelError:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from functools import partial
+
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
 from onnxcam.graph.flattened import without_flattens
@@ -18,13 +21,30 @@ def read_graph(model: Model) -> Graph:
     An If whose condition is known is the branch that it takes; a tensor out of a sequence or an optional value is the
     one that was put in.
     """
-    graph = Graph(model, surface(normalize(model)))
-    steps = (without_known_branches, without_containers, without_flattens)
+    return decided(Graph(model, surface(normalize(model))))
+
+
+def decided(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
+    """The graph without what is decided before it runs on inputs of some sizes, or of any; itself where nothing is."""
+    steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens)
     while (proto := next(filter(None, (step(graph) for step in steps)), None)) is not None:
-        graph = Graph(model, proto)
+        graph = Graph(graph.model, proto)
     return graph
 
 
 def read_layers(model: Model) -> Graph:
     """The graph that `read_graph` gives, with every value that may be a layer shown a row an image."""
     return with_images_first(read_graph(model))
+
+
+def with_branches(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Graph:
+    """A graph from `read_layers` with the branches that inputs of some sizes take; itself where these decide none.
+
+    All sizes stay as free as they are: it is right for all inputs that take the same branches. ModelError: these sizes
+    do not fit.
+    """
+    found = decided(graph, sizes)
+    if found is graph:
+        return graph
+    _ = found.sized(sizes).types
+    return with_images_first(found)

@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.inference import is_pure
+from onnxcam.graph.measures import Dims, measured
 
 
 @dataclass
@@ -35,7 +35,7 @@ def retold(graph: Graph, layer: str, names: Collection[str]) -> Retold:
     told: set[str] = set()
     for i in sorted(graph.ancestors(names)):
         node = graph.nodes[i]
-        sizes = sizes_of(graph, node)
+        sizes = measured(node, graph.shape, graph.maker, graph.constant)
         if sizes is not None and all(isinstance(dim, int) or dim in axes for dim in sizes.flat):
             pieces.append(gathered(graph, layer, node.output[0], sizes, axes))
         elif computable(graph, node, told):
@@ -46,35 +46,13 @@ def retold(graph: Graph, layer: str, names: Collection[str]) -> Retold:
     return joined(pieces, told.intersection(names))
 
 
-def sizes_of(graph: Graph, node: onnx.NodeProto) -> npt.NDArray[np.object_] | None:
-    """What Shape, or Gather or Slice of it, gives: dimensions, as far as they are known; None for anything else."""
-    if node.domain or not node.input or (shape := graph.shape(node.input[0])) is None:
-        return None
-    if node.op_type == "Shape":
-        limits = attributes(node)
-        return np.array(shape, object)[limits.get("start", 0) : limits.get("end", len(shape))]
-    source = graph.maker(node.input[0])
-    if source is None or source.op_type != "Shape" or (sizes := sizes_of(graph, source)) is None:
-        return None
-    picks = [pick for name in node.input[1:] if (pick := graph.constant(name)) is not None]
-    if len(picks) < len(node.input) - 1 or (node.op_type == "Slice" and any(pick.size != 1 for pick in picks)):
-        return None
-    if node.op_type == "Gather":
-        inside = np.all((picks[0] >= -len(sizes)) & (picks[0] < len(sizes)))
-        return np.asarray(sizes[picks[0]], object) if inside else None
-    if node.op_type == "Slice":
-        start, end, *rest = (int(pick.item()) for pick in picks)
-        return sizes[start : end : rest[1] if len(rest) > 1 else 1]
-    return None
-
-
 def computable(graph: Graph, node: onnx.NodeProto, told: set[str]) -> bool:
     """Whether a node reads fixed numbers and sizes alone."""
     reads = [name for name in node.input if name]
     return is_pure(node) and bool(reads) and all(name in told or name in graph.fixed for name in reads)
 
 
-def gathered(graph: Graph, layer: str, name: str, sizes: npt.NDArray[np.object_], axes: dict[Any, int]) -> Retold:
+def gathered(graph: Graph, layer: str, name: str, sizes: Dims, axes: dict[Any, int]) -> Retold:
     """The value `name`, picked out of the layer's shape with fixed numbers behind it."""
     fixed = list(dict.fromkeys(dim for dim in sizes.flat if isinstance(dim, int)))
     rank = len(graph.shape(layer) or ())

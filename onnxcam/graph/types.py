@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
 import onnx
@@ -11,6 +11,7 @@ from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.normalize import MADE_UP, first_line
+from onnxcam.graph.subgraphs import described
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -41,7 +42,22 @@ def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
         if value.type.HasField("tensor_type"):
             tensor = value.type.tensor_type
             found[value.name] = ValueType(tensor.elem_type, shape_of(tensor) if tensor.HasField("shape") else None)
+    check_turned(found, graph.node)
     return refined(found, graph.node)
+
+
+def check_turned(types: Mapping[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> None:
+    """ModelError at a Transpose of more or fewer axes than its input has, which onnx lets pass."""
+    for node in nodes:
+        if node.op_type != "Transpose" or node.domain:
+            continue
+        shape = types[node.input[0]].shape if node.input[0] in types else None
+        for perm in (attribute.ints for attribute in node.attribute):
+            if shape is not None and len(shape) != len(perm):
+                raise ModelError(
+                    f"the shapes of the model contradict each other: {described(node)} turns {len(perm)} axes of "
+                    f"'{node.input[0]}' {shown(shape)}"
+                )
 
 
 def shape_of(tensor: onnx.TypeProto.Tensor) -> Shape:

@@ -10,7 +10,7 @@ from typing import Any
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import BRANCH, Graph, Layer, find_score, fixed, image_input, listed, load, read_layers
+from onnxcam.graph import BRANCH, Graph, Layer, fixed, inspected, load
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import path, reverse
@@ -61,12 +61,9 @@ def blocking_operators(
     Raises:
         ModelError, LayerError: as `list_layers`.
     """
-    graph = read_layers(fixed(load(model), feeds or {}))
-    image = image_input(graph)
-    found = find_score(graph, score, image=image)
-    between, _ = path(graph, [found.name], [image.name], rules)
-    layers = listed(graph, image, found)
-    return Coverage(used(graph, between, rules), covered(graph, found.name, layers, rules))
+    seen = inspected(fixed(load(model), feeds or {}), score)
+    between, _ = path(seen.graph, [seen.score.name], [seen.image.name], rules)
+    return Coverage(used(seen.graph, between, rules), covered(seen.graph, seen.score.name, seen.layers, rules))
 
 
 def used(graph: Graph, between: Iterable[int], rules: RuleSet) -> list[OperatorUse]:

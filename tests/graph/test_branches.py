@@ -8,7 +8,8 @@ import onnx.parser
 import pytest
 
 from onnxcam.errors import ModelError
-from onnxcam.graph import Graph, load, read_graph
+from onnxcam.graph import Graph, load, read_graph, with_branches
+from tests.nets import net
 from tests.vjp.harness import declared, session
 
 TEXT = """<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[] y) <bool t = {1}, bool f = {0}> {
@@ -93,3 +94,74 @@ def test_a_broken_control_flow_node_is_refused(body: str) -> None:
     model = onnx.parser.parse_model(TEXT % body)
     with pytest.raises(ModelError, match=r"the model is broken: (If|Loop|Scan) 'y' does not"):
         read_graph(load(model))
+
+
+# -- conditions that hang on sizes --------------------------------------------------------------------------------
+
+BRANCHES = "<then_branch = a () => (v) { v = Neg(u) }, else_branch = b () => (v) { v = Abs(u) }>"
+CONSTANTS = {"zero": np.array(0), "one": np.array(1), "two": np.array(2), "six": np.array([6])}
+
+
+def sized(body: str, *sizes: int | None) -> tuple[Graph, Graph]:
+    """A graph of images of any size, and the same with the branches that some sizes take."""
+    graph = read_graph(load(net(f"(float[N,3,H,W] x) => (float[] y) {{ {body} }}", CONSTANTS)))
+    return graph, with_branches(graph, {"x": sizes})
+
+
+def operators(graph: Graph) -> list[str]:
+    return [node.op_type for node in graph.nodes]
+
+
+def test_a_size_that_is_known_decides_whatever_is_free() -> None:
+    body = f"u = Relu(x) s = Shape(u) c = Gather(s, one) q = Equal(c, two) y = If (q) {BRANCHES}"
+    graph, same = sized(body, None, 3, 8, 8)
+    assert operators(graph)[-1] == "Abs"
+    assert same is graph
+
+
+@pytest.mark.parametrize(("height", "op"), [(2, "Neg"), (5, "Abs")])
+def test_a_free_size_decides_once_it_is_known(height: int, op: str) -> None:
+    body = f"u = Relu(x) s = Shape(u) h = Gather(s, two) q = Equal(h, two) y = If (q) {BRANCHES}"
+    graph, found = sized(body, None, 3, height, 4)
+    assert operators(graph)[-1] == "If"
+    assert operators(found)[-1] == op
+    assert found.shape("y") == ("N", 3, "H", "W")
+
+
+def test_a_branch_decides_another() -> None:
+    body = f"""u = Relu(x) s = Shape(u) h = Gather(s, two) q = Equal(h, one) i = Reshape(two, minus)
+        rows = If (q) <then_branch = c () => (m) {{ m = Squeeze(u, i) }},
+                       else_branch = d () => (n) {{ n = Identity(u) }}>
+        r = Shape(rows) k = Size(r) three = Add(one, two) z = Equal(k, three) y = If (z) {BRANCHES}"""
+    model = net(f"(float[N,3,H,W] x) => (float[] y) {{ {body} }}", {**CONSTANTS, "minus": np.array([-1])})
+    graph = read_graph(load(model))
+    ends = [operators(with_branches(graph, {"x": (None, 3, height, 4)}))[-1] for height in (1, 2)]
+    assert (operators(graph).count("If"), ends) == (2, ["Neg", "Abs"])
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        "n = Gather(s, zero) q = Equal(n, one)",  # the batch
+        "t = Reshape(u, flat) r = Shape(t) k = Gather(r, zero) q = Equal(k, one)",  # batch and sizes together
+        "m = ReduceMax<keepdims = 0>(x) q = Greater(m, nought)",  # what the image shows
+        "n = Slice(s, o, i) k = Mul(n, six) d = Div(k, n) e = Squeeze(d) l = Range(zero, e, one) r = Shape(l)"
+        " q = Equal(r, six)",  # six for every batch that is tried, which proves nothing
+    ],
+)
+def test_what_another_image_may_decide_otherwise_stays(condition: str) -> None:
+    body = f"u = Relu(x) s = Shape(u) {condition} y = If (q) {BRANCHES}"
+    more = {"flat": np.array([-1, 32]), "nought": np.array(0, np.float32), "o": np.array([0]), "i": np.array([1])}
+    for sizes in ("N,3,H,W", "N,3,4,8"):
+        read = read_graph(load(net(f"(float[{sizes}] x) => (float[] y) {{ {body} }}", {**CONSTANTS, **more})))
+        graph = Graph(read.model, read.proto)
+        _ = graph.types  # batches are tried
+        assert with_branches(graph, {"x": (None, 3, 4, 8)}) is graph
+        assert "If" in operators(graph)
+
+
+def test_a_size_that_does_not_fit() -> None:
+    body = "u = Relu(x) s = Shape(u) h = Gather(s, two) q = Equal(h, two) "
+    body += "v = If (q) <then_branch = a () => (p) { p = Squeeze(u) }, else_branch = b () => (r) { r = Abs(u) }> "
+    with pytest.raises(ModelError, match=r"Transpose 'node5' turns 3 axes of 'v' \[N, 3, 4, 4\]"):
+        sized(body + "y = Transpose<perm = [1, 0, 2]>(v)", None, 3, 4, 4)

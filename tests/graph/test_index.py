@@ -13,7 +13,6 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError
 from onnxcam.graph import Graph, attributes, load, read_graph
 from onnxcam.graph.index import value_names
-from onnxcam.graph.inference import sliced_shape
 from onnxcam.graph.normalize import normalize
 from tests.graph.building import graph_of, nodes_model, plain, residual
 from tests.nets import net, normal
@@ -143,8 +142,8 @@ def test_the_shape_of_a_value_of_fixed_shape_is_fixed(start: int, end: int, expe
     limits: dict[str, Any] = {key: value for key, value in {"start": start, "end": end}.items() if value is not None}
     nodes = [node("Shape", ["x"], ["s"], **limits), node("Neg", ["x"], ["y"])]
     np.testing.assert_array_equal(graph_of(nodes_model(nodes, shape=(2, 3, 4))).constant("s"), expected)
-    np.testing.assert_array_equal(sliced_shape(nodes[0], (2, 3, 4)), expected)
-    assert graph_of(nodes_model(nodes, shape=("N", 3, 4))).constant("s") is None
+    free = graph_of(nodes_model(nodes, shape=("N", 3, 4))).constant("s")
+    assert free is None if 2 in expected else np.array_equal(free, expected)
 
 
 def test_of_two_weights_with_one_name_the_last_counts() -> None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import numpy as np
-import onnx
 import pytest
 from onnx import helper
 
 import onnxcam
 from onnxcam.graph import ROWS, features, head
-from onnxcam.graph.sizes import retold, sizes_of
-from tests.graph.building import CONVS, TAIL, exactly, graph_of, image_for, nodes_model, recomputed, vit
+from onnxcam.graph.sizes import retold
+from tests.graph.building import CONVS, TAIL, exactly, graph_of, image_for, recomputed, vit
 from tests.nets import net, normal
 
 CONSTANTS = CONVS | {
@@ -123,36 +122,6 @@ def test_a_random_value_is_not_told_again() -> None:
 # -- what can be told ---------------------------------------------------------------------------------------------
 
 node = helper.make_node
-
-
-@pytest.mark.parametrize(
-    ("picking", "expected"),
-    [
-        (node("Shape", ["x"], ["p"]), ["N", 3, "H", 7]),
-        (node("Shape", ["x"], ["p"], start=-2), ["H", 7]),
-        (node("Shape", ["x"], ["p"], start=1, end=-1), [3, "H"]),
-        (node("Gather", ["s", "one"], ["p"]), 3),
-        (node("Gather", ["s", "last"], ["p"]), [7, "N"]),
-        (node("Slice", ["s", "zeros", "twos"], ["p"]), ["N", 3]),
-        (node("Slice", ["s", "zeros", "far", "zeros", "twos"], ["p"]), ["N", "H"]),
-        (node("Gather", ["s", "far"], ["p"]), None),
-        (node("Gather", ["s", "fed"], ["p"]), None),
-        (node("Slice", ["s", "last", "far"], ["p"]), None),
-        (node("Neg", ["s"], ["p"]), None),
-        (node("Gather", ["n", "one"], ["p"]), None),
-        (node("Shape", ["x"], ["p"], domain="com.acme"), None),
-    ],
-)
-def test_what_shape_gather_and_slice_give(picking: onnx.NodeProto, expected: object) -> None:
-    constants = {
-        "one": np.array(1), "last": np.array([-1, 0]), "zeros": np.array([0]), "twos": np.array([2]),
-        "far": np.array([99]),
-    }  # fmt: skip
-    nodes = [node("Shape", ["x"], ["s"]), node("Neg", ["s"], ["n"]), node("Neg", ["x"], ["y"])]
-    model = nodes_model(nodes, constants, shape=("N", 3, "H", 7))
-    model.graph.input.append(helper.make_tensor_value_info("fed", onnx.TensorProto.INT64, [1]))
-    found = sizes_of(graph_of(model), picking)
-    assert (None if found is None else found.tolist()) == expected
 
 
 def test_only_what_is_asked_for_is_told() -> None:

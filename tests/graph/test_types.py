@@ -141,3 +141,9 @@ def test_a_node_that_nobody_can_type_is_named_by_onnxruntime() -> None:
     graph = graph_of(nodes_model([node("Mystery", ["x"], ["h"], domain="com.acme"), node("Relu", ["h"], ["y"])]))
     with pytest.raises(ModelError, match="Mystery"):
         _ = graph.types
+
+
+def test_a_transpose_of_other_axes_than_there_are_is_refused() -> None:
+    """onnx infers a shape all the same, and what follows positions would not know what to make of it."""
+    with pytest.raises(ModelError, match=r"Transpose 'node0' turns 3 axes of 'x' \[N, 3, 4, 5\]"):
+        shapes("(float[N,3,4,5] x) => (float[] y) { y = Transpose<perm = [0, 2, 1]>(x) }", "y")

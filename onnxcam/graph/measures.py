@@ -1,0 +1,50 @@
+"""What nodes that measure a value give: all of its sizes, some of them, or how many elements it has."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from onnxcam.graph.types import Shape
+
+Dims = npt.NDArray[np.object_]
+
+
+def measured(
+    node: onnx.NodeProto,
+    shape: Callable[[str], Shape | None],
+    maker: Callable[[str], onnx.NodeProto | None],
+    constant: Callable[[str], npt.NDArray[Any] | None],
+) -> Dims | None:
+    """What Shape, Gather or Slice of it, or Size gives: dimensions, as far as known; None for any other node."""
+    if node.domain or not node.input:
+        return None
+    if node.op_type in ("Shape", "Size"):
+        return measures(node, shape(node.input[0]))
+    source = maker(node.input[0]) if node.op_type in ("Gather", "Slice") else None
+    if source is None or source.op_type != "Shape" or (sizes := measured(source, shape, maker, constant)) is None:
+        return None
+    picks = [pick for name in node.input[1:] if (pick := constant(name)) is not None]
+    if len(picks) < len(node.input) - 1 or (node.op_type == "Slice" and any(pick.size != 1 for pick in picks)):
+        return None
+    if node.op_type == "Gather":
+        inside = np.all((picks[0] >= -len(sizes)) & (picks[0] < len(sizes)))
+        return np.asarray(sizes[picks[0]], object) if inside else None
+    start, end, *rest = (int(pick.item()) for pick in picks)
+    return sizes[start : end : rest[1] if len(rest) > 1 else 1]
+
+
+def measures(node: onnx.NodeProto, shape: Shape | None) -> Dims | None:
+    """What Shape, its start and end heeded, or Size gives of a value of this shape."""
+    if shape is None:
+        return None
+    if node.op_type == "Size":
+        known = [dim for dim in shape if isinstance(dim, int)]
+        return np.array(math.prod(known) if len(known) == len(shape) else None, object)
+    limits = {attribute.name: attribute.i for attribute in node.attribute}
+    return np.array(shape, object)[limits.get("start", 0) : limits.get("end", len(shape))]
