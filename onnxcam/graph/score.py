@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import accumulate
 
 import onnx
 
@@ -25,7 +26,7 @@ from onnxcam.runtime.manifest import ImageInput, Score
 
 MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | MOVING  # between the score and what the model gives out
-MANY = 12  # outputs that a message names
+LENGTHY = 190  # characters of names in a message
 
 
 def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | None = None) -> Score:
@@ -68,7 +69,10 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
     if len(distinct) > 1:
-        what = listed(list(dict.fromkeys(choice(graph, score) for score in traced)))
+        choices = list(dict.fromkeys(choice(graph, score) for score in traced))
+        if sum(map(len, choices)) > LENGTHY:
+            choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in traced]
+        what = listed(choices)
         raise ModelError(
             f"{graph.model.name} has several outputs that could be explained: choose with --score NAME, or say "
             f"what of which with --target NAME[INDEX] ({what})"
@@ -95,9 +99,11 @@ def choice(graph: Graph, score: Score) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """So many names that a message stays a line."""
-    more = f" and {len(names) - MANY} more" if len(names) > MANY else ""
-    return ", ".join(names[:MANY]) + more
+    """So many names that a message stays a line, one at least."""
+    ends = accumulate(len(name) for name in names)
+    fitting = max(sum(end <= LENGTHY for end in ends), 1)
+    more = f" and {len(names) - fitting} more" if len(names) > fitting else ""
+    return ", ".join(names[:fitting]) + more
 
 
 def told(graph: Graph, score: Score, image: ImageInput | None) -> Score:

@@ -206,6 +206,17 @@ def test_a_tie_is_asked() -> None:
     assert find_score(graph, "other") == Score("other", "output", "", "other")
 
 
+def test_many_outputs_are_named_for_short() -> None:
+    """As many as a line holds, by the names that the model gives them."""
+    outputs = ", ".join(f"float[N,16,4] level_{i}" for i in range(12))
+    tails = "r = Reshape(t, to)\n" + "".join(f"u{i} = Mul(r, r)\n level_{i} = Sigmoid(u{i})\n" for i in range(12))
+    with pytest.raises(
+        ModelError, match=r"NAME\[INDEX\] \('level_0' \[N, 16, 4\], .*'level_8' .*\] and 3 more\)$"
+    ) as error:
+        find_score(graph_of(several(outputs, ROWS + tails)))
+    assert len(str(error.value)) < 400
+
+
 def test_a_tie_names_what_is_before_the_softmax() -> None:
     """To name the output would be to explain its probability."""
     tail = FEATURES + "logits = MatMul(features, fc)\n age = Softmax(logits)\n box = MatMul(features, fc)"
