@@ -16,6 +16,7 @@ from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.parity import run_original, run_rewritten
 from onnxcam.explainer.rewritten import Rewritten
+from onnxcam.graph import NOMINAL, at_usual_size
 from onnxcam.methods import grad_cam
 from onnxcam.targets import Reading, Target, best, class_target, some_target
 
@@ -26,7 +27,6 @@ Array = npt.NDArray[Any]
 SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
 SAME_GRADIENT = 0.05  # of the derivative along a direction
 LARGEST_NOISE = 2**26  # elements of a made-up input
-USUAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 NOT_MEASURED = "not measured"
 CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
@@ -100,9 +100,10 @@ def reading_of(subject: Rewritten, seen: Seen) -> Reading:
 
 
 def noise(subject: Rewritten) -> Array:
-    """A made-up input: normal noise in the model's shape, 224 pixels where it takes any size."""
-    declared = zip(subject.image.layout, subject.graph.shape(subject.image.name) or (), strict=True)
-    shape = [size if isinstance(size, int) and size > 0 else USUAL[axis] for axis, size in declared if axis != "N"]
+    """A made-up input: normal noise in the model's shape, of a usual size that it takes where that is free."""
+    _, sized = at_usual_size(subject.graph, subject.image)
+    declared = zip(subject.image.layout, sized.shape(subject.image.name) or (), strict=True)
+    shape = [size if isinstance(size, int) and size > 0 else NOMINAL[axis] for axis, size in declared if axis != "N"]
     if math.prod(shape) > LARGEST_NOISE:
         raise UsageError(f"the model takes images of shape {shape}, too large to make one up: give an IMAGE")
     return noise_of(shape, subject.image.dtype, 0)

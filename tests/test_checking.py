@@ -264,3 +264,12 @@ def test_refused_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     blocked = PLAIN.replace("p = GlobalAveragePool(a)", "s = GridSample(a, grid) p = GlobalAveragePool(s)")
     with pytest.raises(UnsupportedOpError, match="no gradient for GridSample"):
         check(net(blocked, FLOATS), layer="a")
+
+
+def test_noise_is_of_a_size_that_the_model_takes() -> None:
+    """A reader of lines, whose height its last kernel settles: 224 rows would not squeeze."""
+    weights = {"k": normal(4, 3, 32, 3), "w": normal(4, 5), "two": np.array([2])}
+    text = "c = Conv(x, k) a = Relu(c) l = Squeeze(a, two) t = Transpose<perm = [0, 2, 1]>(l) y = MatMul(t, w)"
+    results = check(net(f"(float[N, 3, H, W] x) => (float[N, T, 5] y) {{ {text} }}", weights))
+    assert all(result.ok for result in results)
+    assert not rows(results)["symbolic against numeric"].skipped

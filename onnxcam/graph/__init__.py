@@ -29,8 +29,17 @@ from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, steps
-from onnxcam.graph.layers import BRANCH, Layer, candidates, inspected, list_layers, named_layer, placed_before
-from onnxcam.graph.layout import layouts, of_size
+from onnxcam.graph.layers import (
+    BRANCH,
+    Layer,
+    at_usual_size,
+    candidates,
+    inspected,
+    list_layers,
+    named_layer,
+    placed_before,
+)
+from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.load import Model, load, serialize
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.normalize import lift_constants, sort_nodes
@@ -57,6 +66,7 @@ __all__ = [
     "IMPURE",
     "INTEGERS",
     "MICROSOFT",
+    "NOMINAL",
     "QUANTIZERS",
     "RANGES",
     "ROWS",
@@ -69,6 +79,7 @@ __all__ = [
     "ValueType",
     "all_nodes",
     "as_deployed",
+    "at_usual_size",
     "attributes",
     "behind_output",
     "candidates",
