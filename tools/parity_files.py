@@ -14,7 +14,7 @@ import onnx_ad
 import onnxruntime
 import torch
 from parity_nets import Net, pictures
-from parity_truth import Truth, median_cpu_ms
+from parity_truth import Truth, cpu_ms
 
 import onnxcam
 from onnxcam.explainer.grids import to_grid
@@ -86,6 +86,10 @@ class File:
             return {"state": "refused", "why": first_line(error)}
         bad = [f"{what} {off:.0e}, bound {bound:.0e}" for what, (off, bound) in checks.items() if not off <= bound]
         nodes = len(onnx.load(self.path, load_external_data=False).graph.node)
+        plain, seeded = self.feed(slice(0, 1), ""), self.feed(slice(0, 1), whole.seed)
+        forward_ms, gradient_ms = cpu_ms(
+            lambda: forward.run(["scores"], plain), lambda: backward.run(["scores", gradient], seeded)
+        )
         return {
             "state": "wrong" if bad else "right",
             "why": "; ".join(bad),
@@ -93,8 +97,8 @@ class File:
             "nodes": nodes,
             "added": len(whole.model.graph.node) - nodes,
             "build_s": built,
-            "forward_ms": self.cost_ms(forward, ["scores"]),
-            "gradient_ms": self.cost_ms(backward, ["scores", gradient], whole.seed),
+            "forward_ms": forward_ms,
+            "gradient_ms": gradient_ms,
         }
 
     def inside(self) -> dict[str, tuple[float, float]]:
@@ -124,11 +128,6 @@ class File:
         explainer = onnxcam.Explainer(self.path, score="scores")
         pairs = zip(self.truth.x, self.truth.target, strict=True)
         return np.stack([explainer(x[None], int(target), layer=layer).map for x, target in pairs])
-
-    def cost_ms(self, session: Any, names: Sequence[str], seed: str = "") -> float:
-        """Processor time for one image."""
-        feed = self.feed(slice(0, 1), seed)
-        return median_cpu_ms(lambda: session.run(names, feed))
 
     def peer(self) -> str:
         """What onnx-ad makes of the gradient at the image: right, wrong, or why not."""

@@ -206,15 +206,16 @@ def reference(net: nn.Module, shape: tuple[int, int, int]) -> Truth:
     return Truth(x.numpy(), exact.target.numpy(), scores, image, exact, singles)
 
 
-def median_cpu_ms(subject: Callable[[], object], rounds: int = 7) -> float:
-    """Median milliseconds of processor time, after one run that warms up."""
-    taken = []
+def cpu_ms(*subjects: Callable[[], object], rounds: int = 9) -> list[float]:
+    """Median milliseconds of processor time of each, taken in turns after a round that warms up."""
+    taken: list[list[float]] = [[] for _ in subjects]
     for i in range(rounds + 1):
-        start = time.process_time()
-        subject()
-        if i:
-            taken.append(time.process_time() - start)
-    return 1e3 * statistics.median(taken)
+        for subject, times in zip(subjects, taken, strict=True):
+            start = time.process_time()
+            subject()
+            if i:
+                times.append(time.process_time() - start)
+    return [1e3 * statistics.median(times) for times in taken]
 
 
 def torch_ms(net: nn.Module, truth: Truth) -> float:
@@ -225,4 +226,5 @@ def torch_ms(net: nn.Module, truth: Truth) -> float:
         found = run(net, x, target)
         found.scores.gather(1, found.target[:, None]).sum().backward()
 
-    return median_cpu_ms(both)
+    (taken,) = cpu_ms(both)
+    return taken
