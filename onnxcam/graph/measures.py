@@ -29,14 +29,17 @@ def measured(
     source = maker(node.input[0]) if node.op_type in ("Gather", "Slice") else None
     if source is None or source.op_type != "Shape" or (sizes := measured(source, shape, maker, constant)) is None:
         return None
-    picks = [pick for name in node.input[1:] if (pick := constant(name)) is not None]
-    if len(picks) < len(node.input) - 1 or (node.op_type == "Slice" and any(pick.size != 1 for pick in picks)):
+    picks = [constant(name) for name in node.input[1:]]
+    known = [pick for pick in picks if pick is not None and pick.dtype.kind in "iu"]
+    if len(known) < len(picks) or not 1 <= len(known) <= 4:
         return None
     if node.op_type == "Gather":
-        inside = np.all((picks[0] >= -len(sizes)) & (picks[0] < len(sizes)))
-        return np.asarray(sizes[picks[0]], object) if inside else None
-    start, end, *rest = (int(pick.item()) for pick in picks)
-    return sizes[start : end : rest[1] if len(rest) > 1 else 1]
+        inside = np.all((known[0] >= -len(sizes)) & (known[0] < len(sizes)))
+        return np.asarray(sizes[known[0]], object) if inside else None
+    if len(known) < 2 or any(pick.size != 1 for pick in known):
+        return None
+    start, end, _, step = (*(int(pick.item()) for pick in known), *(0, 1)[len(known) - 2 :])
+    return sizes[start:end:step] if step else None
 
 
 def measures(node: onnx.NodeProto, shape: Shape | None) -> Dims | None:

@@ -26,6 +26,13 @@ node = helper.make_node
         (node("Slice", ["s", "zeros", "far", "zeros", "twos"], ["p"]), ["N", "H"]),
         (node("Gather", ["s", "far"], ["p"]), None),
         (node("Gather", ["s", "fed"], ["p"]), None),
+        (node("Gather", ["s", "half"], ["p"]), None),
+        (node("Gather", ["s", "yes"], ["p"]), None),
+        (node("Gather", ["s"], ["p"]), None),
+        (node("Slice", ["s", "zeros"], ["p"]), None),
+        (node("Slice", ["s", "zeros", "far", "", "twos"], ["p"]), None),
+        (node("Slice", ["s", "zeros", "far", "zeros", "zeros"], ["p"]), None),
+        (node("Slice", ["s", "half", "far"], ["p"]), None),
         (node("Slice", ["s", "last", "far"], ["p"]), None),
         (node("Size", ["x"], ["p"]), None),
         (node("Size", ["w"], ["p"]), 6),
@@ -38,7 +45,7 @@ node = helper.make_node
 def test_what_shape_gather_and_slice_give(picking: onnx.NodeProto, expected: object) -> None:
     constants = {
         "one": np.array(1), "last": np.array([-1, 0]), "zeros": np.array([0]), "twos": np.array([2]),
-        "far": np.array([99]), "w": np.ones((2, 3)),
+        "far": np.array([99]), "w": np.ones((2, 3)), "half": np.array([0.5]), "yes": np.array([True]),
     }  # fmt: skip
     nodes = [node("Shape", ["x"], ["s"]), node("Neg", ["s"], ["n"]), node("Neg", ["x"], ["y"])]
     model = nodes_model(nodes, constants, shape=("N", 3, "H", 7))
