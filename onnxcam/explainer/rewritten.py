@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -364,9 +363,7 @@ class Rewritten:
     def apart_from_differences(self, place: Place, seen: Seen, ask: Ask, gradient: Array) -> tuple[float, int]:
         """How far the first target's gradient (C, *grid) is from differences: see `runtime.apart_from_differences`."""
         grid, values = self._differenced(place, seen, ask.images[0], ask.targets[0])
-        positions = math.prod(grid.shape[1:])
-        mean = gradient.mean(axis=tuple(range(1, gradient.ndim)), dtype=np.float64)
-        return apart_from_differences(values, grid, 0, mean * positions)
+        return apart_from_differences(values, grid, 0, gradient)
 
     def _differenced(
         self, place: Place, seen: Seen, image: int, target: Target

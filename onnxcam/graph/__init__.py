@@ -54,6 +54,7 @@ from onnxcam.graph.quantized import (
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
 from onnxcam.graph.score import behind_output, class_axis, find_score
+from onnxcam.graph.sizing import doubtful
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
 from onnxcam.graph.types import Shape, ValueType, made_up, shown
@@ -92,6 +93,7 @@ __all__ = [
     "default_to",
     "dequantized",
     "described",
+    "doubtful",
     "expose",
     "features",
     "find_score",

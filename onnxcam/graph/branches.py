@@ -66,6 +66,7 @@ def unfold(
     made.subtract(definitions(subgraphs(node)))
     branch = onnx.GraphProto()
     branch.CopyFrom(helper.get_node_attr_value(node, which))
+    made.update(definitions(body for inner in branch.node for body in subgraphs(inner)))  # these stay as they are
     computed = {name for inner in branch.node for name in inner.output}
     pairs = [(inner.name, outer) for inner, outer in zip(branch.output, node.output, strict=True) if outer]
     names = {inner: outer for inner, outer in reversed(pairs) if inner in computed}

@@ -17,7 +17,8 @@ Array = npt.NDArray[Any]
 STEPS = (1e-2, 2.5e-3)  # of each channel's spread: two, to be held against each other
 COARSE_STEPS = (8e-2, 2e-2)  # where rounding would drown the others: in float16, and next to the end of a probability
 RESOLVED = 64  # roundings of the score that it has to change by, lest they drown its differences
-LADDER = tuple(4.0**-k for k in range(1, 9))  # steps along a direction, of each channel's spread
+FALL = 4.0  # from one step to the next
+LADDER = tuple(FALL**-k for k in range(1, 9))  # steps along a direction, of each channel's spread
 SMALL = 3  # steps at the end of the ladder that are too small to see a score bend: what bends there is its rounding
 SETTLED = 0.02  # by which difference quotients of neighbouring steps may differ
 AGREEMENT = 0.99  # cosine of the two gradients
@@ -58,37 +59,41 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
 def apart_from_differences(
     score: Callable[[Array], Array], activations: Array, channel: int, gradient: Array
 ) -> tuple[float, int]:
-    """How far a gradient is from differences along directions that move whole channels, and how many of these settled.
+    """How far a gradient is from differences along some directions, and how many of these settled.
 
-    The first direction is the gradient's own, the others move every channel up or down at random. What is apart is
-    counted in the larger of the two derivatives, or in what a random direction may be expected to have.
+    The gradient's own direction, its mean's, and random ones that move every channel, or every element, up or down.
+    What is apart is counted in the larger of the two derivatives, or in what a random direction is likely to have.
 
     Args:
         score, activations, channel: as in `mean_gradient`.
-        gradient: d score / d activations summed over positions, (C,).
+        gradient: d score / d activations, of their shape.
     """
-    scale, signs = spreads(activations, channel), np.random.default_rng(0).choice([-1.0, 1.0], (5, len(gradient)))
-    own = gradient * scale / (float(np.sqrt(np.mean((gradient * scale) ** 2))) or 1.0)
+    rng, shape = np.random.default_rng(0), [-1 if axis == channel else 1 for axis in range(activations.ndim)]
+    scale, claims = spreads(activations, channel).reshape(shape), gradient.astype(np.float64)
+    slopes = claims * scale
+    mean = slopes.mean(axis=tuple(axis for axis in range(slopes.ndim) if axis != channel), keepdims=True)
+    own = [part / (float(np.sqrt(np.mean(part**2))) or 1.0) for part in (slopes, mean)]
+    signs = [rng.choice([-1.0, 1.0], size) for size in 3 * [mean.shape] + 2 * [slopes.shape]]
     worst, settled = 0.0, 0
-    for direction in (own, *signs):
-        found, error = derivative(score, activations, channel, direction * scale)
-        claimed = float(gradient @ (direction * scale))
-        size = max(abs(claimed), abs(found), float(np.linalg.norm(gradient * scale)))
+    for direction in (*own, *signs):
+        moves = np.broadcast_to(direction * scale, claims.shape)
+        found, error = derivative(score, activations, moves)
+        claimed = float(np.vdot(claims, moves))
+        likely = slopes if direction.size == slopes.size else mean * (slopes.size / mean.size)
+        size = max(abs(claimed), abs(found), float(np.linalg.norm(likely)))
         if error <= SETTLED * size:
             worst, settled = max(worst, abs(claimed - found) / (size or 1.0)), settled + 1
     return worst, settled
 
 
-def derivative(
-    score: Callable[[Array], Array], activations: Array, channel: int, direction: Array
-) -> tuple[float, float]:
-    """The derivative along a direction (C,) in which whole channels move, and its error.
+def derivative(score: Callable[[Array], Array], activations: Array, direction: Array) -> tuple[float, float]:
+    """The derivative along a direction, of the activations' shape, and its error.
 
     A large step crosses kinks, a small one drowns in rounding: of a ladder of steps the one counts whose difference
-    quotient is nearest to those of the next larger and the next smaller step; how near it is is the error.
+    quotient is nearest to those of the next larger and the next smaller step; how near it is is the error. A kink right
+    here has no derivative, however near they are.
     """
-    shape = [-1 if axis == channel else 1 for axis in range(activations.ndim)]
-    moves = np.stack([sign * step * direction.reshape(shape) for step in LADDER for sign in (1, -1)])
+    moves = np.stack([sign * step * direction for step in LADDER for sign in (1, -1)])
     rows = np.concatenate([activations[None], activations + moves]).astype(activations.dtype)
     middle, *values = score(rows).astype(np.float64)
     steps, up, down = np.array(LADDER), np.array(values[0::2]), np.array(values[1::2])
@@ -96,9 +101,17 @@ def derivative(
         slopes, bends = (up - down) / (2 * steps), np.abs(up + down - 2 * middle)
         apart = np.abs(np.diff(slopes))
         rounding = max(float(np.finfo(activations.dtype).eps) * abs(middle), float(np.median(bends[-SMALL:])))
+        if is_kinked(bends):
+            return float(slopes[-1]), np.inf
         error = np.nan_to_num(np.maximum(apart[:-1], apart[1:]) + rounding / steps[1:-1], nan=np.inf)
     best = int(np.argmin(error))
     return float(slopes[1 + best]), float(error[best])
+
+
+def is_kinked(bends: Array) -> bool:
+    """Whether a score bends in proportion to the step, down to the smallest: where it is smooth, to its square."""
+    falls = bends[-SMALL - 1 : -1] / np.maximum(bends[-SMALL:], np.finfo(np.float64).tiny)
+    return bool(np.all(bends[-SMALL:] > 0) and np.all((falls > FALL / 2) & (falls < FALL * 2)))
 
 
 def is_drowned(changes: Array, score: Any, dtype: np.dtype[Any]) -> bool:

@@ -44,6 +44,19 @@ def test_names_of_several_branches_do_not_collide() -> None:
     same(model, graph)
 
 
+def test_a_new_name_is_none_of_a_body_that_stays() -> None:
+    """`s` is renamed for the other branch's sake, and the loop in its own branch has an `s_1`."""
+    body = """v = If (t) <then_branch = a () => (p) { s = Cos(x) n = Constant <value = int64 {2}> ()
+        p = Loop(n, t, x) <body = l (int64 i, bool go, float[2, 3] b) => (bool on, float[2, 3] d)
+            { on = Identity(go) s_1 = Mul(b, b) d = Add(s_1, s) }> }, else_branch = b () => (q) { q = Sin(x) }>
+        least = ReduceMin<keepdims = 0>(x) most = ReduceMax<keepdims = 0>(x) open = Equal(least, most)
+        u = If (open) <then_branch = c () => (r) { s = Neg(x) r = Exp(s) }, else_branch = d () => (w) { w = Abs(x) }>
+        y = Add(u, v)"""
+    model, graph = read(body)
+    assert [node.op_type for node in graph.nodes].count("If") == 1
+    same(model, graph)
+
+
 def test_a_condition_worked_out_from_a_static_shape() -> None:
     body = """h = Shape(x) i = Constant <value = int64 {0}> () d = Gather(h, i) two = Constant <value = int64 {2}> ()
         c = Equal(d, two)

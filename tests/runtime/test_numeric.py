@@ -25,10 +25,14 @@ def smooth(a: Array) -> Array:
     return np.asarray(np.tanh((W * a).sum(axis=(1, 2, 3)) / 10) + a.mean(axis=(1, 2, 3)) ** 2, np.float32)
 
 
-def analytic(a: Array) -> Array:
+def gradient(a: Array) -> Array:
     a = a.astype(np.float64)
     slope = (1 - np.tanh((W * a).sum() / 10) ** 2) / 10
-    return np.asarray((slope * W + 2 * a.mean() / a.size).mean(axis=(1, 2)))
+    return np.asarray(slope * W + 2 * a.mean() / a.size)
+
+
+def analytic(a: Array) -> Array:
+    return np.asarray(gradient(a).mean(axis=(1, 2)))
 
 
 def linear(a: Array) -> Array:
@@ -168,44 +172,60 @@ def test_scores_that_are_not_finite_are_refused() -> None:
 # -- a gradient held against differences along directions ---------------------------------------------
 
 
-def summed(a: Array) -> Array:
-    """`analytic`, summed over positions."""
-    return analytic(a) * a[0].size
-
-
 def test_the_right_gradient_is_not_apart() -> None:
-    apart, settled = apart_from_differences(smooth, A, 0, summed(A))
-    assert settled == 6
+    apart, settled = apart_from_differences(smooth, A, 0, gradient(A))
+    assert settled == 7
     assert apart < 1e-3
+
+
+def test_the_axis_of_the_channels_may_be_another() -> None:
+    last = np.moveaxis(A, 0, -1)
+    apart, settled = apart_from_differences(
+        lambda rows: smooth(np.moveaxis(rows, -1, 1)), last, 2, np.moveaxis(gradient(A), 0, -1)
+    )
+    assert (apart < 1e-3, settled) == (True, 7)
 
 
 @pytest.mark.parametrize(("channel", "factor"), [(0, 1.5), (3, 0), (5, -1)])
 def test_one_wrong_channel_is_seen(channel: int, factor: float) -> None:
-    wrong = summed(A)
+    wrong = gradient(A)
     wrong[channel] *= factor
     assert apart_from_differences(smooth, A, 0, wrong)[0] > 0.05
 
 
+def test_positions_in_another_order_are_seen() -> None:
+    """Every channel's mean is right, and so is Grad-CAM; a method that reads positions is not."""
+    assert apart_from_differences(smooth, A, 0, np.roll(gradient(A), 1, axis=2))[0] > 0.2
+
+
 def test_a_channel_that_a_gradient_leaves_out_is_seen() -> None:
     """Along such a gradient itself everything agrees; the random directions tell."""
-    apart, settled = apart_from_differences(linear, A, 0, np.eye(6)[2] * W[2].sum())
-    assert settled == 6
+    wrong = np.where(np.arange(6)[:, None, None] == 2, W, 0)
+    apart, settled = apart_from_differences(linear, A, 0, wrong)
+    assert settled == 7
     assert apart > 0.3
 
 
 def test_kinks_all_over_do_no_harm() -> None:
     """Of 120 rectified elements many are within a step of their kink."""
-    right = (W * (A > 0)).sum(axis=(1, 2))
-    apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), A, 0, right)
+    apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), A, 0, W * (A > 0))
     assert settled >= 4
     assert apart < 0.03
+
+
+def test_right_at_a_kink_there_is_nothing_to_hold_a_gradient_against() -> None:
+    """Zeros behind a Relu, before another: both sides count in a difference, torch takes the left one."""
+    rectified = np.maximum(A, 0)
+    right = W * (rectified > 0)
+    apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), rectified, 0, right)
+    assert (apart < 1e-3, settled) == (True, 1)  # the gradient's own direction, which moves no zero
 
 
 def test_a_score_far_off_drowns_its_differences() -> None:
     def drowned(a: Array) -> Array:
         return np.asarray(1e8 + linear(a), np.float32)
 
-    assert apart_from_differences(drowned, A, 0, W.sum(axis=(1, 2)))[1] == 0
+    assert apart_from_differences(drowned, A, 0, W)[1] == 0
 
 
 def test_a_probability_that_is_next_to_nothing_has_a_derivative() -> None:
@@ -213,13 +233,13 @@ def test_a_probability_that_is_next_to_nothing_has_a_derivative() -> None:
         return np.asarray(1 / (1 + np.exp(13 - linear(a).astype(np.float64) / 10)), np.float32)
 
     value = float(tiny(A[None])[0])
-    apart, settled = apart_from_differences(tiny, A, 0, W.sum(axis=(1, 2)) / 10 * value * (1 - value))
-    assert settled == 6
+    apart, settled = apart_from_differences(tiny, A, 0, W / 10 * value * (1 - value))
+    assert settled == 7
     assert apart < 1e-2
 
 
 def test_a_staircase_is_none() -> None:
-    apart, _ = apart_from_differences(lambda rows: np.floor(4 * linear(rows)) / 4, A, 0, W.sum(axis=(1, 2)))
+    apart, _ = apart_from_differences(lambda rows: np.floor(4 * linear(rows)) / 4, A, 0, W)
     assert apart > 0.5
 
 
@@ -228,4 +248,4 @@ def test_values_outside_the_domain_do_not_settle() -> None:
         with np.errstate(invalid="ignore"):
             return np.sqrt(linear(a - A[None]))
 
-    assert apart_from_differences(rooted, A, 0, W.sum(axis=(1, 2)))[1] == 0
+    assert apart_from_differences(rooted, A, 0, W)[1] == 0

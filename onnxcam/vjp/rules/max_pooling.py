@@ -13,6 +13,7 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import doubtful
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, rule
 from onnxcam.vjp.rules.convolution import Window, window
@@ -32,11 +33,21 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
     if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
         return [by_ranks(g, n, ct, w)]
-    if pixels >= AXES and all(
-        len({first % w.strides[i] for first in taps(g, n, w, i)}) == w.strides[i] for i in w.axes
-    ):
+    if pixels >= AXES and all(is_separable(g, n, w, i) for i in w.axes):
         return [axis_by_axis(g, n, ct, w)]
     return [by_indices(g, n, ct)]
+
+
+def is_separable(g: Emitter, n: Node, w: Window, i: int) -> bool:
+    """Whether the taps along axis i reach every pixel in turn, and no window ends so far outside that none may."""
+    phases = {first % w.strides[i] for first in taps(g, n, w, i)}
+    return len(phases) == w.strides[i] and max(margins(g, n, w, i)) < w.kernel[i]
+
+
+def margins(g: Emitter, n: Node, w: Window, i: int) -> tuple[int, int]:
+    """How far the windows reach beyond the first and the last pixel along axis i."""
+    (size, out), begin = extent(g, n, i), (w.begins or ())[i]
+    return begin, max((out - 1) * w.strides[i] + w.reach(i) - begin - size, 0)
 
 
 def effort(n: Node, w: Window, outs: tuple[int | str | None, ...]) -> int:
@@ -103,8 +114,8 @@ def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
 
 
 def maxima(g: Emitter, n: Node, x: str, w: Window) -> str:
-    """The pool of x: the primal output, where that is the very same."""
-    same = x == n.input[0] and not n.is_quantized()
+    """The pool of x: the primal output, where that is the very same and ONNX Runtime infers the size it computes."""
+    same = x == n.input[0] and not n.is_quantized() and not doubtful(n.proto)
     return n.output[0] if same else pooled(g, n, x, w, w.axes)
 
 
@@ -113,12 +124,15 @@ def pooled(g: Emitter, n: Node, x: str, w: Window, axes: Sequence[int]) -> str:
     kernel, strides, dilations = (
         [v[i] if i in axes else 1 for i in w.axes] for v in (w.kernel, w.strides, w.dilations)
     )
-    begins, ends = [0] * len(w.kernel), [0] * len(w.kernel)
-    for i in axes:
-        size, out = extent(g, n, i)
-        begins[i] = (w.begins or ())[i]
-        ends[i] = max((out - 1) * w.strides[i] + w.reach(i) - begins[i] - size, 0)
-    return g.op("MaxPool", x, kernel_shape=kernel, strides=strides, dilations=dilations, pads=[*begins, *ends])
+    reach = [margins(g, n, w, i) if i in axes else (0, 0) for i in w.axes]
+    return g.op(
+        "MaxPool",
+        x,
+        kernel_shape=kernel,
+        strides=strides,
+        dilations=dilations,
+        pads=[*(begin for begin, _ in reach), *(end for _, end in reach)],
+    )
 
 
 def along_axis(g: Emitter, n: Node, x: str, y: str, ct: str, w: Window, i: int) -> str:
@@ -141,7 +155,7 @@ def taps(g: Emitter, n: Node, w: Window, i: int) -> list[int]:
     """The pixels along axis i that the first window looks at, without taps that see padding in every window."""
     size, out = extent(g, n, i)
     firsts = (tap * w.dilations[i] - (w.begins or ())[i] for tap in range(w.kernel[i]))
-    return [first for first in firsts if -(out - 1) * w.strides[i] <= first < size]
+    return [first for first in firsts if any(0 <= first + j * w.strides[i] < size for j in range(out))]
 
 
 def stepping(g: Emitter, n: Node, x: str, axis: int, places: range, size: int) -> str:
