@@ -130,6 +130,10 @@ def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterato
         for output, value in original.items():
             if not isinstance(value, np.ndarray) or value.dtype.kind != "f" or output not in outputs:
                 continue
+            if outputs[output].shape != value.shape:
+                shapes = f"{list(outputs[output].shape)} and {list(value.shape)}"
+                yield CheckResult(f"forward: {name}", False, f"shapes {shapes}", "the same", output)
+                continue
             scale = float(np.max(np.abs(value), initial=0.0)) or 1.0
             apart = float(np.max(np.abs(outputs[output].astype(np.float64) - value), initial=0.0)) / scale
             yield CheckResult(f"forward: {name}", apart <= limit, f"{apart:.1e}", f"{limit:.0e}", output)
@@ -158,7 +162,10 @@ def against_differences(
         return CheckResult(name, True, NOT_MEASURED, limit, f"{node} rounds: there are no differences over it")
     if not np.isfinite(symbolic).all():
         return CheckResult(name, False, "not finite", limit, where)
-    apart, settled = subject.apart_from_differences(place, seen, ask, symbolic[0])
+    try:
+        apart, settled = subject.apart_from_differences(place, seen, ask, symbolic[0])
+    except InputError as error:  # other activations give scores of another shape, or that nothing can be read of
+        return CheckResult(name, True, NOT_MEASURED, limit, str(error))
     if not settled:
         return CheckResult(name, True, NOT_MEASURED, limit, "the score jumps, or changes by less than its rounding")
     measured = f"{apart:.1e} apart in {settled} direction{'s' if settled > 1 else ''}"

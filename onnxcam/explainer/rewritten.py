@@ -64,6 +64,9 @@ if TYPE_CHECKING:
 RULES = {"standard": STANDARD, "guided": GUIDED, "deconvnet": DECONVNET}
 
 
+MOST_FORMS = 8  # image sizes whose form is kept
+
+
 class Rewritten:
     """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
 
@@ -133,7 +136,10 @@ class Rewritten:
             except ModelError as error:
                 raise InputError(f"the model does not run on an image of shape {list(size)}: {error}") from error
             alike = (form for form in (self, *self._forms.values()) if form.graph.proto == graph.proto)
-            self._forms[size] = next(alike, None) or Rewritten(graph, **self._options, **self._scored)
+            form = next(alike, None) or Rewritten(graph, **self._options, **self._scored)
+            if len(self._forms) >= MOST_FORMS:  # each may hold sessions with all weights
+                self._forms.pop(next(iter(self._forms)))
+            self._forms[size] = form
         return self._forms[size]
 
     def _with_rows(self, size: tuple[int, ...]) -> list[int | None]:

@@ -105,6 +105,8 @@ def as_type(name: str, elem_type: int, given: Array) -> Array:
         if given.dtype.kind not in "OUS":
             raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes strings")
         return given.astype(object)
+    if elem_type == TensorProto.UNDEFINED or elem_type not in TensorProto.DataType.values():
+        raise UsageError(f"the input '{name}' is of unknown type {elem_type}: it cannot be fed")
     wanted = helper.tensor_dtype_to_np_dtype(elem_type)
     if given.dtype.kind not in "biuf":
         raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes {wanted}")

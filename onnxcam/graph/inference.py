@@ -27,6 +27,7 @@ BATCHES = (1, 61, 257)  # one alone may be broadcast; others divide no size, and
 IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
+LARGEST = 2**63 - 1  # size that a value of sizes holds
 MOST_ELEMENTS = 2**20  # that values of unknown size may come to while the graph is read
 MOST_INFERRED, FEWEST_ROUNDS = 400_000, 10  # nodes, in all rounds of inference together
 MULTIPLYING = frozenset([
@@ -172,7 +173,7 @@ class Inference:
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
             sizes = measured(node, sized.get, self._made.get, self._constant)
-            if sizes is not None and all(isinstance(dim, int) for dim in sizes.flat):
+            if sizes is not None and all(isinstance(dim, int) and dim <= LARGEST for dim in sizes.flat):
                 self._computed[node.output[0]] = sizes.astype(np.int64)
                 limits[node.output[0]] = sizes.size
             elif node.input and all(name in limits or not name for name in node.input):
@@ -259,7 +260,7 @@ def quantized_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> 
     """Types of what ONNX Runtime's LSTM of quantized weights gives out: of all steps, and of the last."""
     found: dict[str, ValueType] = {}
     for node in model.graph.node:
-        if node.op_type != "DynamicQuantizeLSTM" or node.domain != MICROSOFT:
+        if node.op_type != "DynamicQuantizeLSTM" or node.domain != MICROSOFT or len(node.input) < 3:
             continue
         x, r = (types[name].shape if name in types else None for name in (node.input[0], node.input[2]))
         if (

@@ -173,7 +173,7 @@ def split_apart(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """Parts along an axis, one after the other."""
     axis = attributes(node).get("axis", 0)
     parts = [known.sizes(name) for name in node.output[: i + 1]]
-    lengths = [part[axis] for part in parts if part is not None]
+    lengths = [part[axis] for part in parts if part is not None and -len(part) <= axis < len(part)]
     if len(lengths) <= i:
         return {}
     index = np.arange(sum(lengths[:-1]), sum(lengths))

@@ -8,6 +8,7 @@ believes it); defaults that inference gets wrong spelled out. Value names, input
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -27,6 +28,9 @@ LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
+TERMS = re.compile(r"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
+LARGEST_BLOCK = 2**15  # pixels along a side
+LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
 MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
 
 
@@ -51,6 +55,7 @@ def normalize(model: Model) -> onnx.ModelProto:
     check_sparse(proto.graph, model.name)
     spell_out(proto)
     lift_constants(proto.graph, model.name)
+    check_steps(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
     forget_shapes(proto.graph)
     return proto
@@ -138,6 +143,7 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
         check_subgraphs(node, name)
         if any(attribute.ref_attr_name for attribute in node.attribute):
             raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
+        check_perils(node, name)
         unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
         if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
             continue
@@ -147,6 +153,42 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
             onnx.checker.check_node(node, context)
         except onnx.checker.ValidationError as error:
             raise ModelError(f"{name} is broken: {described(node)} is malformed ({first_line(error)})") from error
+
+
+def check_perils(node: onnx.NodeProto, name: str) -> None:
+    """ModelError at what onnx's inference neither refuses nor survives: it never ends, or ends the process."""
+    if node.domain:
+        return
+    for given in node.attribute:
+        if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
+            raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
+        if given.name == "equation" and not TERMS.fullmatch(given.s.decode("ascii", "replace")):
+            raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
+
+
+def check_steps(graph: onnx.GraphProto, name: str) -> None:
+    """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
+    sliced = {
+        node.input[4]: node
+        for node in graph.node
+        if node.op_type == "Slice" and not node.domain and len(node.input) > 4
+    }
+    for tensor in graph.initializer:
+        if tensor.name in sliced and is_absurd(tensor):
+            node = sliced[tensor.name]
+            raise ModelError(f"{name} is broken: {described(node)} takes steps of more than any tensor holds")
+    for node in graph.node:
+        for body in subgraphs(node):
+            check_steps(body, name)
+
+
+def is_absurd(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor, as of steps, holds integers that are no sizes."""
+    if tensor.data_type != TensorProto.INT64 or not 0 < math.prod(tensor.dims) <= LONGEST_STEPS:
+        return False
+    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) not in (0, 8 * math.prod(tensor.dims)):
+        return False
+    return bool(np.any(np.abs(numpy_helper.to_array(tensor).astype(np.float64)) > LARGEST_STEP))
 
 
 def spell_out(proto: onnx.ModelProto) -> None:

@@ -14,6 +14,8 @@ from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
 from onnxcam.graph.normalize import normalize
 
+MOST_ROUNDS = 32  # of deciding what the last round made known: each infers the whole graph
+
 
 def read_graph(model: Model) -> Graph:
     """The normalized graph, without what is decided before it runs.
@@ -27,7 +29,10 @@ def read_graph(model: Model) -> Graph:
 def decided(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
     """The graph without what is decided before it runs on inputs of some sizes, or of any; itself where nothing is."""
     steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens)
-    while (proto := next(filter(None, (step(graph) for step in steps)), None)) is not None:
+    for _ in range(MOST_ROUNDS):
+        proto = next(filter(None, (step(graph) for step in steps)), None)
+        if proto is None:
+            break
         graph = Graph(graph.model, proto)
     return graph
 

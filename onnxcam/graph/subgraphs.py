@@ -79,13 +79,14 @@ def check_subgraphs(node: onnx.NodeProto, name: str) -> None:
     """ModelError where the subgraphs of an If, a Loop or a Scan do not take and give what their node does."""
     if node.domain or node.op_type not in ("If", "Loop", "Scan"):
         return
-    bodies = {attribute.name: attribute.g for attribute in node.attribute if attribute.HasField("g")}
+    bodies = {a.name: a.g for a in node.attribute if a.HasField("g") and a.type == onnx.AttributeProto.GRAPH}
     held = ("then_branch", "else_branch") if node.op_type == "If" else ("body",)
     inputs = 0 if node.op_type == "If" else len(node.input)
     outputs = len(node.output) + (node.op_type == "Loop")
     sizes = {which: (len(body.input), len(body.output)) for which, body in bodies.items()}
     if (
-        any(sizes.get(which) != (inputs, outputs) for which in held)
+        len({attribute.name for attribute in node.attribute}) < len(node.attribute)
+        or any(sizes.get(which) != (inputs, outputs) for which in held)
         or len(node.input) < {"If": 1, "Loop": 2, "Scan": 1}[node.op_type]
     ):
         raise ModelError(f"{name} is broken: {described(node)} does not take and give what its {' and '.join(held)} do")

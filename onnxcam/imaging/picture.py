@@ -17,6 +17,7 @@ from onnxcam.errors import ImageError, UsageError
 from onnxcam.imaging.colormaps import colormap as table_of
 from onnxcam.imaging.localization import Box
 from onnxcam.imaging.text import clip, drawable, printable, wrap
+from onnxcam.reading import read_start
 
 Heat = npt.NDArray[np.floating]
 Table = npt.NDArray[np.uint8]
@@ -91,8 +92,7 @@ def save_png(image: Image.Image, path: str | Path) -> None:
 def is_ours(path: str | Path) -> bool:
     """Whether a file is a PNG that `save_png` wrote; not when it cannot be read."""
     try:
-        with Path(path).open("rb") as file:
-            start = file.read(128)  # where the entry stands
+        start = read_start(path, 128)  # where the entry stands
     except OSError:
         return False
     return start.startswith(b"\x89PNG") and b"tEXt" + "\0".join(_OURS).encode() in start

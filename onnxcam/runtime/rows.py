@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import InputError, ModelError
 from onnxcam.runtime.session import Session
 
 Arrays = dict[str, npt.NDArray[Any]]
 TOLERANCE = 1e-4  # of the largest value: what batching may change by rounding
 LARGEST_BATCH = 64
+MOST_COPIED = 2**36  # bytes
 
 
 class Rows:
@@ -56,12 +57,17 @@ class Rows:
             ]
         if len(parts) == 1:
             return parts[0]
+        for name in outputs:
+            if len({part[name].shape[1:] for part in parts}) > 1:
+                raise InputError(f"'{name}' has another shape for every row: what it counts depends on the values")
         return {name: np.concatenate([part[name] for part in parts]) for name in outputs}
 
     def _alone(self, feeds: Arrays, row: int, outputs: Sequence[str]) -> Arrays:
         """The outputs of one row."""
         fed = {name: array[row] if name in self._bare else array[row : row + 1] for name, array in feeds.items()}
         if self._copies > 1:
+            if self._copies * max(one.nbytes for one in fed.values()) > MOST_COPIED:
+                raise ModelError(f"the model takes {self._copies} images at once, more than any memory holds")
             fed = {name: np.repeat(one, self._copies, axis=0) for name, one in fed.items()}
         return {name: self._row_of(name, value) for name, value in self.session.run(fed, outputs).items()}
 

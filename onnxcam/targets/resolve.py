@@ -18,6 +18,7 @@ from onnxcam.targets.selections import ElementTarget
 from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 Spec = int | str | Target
+LONGEST_SPEC, MOST_NOTS = 4000, 50  # characters of a target, and how often it may be negated
 LONGEST_TEXT = 60  # letters that a name shows
 MOST = 1000  # targets that one "top:k" may stand for
 
@@ -35,6 +36,7 @@ def named_output(spec: Spec | None) -> str | None:
         return spec.output
     if not isinstance(spec, str):
         return None
+    check_length(spec)
     spelling, match = spelled(spec.strip())
     if spelling.targets is negation:
         return named_output(match[1])
@@ -61,7 +63,14 @@ def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
         return [class_target(int(spec), reading)]
     if not isinstance(spec, str):
         raise TargetError(f"a target is an index, a label, 'top:k' or a Target, not {type(spec).__name__}")
+    check_length(spec)
     return [fitting(target, reading.scores) for target in read(spec.strip(), reading)]
+
+
+def check_length(spec: str) -> None:
+    """TargetError at a text that is too long to be read, or negates without end."""
+    if len(spec) > LONGEST_SPEC or spec.count("not ") > MOST_NOTS:
+        raise TargetError(f"a target of {len(spec)} characters ('{spec[:40]}...') is too long to be one")
 
 
 def read(text: str, reading: Reading) -> list[Target]:

@@ -18,6 +18,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 LARGEST_WINDOW = 2**22  # elements of a kernel in one channel
+LARGEST_PLANE = 2**30  # pixels
 BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
 
 
@@ -148,6 +149,8 @@ def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
     scales = g.const([1, 1, *w.strides], np.float32)
     copies = g.op("Resize", ct, "", scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
     rows, columns = (int(size or 0) * stride for size, stride in zip(out_sizes(g, n), w.strides, strict=True))
+    if rows * columns > LARGEST_PLANE:
+        raise RuleError("it makes planes larger than any image")
     first = np.zeros((1, 1, rows, columns), bool)
     first[..., :: w.strides[0], :: w.strides[1]] = True
     return g.op("Where", g.const(first), copies, n.scalar(0))
@@ -155,6 +158,8 @@ def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """Stride 1: dX is ct convolved with W, input and output channels swapped and the kernel turned around."""
+    if len(n.shape(1) or ()) != len(w.kernel) + 2:
+        raise RuleError("its weight is of another rank than its input")
     out, per_group, *_ = (int(dim or 0) for dim in n.shape(1) or ())
     group = n.attr("group", 1)
     weight = n.x(1)

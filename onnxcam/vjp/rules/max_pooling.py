@@ -21,6 +21,7 @@ from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
+MOST_TAPS = 32  # of a window along one axis: each takes some nodes
 RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
 
@@ -40,6 +41,8 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
 
 def is_separable(g: Emitter, n: Node, w: Window, i: int) -> bool:
     """Whether the taps along axis i reach every pixel in turn, and no window ends so far outside that none may."""
+    if w.kernel[i] > MOST_TAPS:
+        return False
     phases = {first % w.strides[i] for first in taps(g, n, w, i)}
     return len(phases) == w.strides[i] and max(margins(g, n, w, i)) < w.kernel[i]
 
@@ -153,18 +156,18 @@ def along_axis(g: Emitter, n: Node, x: str, y: str, ct: str, w: Window, i: int) 
 
 def taps(g: Emitter, n: Node, w: Window, i: int) -> list[int]:
     """The pixels along axis i that the first window looks at, without taps that see padding in every window."""
-    size, out = extent(g, n, i)
+    (size, out), stride = extent(g, n, i), w.strides[i]
     firsts = (tap * w.dilations[i] - (w.begins or ())[i] for tap in range(w.kernel[i]))
-    return [first for first in firsts if any(0 <= first + j * w.strides[i] < size for j in range(out))]
+    return [first for first in firsts if max(-(first // stride), 0) <= min((size - 1 - first) // stride, out - 1)]
 
 
 def stepping(g: Emitter, n: Node, x: str, axis: int, places: range, size: int) -> str:
     """x at places along an axis, some of which may lie outside: minus infinity there."""
     if places.step == 1:
         return moved(g, n, x, axis, -places.start, places.stop - size, -np.inf)
-    inside = [j for j, place in enumerate(places) if 0 <= place < size]
-    x = g.op("Slice", x, g.ints(places[inside[0]]), g.ints(places[inside[-1]] + 1), g.ints(axis), g.ints(places.step))
-    return moved(g, n, x, axis, inside[0], len(places) - 1 - inside[-1], -np.inf)
+    first, last = max(-(places.start // places.step), 0), min((size - 1 - places.start) // places.step, len(places) - 1)
+    x = g.op("Slice", x, g.ints(places[first]), g.ints(places[last] + 1), g.ints(axis), g.ints(places.step))
+    return moved(g, n, x, axis, first, len(places) - 1 - last, -np.inf)
 
 
 def interleaved(
