@@ -62,7 +62,7 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 )  # fmt: skip
 @provider_option
 @click.option(
-    "--threads", metavar="N", type=click.IntRange(min=0), default=0,
+    "--threads", metavar="N", type=click.IntRange(0, 4096), default=0,
     help="Threads of one operator; 0, the default, lets ONNX Runtime choose.",
 )  # fmt: skip
 @labels_option

@@ -447,3 +447,18 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
     node.attribute[0].ref_attr_name = "axis"
     with pytest.raises(ModelError, match=rf"^the model is broken: {op} 'node\d' refers to an attribute of no function"):
         normalize(load(proto))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (helper.make_node("Einsum", ["x"], ["y"], equation="....->...."), "Einsum 'y' has an equation that is none"),
+        (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2**62), "DepthToSpace 'y' has blocks of 4611"),
+        (helper.make_node("Slice", ["x", "zero", "zero", "zero", "far"], ["y"]), "Slice 'y' takes steps of more than"),
+    ],
+)
+def test_what_would_end_or_hang_the_process_is_refused(made: onnx.NodeProto, says: str) -> None:
+    """onnx's inference loops for ever, divides by zero, or counts beyond its memory."""
+    weights = {"zero": np.array([0]), "far": np.array([2**63 - 1])}
+    with pytest.raises(ModelError, match=says):
+        read_graph(load(nodes_model([made], weights, shape=(1, 4, 2, 2))))

@@ -104,3 +104,15 @@ def test_small_pools_keep_to_the_indices_and_large_ones_do_not() -> None:
 
     assert "ScatterElements" in operators(15)
     assert "ScatterElements" not in operators(113)
+
+
+def test_sizes_that_no_image_has_go_by_the_indices() -> None:
+    """One node a tap, and sizes beyond int64, are not to be written for what a stranger's file declares."""
+    for size, kernel in ((2**62, 3), (2**20, 4001)):
+        typed = [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 16, size, 64])]
+        node = helper.make_node("MaxPool", ["x"], ["y"], kernel_shape=[kernel, 3], strides=[2, 2])
+        graph = helper.make_graph([node], "g", typed, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+        model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+        nodes = onnxcam.differentiate(model, of="y", wrt="x").model.graph.node
+        assert "ScatterElements" in {made.op_type for made in nodes}
+        assert len(nodes) < 20

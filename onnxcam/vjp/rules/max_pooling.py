@@ -22,6 +22,7 @@ from onnxcam.vjp.rules.pooling import repeated, tiles
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
+LONGEST = 2**30  # pixels along an axis: no image has more
 RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
 
@@ -30,7 +31,7 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
     """dX[argmax] += ct; the first maximum of a window in scan order takes it all."""
     w = window(n, tuple(n.attr("kernel_shape")))
     sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    known = bool(sizes) and all(isinstance(size, int) for size in (*sizes, *outs))
+    known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
     if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
         return [by_ranks(g, n, ct, w)]
