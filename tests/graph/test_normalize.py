@@ -453,6 +453,10 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
     ("made", "says"),
     [
         (helper.make_node("Einsum", ["x"], ["y"], equation="....->...."), "Einsum 'y' has an equation that is none"),
+        (
+            helper.make_node("Einsum", ["x"], ["y"], equation="a" * 5000 + "!"),
+            "Einsum 'y' has an equation that is none",
+        ),
         (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2**62), "DepthToSpace 'y' has blocks of 4611"),
         (helper.make_node("Slice", ["x", "zero", "zero", "zero", "far"], ["y"]), "Slice 'y' takes steps of more than"),
     ],
