@@ -182,8 +182,10 @@ def those_that_fit(labels: list[str], counts: Sequence[int]) -> Labels:
     return Labels(labels) if len(labels) in counts else Labels(unfit=len(labels))
 
 
-def label_counts(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> tuple[int, ...]:
-    """The numbers of labels that fit one image's scores: of some of Ultralytics' rows that of the model's own names."""
-    named = axes == ultralytics.DETECTIONS or ultralytics.behind(shape, axes, metadata)
-    own = ultralytics.names(metadata) if named else None
+def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping[str, str]) -> tuple[int, ...]:
+    """The numbers of labels that fit one image's scores: of some of Ultralytics' rows that of the model's own names.
+
+    `behind`: how many numbers follow a row's class scores.
+    """
+    own = ultralytics.names(metadata) if axes == ultralytics.DETECTIONS or behind else None
     return (len(own),) if own else class_counts(shape, axes)

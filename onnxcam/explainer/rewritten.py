@@ -62,8 +62,6 @@ if TYPE_CHECKING:
     import onnx
 
 RULES = {"standard": STANDARD, "guided": GUIDED, "deconvnet": DECONVNET}
-
-
 MOST_FORMS = 8  # image sizes whose form is kept
 
 

@@ -103,14 +103,14 @@ class Task:
     def _reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
         score = self.subject.score
-        counts = label_counts(scores.shape, score.axes, self.subject.metadata)
+        behind = ultralytics.behind(scores.shape, score.axes, self.subject.metadata)
+        counts = label_counts(scores.shape, score.axes, behind, self.subject.metadata)
         labels = self.explainer.labels(*counts, strict=self.output is None)
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
             region=partial(region_of, item, scores, score.axes),
             scores_of=partial(self.explainer.scores_of, self.output), unfit=self.explainer.labels_unfit,
-            probability=score.kind == "probability",
-            behind=ultralytics.behind(scores.shape, score.axes, self.subject.metadata),
+            probability=score.kind == "probability", behind=behind,
         )  # fmt: skip
 
     def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:

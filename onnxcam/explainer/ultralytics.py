@@ -58,16 +58,15 @@ def with_detections(score: Score, shape: Sequence[Any] | None, metadata: Mapping
 
 def behind(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> int:
     """How many numbers follow a row's class scores: a mask's coefficients, key points or an angle."""
-    found = names(metadata)
-    if found is None or axes not in ("RC", "CR") or metadata.get("task") not in LONGER:
+    if axes not in ("RC", "CR") or metadata.get("task") not in LONGER or (found := names(metadata)) is None:
         return 0
     return max(shape[axes.index("C")] - BOX - len(found), 0)
 
 
 def main_output(metadata: Mapping[str, str], outputs: Sequence[str]) -> str | None:
     """The output that holds the rows, where a second one is there to make masks of them."""
-    is_longer = names(metadata) is not None and metadata.get("task") in LONGER
-    return MAIN if is_longer and MAIN in outputs else None
+    is_longer = MAIN in outputs and metadata.get("task") in LONGER and names(metadata) is not None
+    return MAIN if is_longer else None
 
 
 def recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:

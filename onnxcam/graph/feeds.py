@@ -65,9 +65,11 @@ def settle(graph: onnx.GraphProto, fed: onnx.ValueInfoProto, sizes: tuple[int, .
 
 def idle(graph: onnx.GraphProto) -> set[str]:
     """Inputs without a default that nothing reads, as pruning and quantizing tools leave them; none if all are idle."""
-    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output}
-    asked = {value.name for value in graph.input}
-    unread = asked - read - {tensor.name for tensor in graph.initializer}
+    asked = {value.name for value in graph.input} - {tensor.name for tensor in graph.initializer}
+    if len(asked) < 2:
+        return set()
+    unread = asked - {value.name for value in graph.output}
+    unread -= {name for node in graph.node for name in reads(node)}
     return unread if unread != asked else set()
 
 

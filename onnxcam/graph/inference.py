@@ -112,9 +112,7 @@ class Inference:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
             states = (self._told or {}) | (
-                {}
-                if corrected
-                else final_states(settled, found) | past_states(settled, found) | quantized_states(settled, found)
+                {} if corrected else final_states(settled, found) | fused_states(settled, found)
             )
             if not corrected and states == told:
                 return found
@@ -242,36 +240,36 @@ def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
         port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
 
 
-def past_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """Types of the keys and values that ONNX Runtime's attention gives out for the next step.
+def fused_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of the states that ONNX Runtime's own operators give out, which nobody tells inference in time."""
+    found: dict[str, ValueType] = {}
+    for node in model.graph.node:
+        if node.domain == MICROSOFT and node.op_type in PAST_RANKS:
+            found |= past_states(node, types)
+        elif node.domain == MICROSOFT and node.op_type == "DynamicQuantizeLSTM" and len(node.input) > 2:
+            found |= quantized_states(node, types)
+    return found
+
+
+def past_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of the keys and values that an attention gives out for the next step.
 
     Where it is given none of the step before, ONNX Runtime does not tell their shapes itself.
     """
-    found = {}
-    for node in model.graph.node:
-        for i, rank in PAST_RANKS.get(node.op_type, {}).items() if node.domain == MICROSOFT else ():
-            elem_type = next((types[name].elem_type for name in node.input if name in types), 0)
-            if elem_type and i < len(node.output) and node.output[i]:
-                found[node.output[i]] = ValueType(elem_type, (None,) * rank)
-    return found
+    elem_type = next((types[name].elem_type for name in node.input if name in types), 0)
+    given = {i: rank for i, rank in PAST_RANKS[node.op_type].items() if i < len(node.output) and node.output[i]}
+    return {node.output[i]: ValueType(elem_type, (None,) * rank) for i, rank in given.items()} if elem_type else {}
 
 
-def quantized_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """Types of what ONNX Runtime's LSTM of quantized weights gives out: of all steps, and of the last."""
-    found: dict[str, ValueType] = {}
-    for node in model.graph.node:
-        if node.op_type != "DynamicQuantizeLSTM" or node.domain != MICROSOFT or len(node.input) < 3:
-            continue
-        x, r = (types[name].shape if name in types else None for name in (node.input[0], node.input[2]))
-        if (
-            x is not None and r is not None and len(x) == len(r) == 3
-        ):  # (steps, rows, width), (directions, width, gates)
-            x = tuple(None if made_up(dim) else dim for dim in x)  # these are other symbols in every round
-            state = (r[0], x[1], r[1])
-            shapes = ((x[0], *state), state, state)
-            elem_type = types[node.input[0]].elem_type
-            found |= {name: ValueType(elem_type, s) for name, s in zip(node.output, shapes, strict=False) if name}
-    return found
+def quantized_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of what an LSTM of quantized weights gives out: of all steps, and of the last."""
+    x, r = (types[name].shape if name in types else None for name in (node.input[0], node.input[2]))
+    if x is None or r is None or not len(x) == len(r) == 3:
+        return {}
+    steps, rows, _ = (None if made_up(dim) else dim for dim in x)  # these are other symbols in every round
+    state = (r[0], rows, r[1])
+    shapes, elem_type = ((steps, *state), state, state), types[node.input[0]].elem_type
+    return {name: ValueType(elem_type, s) for name, s in zip(node.output, shapes, strict=False) if name}
 
 
 def is_pure(node: onnx.NodeProto) -> bool:

@@ -28,7 +28,7 @@ LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
-TERMS = re.compile(r"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
+TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
 LONGEST_EQUATION = 1000  # characters
 LARGEST_BLOCK = 2**15  # pixels along a side
 LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
@@ -163,8 +163,7 @@ def check_perils(node: onnx.NodeProto, name: str) -> None:
     for given in node.attribute:
         if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
             raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
-        equation = given.s[:LONGEST_EQUATION].decode("ascii", "replace")
-        if given.name == "equation" and not (TERMS.fullmatch(equation) and len(equation) == len(given.s)):
+        if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
             raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
 
 

@@ -23,8 +23,9 @@ def read_axes(graph: Graph, score: Score, image: ImageInput | None) -> Score:
         return score
     rows = has_rows(graph, score.name, shape, image)
     own = shape[1:] if rows else shape
-    lines = placed_axis(graph, score.name, len(own), rows) if len(own) == 2 else None
-    if lines is not None and softmax_axis(graph, score.name, len(own) + rows) is None:
+    told = len(own) != 2 or softmax_axis(graph, score.name, len(own) + rows) is not None
+    lines = None if told else placed_axis(graph, score.name, len(own), rows)
+    if lines is not None:
         score = replace(score, kind="output", squash="", guess=False) if score.guess else score
         return replace(score, rows=rows, axes="RC" if lines == 0 else "CR")
     if sum(size != 1 for size in own) <= 1 and (rows or len(own) == 1):
@@ -59,8 +60,8 @@ def labelled(graph: Graph, score: Score, own: Shape, rows: bool, image: ImageInp
     if classes is not None:
         return "CR" if classes == rows else "RC"
     known = layouts(graph).get(score.name)
-    if known is not None and known.axes.startswith("N") and rows and set(known.axes[1:]) <= set("CHWP"):
-        return known.axes[1:].replace("P", "R")
+    if known is not None and known.axes.startswith("N") and rows and set(known.axes[1:]) <= set("CHW"):
+        return known.axes[1:]
     if len(own) == 3:
         return "CHW" if like_image(own[1:], image) else "HWC" if like_image(own[:2], image) else ""
     if len(own) == 2:

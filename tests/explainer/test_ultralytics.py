@@ -66,23 +66,26 @@ def test_its_own_preprocessing() -> None:
     assert recipe(SAID, ImageInput("images", "NCHW", (None, None), 1, "float32", None)) is None
 
 
-def yolo() -> onnx.ModelProto:
-    """[N, 4 + 2, 8]: rows along the last axis, as YOLOv8 has them; the classes behind a sigmoid, inside."""
-    model = net(
-        """(float[N, 3, H, W] images) => (float[N, 6, P] output0) {
-  c = Conv<strides = [16, 16]>(images, stem)
+def detector(
+    takes_and_gives: str, behind: str, columns: int, said: dict[str, str], **weights: np.ndarray
+) -> onnx.ModelProto:
+    """A box b and class probabilities p at each place, and what is made of them."""
+    stem = """c = Conv<strides = [16, 16]>(images, stem)
   a = Relu(c)
   b = Conv(a, boxes)
   s = Conv(a, classes)
-  p = Sigmoid(s)
-  all = Concat<axis = 1>(b, p)
-  output0 = Reshape(all, to)
-}""",
-        {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1),
-         "to": np.array([0, 6, -1])},
-    )  # fmt: skip
-    onnx.helper.set_model_props(model, SAID)
+  p = Sigmoid(s)"""
+    held = {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1),
+            "to": np.array([0, columns, -1]), **weights}  # fmt: skip
+    model = net(f"{takes_and_gives} {{ {stem} {behind} }}", held)
+    onnx.helper.set_model_props(model, said)
     return model
+
+
+def yolo() -> onnx.ModelProto:
+    """[N, 4 + 2, 8]: rows along the last axis, as YOLOv8 has them; the classes behind a sigmoid, inside."""
+    joined = "all = Concat<axis = 1>(b, p) output0 = Reshape(all, to)"
+    return detector("(float[N, 3, H, W] images) => (float[N, 6, P] output0)", joined, 6, SAID)
 
 
 def test_a_detector_is_explained_without_flags(tmp_path: Path) -> None:
@@ -119,25 +122,14 @@ def test_whether_rows_are_finished_detections(said: dict[str, str], expected: bo
 
 def end_to_end(**said: str) -> onnx.ModelProto:
     """[N, 8, 6]: a row a place, of a box, the score of its best class, and which class that is."""
-    model = net(
-        """(float[N, 3, H, W] images) => (float[N, P, 6] output0) {
-  c = Conv<strides = [16, 16]>(images, stem)
-  a = Relu(c)
-  b = Conv(a, boxes)
-  s = Conv(a, classes)
-  p = Sigmoid(s)
-  best = ReduceMax<axes = [1]>(p)
+    chosen = """best = ReduceMax<axes = [1]>(p)
   i = ArgMax<axis = 1>(p)
   f = Cast<to = 1>(i)
   all = Concat<axis = 1>(b, best, f)
   r = Reshape(all, to)
-  output0 = Transpose<perm = [0, 2, 1]>(r)
-}""",
-        {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1),
-         "to": np.array([0, 6, -1])},
-    )  # fmt: skip
-    onnx.helper.set_model_props(model, {**SAID, "end2end": "True", **said})
-    return model
+  output0 = Transpose<perm = [0, 2, 1]>(r)"""
+    said = {**SAID, "end2end": "True", **said}
+    return detector("(float[N, 3, H, W] images) => (float[N, P, 6] output0)", chosen, 6, said)
 
 
 X = normal(3, 32, 64, seed=4)
@@ -191,23 +183,15 @@ def test_names_that_fit_no_axis_are_told() -> None:
 
 def segmenting(**said: str) -> onnx.ModelProto:
     """[N, 4 + 2 + 3, 8]: a box, two classes, three coefficients of masks; beside it what these weigh."""
-    model = net(
-        """(float[N, 3, 32, 64] images) => (float[N, 9, 8] output0, float[N, 3, 2, 4] output1) {
-  c = Conv<strides = [16, 16]>(images, stem)
-  a = Relu(c)
-  b = Conv(a, boxes)
-  s = Conv(a, classes)
-  p = Sigmoid(s)
-  m = Conv(a, masks)
+    masked = """m = Conv(a, masks)
   all = Concat<axis = 1>(b, p, m)
   output0 = Reshape(all, to)
-  output1 = Sigmoid(m)
-}""",
-        {"stem": normal(5, 3, 16, 16), "boxes": normal(4, 5, 1, 1), "classes": normal(2, 5, 1, 1, seed=1) / 9,
-         "masks": 9 * normal(3, 5, 1, 1, seed=2), "to": np.array([0, 9, -1])},
+  output1 = Sigmoid(m)"""
+    return detector(
+        "(float[N, 3, 32, 64] images) => (float[N, 9, 8] output0, float[N, 3, 2, 4] output1)",
+        masked, 9, {**SAID, "task": "segment", **said},
+        classes=normal(2, 5, 1, 1, seed=1) / 9, masks=9 * normal(3, 5, 1, 1, seed=2),
     )  # fmt: skip
-    onnx.helper.set_model_props(model, {**SAID, "task": "segment", **said})
-    return model
 
 
 def test_what_follows_the_classes_is_none() -> None:
