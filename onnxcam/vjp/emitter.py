@@ -29,6 +29,7 @@ class Emitter:
         graph: the primal graph.
         uncut: integers of whose range no end counts: those of a score.
         nodes, initializers: what was written; much of it may be read by nobody (see `needed`).
+        stopped: (cotangent, primal value): the cotangent is 0 wherever the value is not positive.
     """
 
     def __init__(self, graph: Graph, uncut: Iterable[str] = ()) -> None:
@@ -36,6 +37,7 @@ class Emitter:
         self.graph = graph
         self.nodes: list[onnx.NodeProto] = []
         self.initializers: list[onnx.TensorProto] = []
+        self.stopped = set[tuple[str, str]]()
         self._written: MutableMapping[Any, tuple[str, ...]] = {}
         self._made: MutableMapping[str, onnx.NodeProto] = {}
         self._constants: MutableMapping[str, Array] = {}

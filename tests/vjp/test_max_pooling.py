@@ -10,6 +10,7 @@ from onnx import TensorProto, helper
 
 import onnxcam
 from onnxcam.runtime import Session
+from onnxcam.vjp import DECONVNET, GUIDED, STANDARD, RuleSet
 from onnxcam.vjp.rules import max_pooling
 
 FORMS = [
@@ -78,6 +79,29 @@ def test_every_form_agrees_with_the_indices(
     np.testing.assert_array_equal(gradient(shape, x, attrs, front), by_indices)
     free = ("N", "C", *shape[2:])
     np.testing.assert_array_equal(gradient(free, x, attrs, front), by_indices)
+
+
+@pytest.mark.parametrize("rules", [STANDARD, GUIDED, DECONVNET], ids=lambda r: r.name)
+@pytest.mark.parametrize(("shape", "attrs"), FORMS[:6], ids=lambda value: str(value))
+def test_what_a_relu_stops_is_stopped_by_the_pool_behind_it(
+    shape: tuple[int, ...], attrs: dict[str, Any], rules: RuleSet
+) -> None:
+    """As where the Relu's own cotangent is asked for too, which is not masked."""
+    nodes = [helper.make_node("Relu", ["x"], ["f"]), helper.make_node("MaxPool", ["f"], ["y"], **attrs)]
+    typed = [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)]
+    graph = helper.make_graph(nodes, "g", typed, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    model = helper.make_model(graph, ir_version=8, opset_imports=[helper.make_opsetid("", 18)])
+    rng = np.random.default_rng(7)
+    x = rng.integers(-3, 2, shape).astype(np.float32)
+    y = Session(model.SerializeToString()).run({"x": x})["y"]
+    ct = rng.integers(-8, 9, y.shape).astype(np.float32)
+    slopes = []
+    for wrt in (["x"], ["x", "f"]):
+        found = onnxcam.differentiate(model, of="y", wrt=wrt, rules=rules)
+        slopes.append(Session(found.model.SerializeToString()).run({"x": x, found.seed: ct}))
+    alone, both = (one[found.gradients["x"]] for one in slopes)
+    np.testing.assert_array_equal(alone, both)
+    assert np.any(slopes[1][found.gradients["f"]][x <= 0])  # windows of zeros do pass something to the Relu
 
 
 def test_float64_is_differentiated_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:

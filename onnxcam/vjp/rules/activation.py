@@ -46,8 +46,13 @@ def cast_like(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Relu", versions=(14,))
 def relu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(x, 0);  dx = ct where y > 0, else 0 (0 at the kink)."""
+    return [ct if (ct, n.output[0]) in g.stopped else where_positive(g, n, n.y(), ct)]
+
+
+def where_positive(g: Emitter, n: Node, y: str, ct: str) -> str:
+    """A cotangent where y > 0, else 0."""
     zero = n.scalar(0)
-    return [g.op("Where", g.op("Greater", n.y(), zero), ct, zero)]
+    return g.op("Where", g.op("Greater", y, zero), ct, zero)
 
 
 @rule("LeakyRelu", versions=(16,))

@@ -123,7 +123,7 @@ def prefers_flip(n: Node, w: Window) -> bool:
     if not all(isinstance(size, int) for size in channels):
         return False
     total = int(channels[-1] or 0) * group
-    return bool(group == total or (total % BLOCK == 0 and group == 1))
+    return bool(1 < group == total or (total % BLOCK == 0 and group == 1))
 
 
 def is_depthwise(n: Node) -> bool:

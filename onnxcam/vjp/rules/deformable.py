@@ -18,7 +18,9 @@ def deform_conv(g: Emitter, n: Node, ct: str) -> Cotangents:
     images that are sampled, K taps x P pixels the samples of each.
     """
     w, groups = window(n, kernel_of(n)), n.attr("offset_group", 1)
-    image = g.op("Reshape", n.x(), g.dims(n.input[0], -1, per_group(g, n, groups), (2, 1), (3, 1)))
+    image = n.x()
+    if groups > 1:
+        image = g.op("Reshape", image, g.dims(n.input[0], -1, per_group(g, n, groups), (2, 1), (3, 1)))
     samples = Samples(g, n, image, positions_of_taps(g, n, ct, w, groups))
     columns = column_cotangents(g, n, ct, groups)  # (G K P, C)
     mask = flat_mask(g, n, w, groups)

@@ -15,7 +15,8 @@ from onnx import TensorProto
 
 from onnxcam.graph import doubtful
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, rule
+from onnxcam.vjp.registry import STANDARD, Cotangents, Node, rule
+from onnxcam.vjp.rules.activation import where_positive
 from onnxcam.vjp.rules.convolution import Window, window
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
@@ -28,16 +29,37 @@ RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its no
 
 @rule("MaxPool", versions=(12, 22))
 def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
-    """dX[argmax] += ct; the first maximum of a window in scan order takes it all."""
+    """dX[argmax] += ct; the first maximum of a window in scan order takes it all.
+
+    What a Relu in front would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
+    """
+    if not is_behind_relu(g, n):
+        return [to_winners(g, n, ct)]
+    dx = to_winners(g, n, where_positive(g, n, n.y(), ct))
+    g.stopped.add((dx, n.input[0]))
+    return [dx]
+
+
+def is_behind_relu(g: Emitter, n: Node) -> bool:
+    """Whether what the pool reads is a Relu's, read by nothing else and asked for by nobody."""
+    x = n.input[0]
+    maker = g.graph.maker(x)
+    if maker is None or maker.op_type != "Relu" or n.rules is not STANDARD or x in n.ends:
+        return False
+    return len(g.graph.consumers[x]) == 1 and not n.is_quantized() and not doubtful(n.proto)
+
+
+def to_winners(g: Emitter, n: Node, ct: str) -> str:
+    """The cotangents of windows, each put where the window's maximum lies."""
     w = window(n, tuple(n.attr("kernel_shape")))
     sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
     known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
     if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
-        return [by_ranks(g, n, ct, w)]
+        return by_ranks(g, n, ct, w)
     if pixels >= AXES and all(is_separable(g, n, w, i) for i in w.axes):
-        return [axis_by_axis(g, n, ct, w)]
-    return [by_indices(g, n, ct)]
+        return axis_by_axis(g, n, ct, w)
+    return by_indices(g, n, ct)
 
 
 def is_separable(g: Emitter, n: Node, w: Window, i: int) -> bool:

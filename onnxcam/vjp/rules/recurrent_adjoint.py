@@ -69,14 +69,15 @@ class Course:
         """(D, T, N, size) as (D, T N, size)."""
         return self.g.op("Reshape", value, self.g.dims(self.n.input[0], 0, -1, size))
 
-    def product(self, x: str, size: Size, weights: str) -> str:
-        """x W for all steps: one product a direction."""
-        y = self.g.op("MatMul", self.together(x, size), weights)
+    def product(self, columns: str, weights: str) -> str:
+        """Values of all steps, `together`, times W: one product a direction, in steps again."""
+        y = self.g.op("MatMul", columns, weights)
         return self.g.op("Reshape", y, self.g.dims(self.n.input[0], directions(self.n), (0, 1), (1, 1), -1))
 
-    def affine(self, x: str, size: Size, weights: str, bias: str) -> str:
-        """x W^T + b."""
-        y = self.product(x, size, self.g.op("Transpose", weights, perm=[0, 2, 1]))
+    def affine(self, weights: str, bias: str, *fed: tuple[str, Size]) -> str:
+        """[x, h..] W^T + b of what is fed in, each with its size."""
+        columns = joined(self.g, [self.together(value, size) for value, size in fed])
+        y = self.product(columns, self.g.op("Transpose", weights, perm=[0, 2, 1]))
         return self.g.op("Add", y, bias) if bias else y
 
     def outer(self, ct: str, gates: int, factor: str, size: Size) -> str:
@@ -86,13 +87,16 @@ class Course:
 
     def in_front(self, states: str, initial: int) -> str:
         """Of the states behind all steps those in front of them; `initial`: the input that holds the first."""
-        first = self.g.op("Unsqueeze", self.start(initial), self.g.ints(1))
+        if self.start(initial) == self.zeros:
+            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.scalar(0))
+        first = self.g.op("Unsqueeze", self.n.x(initial), self.g.ints(1))
         rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(1))
         return self.g.op("Concat", first, rest, axis=1)
 
     def start(self, initial: int) -> str:
         """The state in front of the first step: an input, or zeros."""
-        return self.n.x(initial) if self.n.has(initial) else self.zeros
+        known = self.n.const(initial)
+        return self.n.x(initial) if self.n.has(initial) and (known is None or known.any()) else self.zeros
 
     @cached_property
     def zeros(self) -> str:
@@ -165,10 +169,9 @@ def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Cour
     passed = back(course)
     parts = [part for part, _, _ in passed.products]
     gates = sum(count for _, count, _ in passed.products)
+    inputs = course.product(course.together(passed.inputs, gates * course.width), n.x(1))
     found = [
-        g.reduce(
-            "ReduceSum", in_order(g, n, course.product(passed.inputs, gates * course.width, n.x(1))), [0], keepdims=0
-        ),
+        g.reduce("ReduceSum", in_order(g, n, inputs), [0], keepdims=0),
         course.outer(passed.inputs, gates, x, INPUT),
         joined(g, [course.outer(part, count, fed, course.width) for part, count, fed in passed.products], 1),
         joined(g, [g.reduce("ReduceSum", part, [1, 2], keepdims=0) for part in (passed.inputs, *parts)]),
@@ -183,15 +186,8 @@ def in_order(g: Emitter, n: Node, value: str) -> str:
     direction = n.attr("direction", "forward")
     if direction == "forward":
         return value
-    if direction == "reverse":
-        return flipped(g, value)
-    there, back = g.op("Split", value, g.ints(1, 1), axis=0, outputs=2)
-    return g.op("Concat", there, flipped(g, back), axis=0)
-
-
-def flipped(g: Emitter, value: str) -> str:
-    """The last step first."""
-    return g.op("Slice", value, g.ints(-1), g.ints(-(2**31)), g.ints(1), g.ints(-1))
+    steps = g.dims(n.input[0], *[1] * (direction == "bidirectional"), (0, 1))
+    return g.op("ReverseSequence", value, steps, batch_axis=0, time_axis=1)
 
 
 def joined(g: Emitter, values: Names, axis: int = -1) -> str:
@@ -228,23 +224,21 @@ def lstm_back(c: Course) -> Passed:
     """C = f C' + i c, H = o tanh(C);  dC = dC_next f_next + o (1 - tanh^2 C) dH, and each gate's from dC or dH."""
     g, n, r = c.g, c.n, c.n.x(2)
     bias, own = c.biases(4)
-    closed_gates, new = c.gates(
-        g.op("Add", c.affine(c.x, INPUT, n.x(1), bias), c.affine(c.before, c.width, r, own)), 3, 1
-    )
-    (i, o, f), new = c.gates(g.op("Sigmoid", closed_gates), 1, 1, 1), g.op("Tanh", new)
+    weights = g.op("Concat", n.x(1), r, axis=2)
+    fed = (c.x, INPUT), (c.before, c.width)
+    closed_gates, new = c.gates(c.affine(weights, bias and g.op("Add", bias, own), *fed), 3, 1)
+    squashed, new = g.op("Sigmoid", closed_gates), g.op("Tanh", new)
+    i, o, f = c.gates(squashed, 1, 1, 1)
+    entered = g.op("Mul", i, new)
 
     def cell(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
-        now = b.op("Add", b.op("Mul", slices[0], states[0]), slices[1])
-        return [now], now
+        kept = b.op("Mul", slices[0], states[0])
+        return [b.op("Add", kept, slices[1])], kept
 
-    cells, _ = c.scan(cell, [c.start(6)], [f, g.op("Mul", i, new)])
-    shown = g.op("Tanh", cells)
-    each = [
-        closing(g, n, i, new),
-        closing(g, n, o, shown),
-        closing(g, n, f, c.in_front(cells, 6)),
-        falling(g, n, new, i),
-    ]
+    kept, _ = c.scan(cell, [c.start(6)], [f, entered])
+    shown = g.op("Tanh", g.op("Add", kept, entered))
+    to_gates = g.op("Mul", joined(g, [entered, c.behind, kept]), g.op("Sub", n.scalar(1), squashed))
+    to_new = g.op("Sub", i, g.op("Mul", entered, new))
 
     def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
         (dh, later), (opened, each, kept) = states, slices
@@ -252,7 +246,7 @@ def lstm_back(c: Course) -> Passed:
         dp = b.op("Mul", b.op("Concat", dc, dh, dc, dc, axis=-1), each)
         return [b.op("MatMul", dp, r), b.op("Mul", dc, kept)], dp
 
-    dp, initial = c.scan_back(step, [falling(g, n, shown, o), joined(g, each), f])
+    dp, initial = c.scan_back(step, [falling(g, n, shown, o), joined(g, [to_gates, to_new]), f])
     return Passed(dp, [(dp, 4, c.before)], initial)
 
 
@@ -264,13 +258,13 @@ def gru_back(c: Course) -> Passed:
     """
     g, n, before = c.g, c.n, c.before
     bias, own = c.biases(3)
-    x_gates, x_new = c.gates(c.affine(c.x, INPUT, n.x(1), bias), 2, 1)
+    x_gates, x_new = c.gates(c.affine(n.x(1), bias, (c.x, INPUT)), 2, 1)
     r_gates, r_new = c.gates(n.x(2), 2, 1, axis=1)
     b_gates, b_new = c.gates(own, 2, 1) if own else ("", "")
-    z, r = c.gates(g.op("Sigmoid", g.op("Add", x_gates, c.affine(before, c.width, r_gates, b_gates))), 1, 1)
+    z, r = c.gates(g.op("Sigmoid", g.op("Add", x_gates, c.affine(r_gates, b_gates, (before, c.width)))), 1, 1)
     linear = bool(n.attr("linear_before_reset", 0))
     fed = before if linear else g.op("Mul", r, before)
-    product = c.affine(fed, c.width, r_new, b_new)
+    product = c.affine(r_new, b_new, (fed, c.width))
     new = g.op("Tanh", g.op("Add", x_new, g.op("Mul", r, product) if linear else product))
     to_z = closing(g, n, z, g.op("Sub", before, new))
     to_n = falling(g, n, new, g.op("Sub", n.scalar(1), z))

@@ -22,6 +22,7 @@ from onnxcam.vjp.registry import Node
 from onnxcam.vjp.rules.indexing import as_int64
 
 Rows = Sequence[Sequence[float]]
+SMALL, WIDE = 128, 4  # pixels, per tap and per tap and channel, up to which a product is faster and holds no more
 
 
 # -- taps -----------------------------------------------------------------------------------------
@@ -202,12 +203,14 @@ class Samples:
         self._whole = g.op("Shape", own)
         self._index = g.op("Reshape", own, g.ints(0, taps.count, -1))
 
+    def _tapped(self, value: str, *end: int) -> str:
+        """A number for every tap: (B, taps, P, *end), of what has an axis of taps for each spatial axis."""
+        g = self.g
+        return g.op("Reshape", g.op("Expand", value, self._whole), g.ints(0, self.taps.count, -1, *end))
+
     def _weight(self) -> str:
         """The weight of every tap: (B, taps, P, 1)."""
-        g = self.g
-        return g.op(
-            "Reshape", g.op("Expand", self.taps.weight(g, self.n), self._whole), g.ints(0, self.taps.count, -1, 1)
-        )
+        return self._tapped(self.taps.weight(self.g, self.n), 1)
 
     def _read(self) -> str:
         """Every tap: (B, taps, P, C)."""
@@ -228,9 +231,30 @@ class Samples:
     def image_cotangent(self, ct: str) -> str:
         """d image, given the rows of ct (B P, C)."""
         g = self.g
+        if self._is_small():
+            return self._by_product(ct)
         shares = g.op("Mul", self._by_sample(ct), self._weight())
         flat = g.op("Reshape", shares, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
         return add_up(g, self.n, flat, g.op("Reshape", self._index, g.ints(-1, 1)), self.image)
+
+    def _is_small(self) -> bool:
+        """Whether images are so small that a product is worth it; ONNX Runtime makes none over no samples."""
+        _, channels, pixels = (self.g.constant(extent) for extent in extents(self.g, self.image))
+        some = all(isinstance(size, int) and size for size in (self.g.graph.shape(self.n.output[0]) or (0,))[2:])
+        if channels is None or pixels is None or not some:
+            return False
+        return int(pixels[0]) <= self.taps.count * min(SMALL, WIDE * int(channels[0]))
+
+    def _by_product(self, ct: str) -> str:
+        """The same, by the matrix that says how much of each pixel is in each sample: (B, pixels, P)."""
+        g = self.g
+        batch, channels, pixels = extents(g, self.image)
+        index, weight = self._tapped(self.taps.index), self._tapped(self.taps.weight(g, self.n))
+        samples = g.op("Gather", self._whole, g.ints(-1))
+        none = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, pixels, samples, axis=0))
+        shares = g.op("ScatterElements", none, index, weight, axis=1, reduction="add")
+        rows = g.op("MatMul", shares, g.op("Reshape", ct, g.op("Concat", batch, samples, channels, axis=0)))
+        return g.reshape_to(g.op("Transpose", rows, perm=[0, 2, 1]), self.image)
 
     def position_cotangents(self, ct: str) -> list[str]:
         """d position along each axis, (B, P) with ones for the axes of taps."""

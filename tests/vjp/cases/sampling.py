@@ -105,6 +105,7 @@ CASES = [
         )
         for mode, padding, aligned in product(("linear", "nearest"), PADDINGS, ALIGNMENTS)
     ),
+    grid_sample(normal("N", 2, 7, 8), grid_of("N", 3, 2, 2)),  # large enough for a scatter
     grid_sample(normal("N", "C", "H", "W"), grid_of("N", "L", "M", 2)),
     grid_sample(normal("N", "C", "H", "W"), grid_of("N", "L", "M", 2), mode="cubic", padding_mode="reflection"),
     grid_sample(normal(1, 2, "D", "H", "W"), grid_of(1, 2, "M", 2, 3), padding_mode="border"),
