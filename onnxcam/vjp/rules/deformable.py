@@ -7,7 +7,7 @@ import numpy as np
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, rule
 from onnxcam.vjp.rules.convolution import Window, kernel_of, window
-from onnxcam.vjp.rules.sampling import LINEAR, Plane, Samples, bounded, plane, taps_along
+from onnxcam.vjp.rules.sampling import LINEAR, Plane, Samples, as_rows, bounded, plane, taps_along
 
 
 @rule("DeformConv", versions=(19, 22))
@@ -22,8 +22,8 @@ def deform_conv(g: Emitter, n: Node, ct: str) -> Cotangents:
     if groups > 1:
         image = g.op("Reshape", image, g.dims(n.input[0], -1, per_group(g, n, groups), (2, 1), (3, 1)))
     samples = Samples(g, n, image, positions_of_taps(g, n, ct, w, groups))
-    columns = column_cotangents(g, n, ct, groups)  # (G K P, C)
-    mask = flat_mask(g, n, w, groups)
+    columns = column_cotangents(g, n, ct, groups)  # (G, C, K P)
+    mask = flat_mask(g, n, ct) if n.has(4) else ""
     masked = g.op("Mul", columns, mask) if mask else columns
     found: list[str | None] = [None] * 5
     if n.wants(0):
@@ -31,11 +31,13 @@ def deform_conv(g: Emitter, n: Node, ct: str) -> Cotangents:
     if n.wants(1):
         found[1] = weight_cotangent(g, n, ct, samples.values(), mask, groups)
     if n.wants(2):
-        found[2] = offset_cotangent(g, n, samples.position_cotangents(masked), w, groups)
+        found[2] = offset_cotangent(g, n, samples.position_cotangents(as_rows(g, masked)), w, groups)
     if n.wants(3):
         found[3] = g.reduce("ReduceSum", ct, [0, 2, 3], keepdims=0)
     if n.wants(4):
-        found[4] = g.reshape_to(g.reduce("ReduceSum", g.op("Mul", columns, samples.values()), [1]), n.input[4])
+        found[4] = g.reshape_to(
+            g.reduce("ReduceSum", g.op("Mul", as_rows(g, columns), samples.values()), [1]), n.input[4]
+        )
     return found
 
 
@@ -72,17 +74,15 @@ def output_size(g: Emitter, ct: str, i: int) -> str:
 
 
 def column_cotangents(g: Emitter, n: Node, ct: str, groups: int) -> str:
-    """W^T ct: the cotangents of what was sampled, (G K P, C)."""
+    """W^T ct: the cotangents of what was sampled, (G, C, K P)."""
     group, weight = n.attr("group", 1), g.op("Flatten", n.x(1), axis=1)  # (O, C / group K)
     matrix = g.op(
         "Reshape", weight, g.op("Concat", g.ints(group, -1), g.op("Gather", g.op("Shape", weight), g.ints(1)), axis=0)
     )
     product = g.op("MatMul", g.op("Transpose", matrix, perm=[0, 2, 1]), outputs_by_group(g, ct, group))
-    split = g.op(
+    return g.op(
         "Reshape", product, g.op("Concat", g.ints(-1), per_group(g, n, groups), taps_and_pixels(g, n, ct), axis=0)
     )
-    turned = g.op("Transpose", split, perm=[0, 2, 1])  # (G, K P, C)
-    return g.op("Reshape", turned, g.op("Concat", g.ints(-1), per_group(g, n, groups), axis=0))
 
 
 def taps_and_pixels(g: Emitter, n: Node, ct: str) -> str:
@@ -96,15 +96,15 @@ def outputs_by_group(g: Emitter, ct: str, group: int) -> str:
     return g.op("Reshape", ct, g.op("Concat", g.ints(0, group, -1), pixels, axis=0))
 
 
-def flat_mask(g: Emitter, n: Node, w: Window, groups: int) -> str:
-    """The mask as a column (G K P, 1); "" when there is none."""
-    return g.op("Reshape", n.x(4), g.ints(-1, 1)) if n.has(4) else ""
+def flat_mask(g: Emitter, n: Node, ct: str) -> str:
+    """The mask of every sample, (G, 1, K P)."""
+    return g.op("Reshape", n.x(4), g.op("Concat", g.ints(-1, 1), taps_and_pixels(g, n, ct), axis=0))
 
 
 def weight_cotangent(g: Emitter, n: Node, ct: str, sampled: str, mask: str, groups: int) -> str:
     """dW: ct times what it was multiplied with, summed over images."""
     group = n.attr("group", 1)
-    columns = g.op("Mul", sampled, mask) if mask else sampled
+    columns = g.op("Mul", sampled, g.op("Reshape", mask, g.ints(-1, 1))) if mask else sampled
     split = g.op(
         "Reshape", columns, g.op("Concat", g.ints(-1), taps_and_pixels(g, n, ct), per_group(g, n, groups), axis=0)
     )

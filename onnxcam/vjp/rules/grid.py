@@ -42,13 +42,12 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
         bounded(g, taps_along(g, place, kernel, rank - i), sizes[i], padding, aligned) for i, place in enumerate(places)
     ]
     samples = Samples(g, n, n.x(), plane(g, axes, sizes))
-    rows = as_rows(g, ct)
-    dx = samples.image_cotangent(rows) if n.wants(0) else None
+    dx = samples.image_cotangent(g.op("Reshape", ct, g.ints(0, 0, -1))) if n.wants(0) else None
     if not n.wants(1):
         return [dx]
     if kernel is NEAREST:
         return [dx, g.zeros_like(n.input[1], n.elem_type)]
-    moved = samples.position_cotangents(rows)
+    moved = samples.position_cotangents(as_rows(g, ct))
     if kernel is LINEAR and padding != "zeros":
         moved = [g.op("Where", at_an_end(g, n, axes[i], sizes[i]), n.scalar(0), d) for i, d in enumerate(moved)]
     scaled = [g.op("Mul", d, half(g, n, span(g, size, aligned))) for d, size in zip(moved, sizes, strict=True)]

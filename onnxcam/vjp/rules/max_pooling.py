@@ -46,7 +46,19 @@ def is_behind_relu(g: Emitter, n: Node) -> bool:
     maker = g.graph.maker(x)
     if maker is None or maker.op_type != "Relu" or n.rules is not STANDARD or x in n.ends:
         return False
-    return len(g.graph.consumers[x]) == 1 and not n.is_quantized() and not doubtful(n.proto)
+    return len(g.graph.consumers[x]) == 1 and not n.is_quantized() and not is_misjudged(g, n)
+
+
+def is_misjudged(g: Emitter, n: Node) -> bool:
+    """Whether ONNX Runtime may infer another size for the pool's output than it computes, and so refuse its readers."""
+    w = window(n, tuple(n.attr("kernel_shape")))
+    if not doubtful(n.proto) or n.attr("auto_pad", "NOTSET") != "NOTSET":
+        return doubtful(n.proto)
+    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
+    if not sizes or not all(isinstance(size, int) for size in (*sizes, *outs)):
+        return True
+    padded = [int(size or 0) + sum(w.pads[i :: len(sizes)]) for i, size in enumerate(sizes)]
+    return any(out != 1 - (w.reach(i) - padded[i]) // w.strides[i] for i, out in enumerate(outs))
 
 
 def to_winners(g: Emitter, n: Node, ct: str) -> str:
@@ -141,7 +153,7 @@ def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
 
 def maxima(g: Emitter, n: Node, x: str, w: Window) -> str:
     """The pool of x: the primal output, where that is the very same and ONNX Runtime infers the size it computes."""
-    same = x == n.input[0] and not n.is_quantized() and not doubtful(n.proto)
+    same = x == n.input[0] and not n.is_quantized() and not is_misjudged(g, n)
     return n.output[0] if same else pooled(g, n, x, w, w.axes)
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.indexing import as_int64, positions
-from onnxcam.vjp.rules.sampling import LINEAR, Taps, add_up, as_float, as_rows, bounded, extents, plus, taps_along
+from onnxcam.vjp.rules.sampling import LINEAR, Taps, as_float, as_rows, bounded, extents, plus, taps_along
 
 MOST_BINS = 4096  # along one axis of a region
 
@@ -214,7 +214,7 @@ def reads(g: Emitter, n: Node, axis: Bins) -> Reads:
 
 def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads) -> str:
     """dX where each bin is the largest of weight x pixel; `image` (R,) is the image of each region."""
-    _, _, pixels = extents(g, n.input[0])
+    batch, channels, pixels = extents(g, n.input[0])
     rows, columns = (
         [g.op("Unsqueeze", part, g.ints(*new)) for part in (reads.index, reads.weight, reads.exists)]
         for reads, new in ((down, (2, 4)), (across, (1, 3)))
@@ -234,7 +234,10 @@ def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads
     read = g.op("Where", g.op("Unsqueeze", exists, g.ints(2)), read, n.scalar(-np.inf))
     best = g.op("ArgMax", read, axis=1, keepdims=0)  # (bins, C)
     shares = g.op("Mul", as_rows(g, ct), g.op("GatherElements", weight, best, axis=1))
-    return add_up(g, n, shares, g.op("GatherElements", index, best, axis=1), n.x())
+    zeros = g.op("Expand", n.scalar(0), g.op("Concat", g.op("Mul", batch, pixels), channels, axis=0))
+    added = g.op("ScatterElements", zeros, g.op("GatherElements", index, best, axis=1), shares, axis=0, reduction="add")
+    turned = g.op("Transpose", g.op("Reshape", added, g.op("Concat", batch, pixels, channels, axis=0)), perm=[0, 2, 1])
+    return g.reshape_to(turned, n.input[0])
 
 
 @rule("MaxRoiPool", versions=(1, 22))

@@ -5,8 +5,8 @@ weights are piecewise polynomials of the position, so one table of taps gives al
 ct, added up where samples meet) and that of the positions (through the slopes of the weights).
 
 What is said of samples has them along the last axis, so that whatever is worked out runs over many numbers at a time.
-Images become rows, one a pixel and a column a channel. They are read by Gather and added to by ScatterElements:
-ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
+Images are read by Gather as rows, one a pixel and a column a channel; they are added to as they are, by ScatterElements
+along their pixels. (ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.)
 """
 
 from __future__ import annotations
@@ -157,7 +157,7 @@ def plane(g: Emitter, axes: Sequence[Taps], sizes: Sequence[str]) -> Plane:
     return Plane(axes, index)
 
 
-# -- images as rows -------------------------------------------------------------------------------
+# -- images ---------------------------------------------------------------------------------------
 
 
 def extents(g: Emitter, image: str) -> tuple[str, str, str]:
@@ -174,21 +174,11 @@ def extents(g: Emitter, image: str) -> tuple[str, str, str]:
 def as_rows(g: Emitter, image: str) -> str:
     """(B, C, *S) as (B S, C)."""
     turned = g.op("Transpose", g.op("Reshape", image, g.ints(0, 0, -1)), perm=[0, 2, 1])
-    return g.op("Reshape", turned, g.op("Concat", g.ints(-1), extents(g, image)[1], axis=0))
-
-
-def add_up(g: Emitter, n: Node, shares: str, index: str, image: str) -> str:
-    """Zeros in the shape of `image`, every row of `shares` (K, C) added to the pixel that `index` (K, 1 or C) names."""
-    batch, channels, pixels = extents(g, image)
-    zeros = g.op("Expand", n.scalar(0), g.op("Concat", g.op("Mul", batch, pixels), channels, axis=0))
-    wide = g.op("Expand", index, g.op("Shape", shares))
-    rows = g.op("ScatterElements", zeros, wide, shares, axis=0, reduction="add")
-    turned = g.op("Reshape", rows, g.op("Concat", batch, pixels, channels, axis=0))
-    return g.op("Reshape", g.op("Transpose", turned, perm=[0, 2, 1]), g.op("Shape", image))
+    return g.op("Flatten", turned, axis=2)
 
 
 class Samples:
-    """Samples of images, as rows: B P of them, a column a channel.
+    """P samples of each of B images.
 
     Args:
         image: (B, C, *S), in the cotangents' type.
@@ -197,45 +187,44 @@ class Samples:
 
     def __init__(self, g: Emitter, n: Node, image: str, taps: Plane) -> None:
         self.g, self.n, self.image, self.taps = g, n, image, taps
-        batch, _, pixels = (g.op("Squeeze", extent, g.ints(0)) for extent in extents(g, image))
-        firsts = g.op("Range", g.const(0, np.int64), g.op("Mul", batch, pixels), pixels)
-        own = g.op("Add", taps.index, g.op("Reshape", firsts, g.ints(-1, 1, *[1] * len(taps.axes))))
-        self._whole = g.op("Shape", own)
-        self._index = g.op("Reshape", own, g.ints(0, taps.count, -1))
 
-    def _tapped(self, value: str, *end: int) -> str:
-        """A number for every tap: (B, taps, P, *end), of what has an axis of taps for each spatial axis."""
-        g = self.g
-        return g.op("Reshape", g.op("Expand", value, self._whole), g.ints(0, self.taps.count, -1, *end))
+    def _tapped(self, value: str, *shape: int) -> str:
+        """A number for every tap, from what broadcasts to (B, taps.., P)."""
+        whole = self.g.op("Expand", value, self.g.op("Shape", self.taps.index))
+        return self.g.op("Reshape", whole, self.g.ints(*shape))
 
-    def _weight(self) -> str:
-        """The weight of every tap: (B, taps, P, 1)."""
-        return self._tapped(self.taps.weight(self.g, self.n), 1)
+    def _weight(self, *shape: int) -> str:
+        """The weight of every tap."""
+        return self._tapped(self.taps.weight(self.g, self.n), *shape)
 
     def _read(self) -> str:
-        """Every tap: (B, taps, P, C)."""
-        return self.g.op("Gather", as_rows(self.g, self.image), self._index)
-
-    def _by_sample(self, rows: str) -> str:
-        """Rows (B P, C) as (B, 1, P, C)."""
-        batch, channels, _ = extents(self.g, self.image)
-        shape = self.g.op("Concat", batch, self.g.ints(1, -1), channels, axis=0)
-        return self.g.op("Reshape", rows, shape)
+        """Every tap, as rows: (B, taps, P, C)."""
+        g, taps = self.g, self.taps
+        batch, _, pixels = (g.op("Squeeze", extent, g.ints(0)) for extent in extents(g, self.image))
+        firsts = g.op("Range", g.const(0, np.int64), g.op("Mul", batch, pixels), pixels)
+        own = g.op("Add", taps.index, g.op("Reshape", firsts, g.ints(-1, 1, *[1] * len(taps.axes))))
+        return g.op("Gather", as_rows(g, self.image), g.op("Reshape", own, g.ints(0, taps.count, -1)))
 
     def values(self) -> str:
-        """What was sampled: (B P, C)."""
+        """What was sampled, as rows: (B P, C)."""
         g = self.g
-        sampled = g.reduce("ReduceSum", g.op("Mul", self._weight(), self._read()), [1])
-        return g.op("Reshape", sampled, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
+        weighted = g.op("Mul", self._weight(0, self.taps.count, -1, 1), self._read())
+        return g.op("Flatten", g.reduce("ReduceSum", weighted, [1], keepdims=0), axis=2)
 
     def image_cotangent(self, ct: str) -> str:
-        """d image, given the rows of ct (B P, C)."""
+        """d image, given ct (B, C, P): shares of ct, added up where samples meet."""
         g = self.g
+        batch, channels, pixels = extents(g, self.image)
         if self._is_small():
-            return self._by_product(ct)
-        shares = g.op("Mul", self._by_sample(ct), self._weight())
-        flat = g.op("Reshape", shares, g.op("Concat", g.ints(-1), extents(g, self.image)[1], axis=0))
-        return add_up(g, self.n, flat, g.op("Reshape", self._index, g.ints(-1, 1)), self.image)
+            rows = g.op("MatMul", self._shares(), g.op("Transpose", ct, perm=[0, 2, 1]))
+            added = g.op("Transpose", rows, perm=[0, 2, 1])
+        else:
+            weighted = g.op("Mul", g.op("Unsqueeze", ct, g.ints(2)), self._weight(0, 1, self.taps.count, -1))
+            shares = g.op("Reshape", weighted, g.ints(0, 0, -1))
+            index = g.op("Expand", g.op("Reshape", self.taps.index, g.ints(0, 1, -1)), g.op("Shape", shares))
+            zeros = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, channels, pixels, axis=0))
+            added = g.op("ScatterElements", zeros, index, shares, axis=2, reduction="add")
+        return g.reshape_to(added, self.image)
 
     def _is_small(self) -> bool:
         """Whether images are so small that a product is worth it; ONNX Runtime makes none over no samples."""
@@ -245,21 +234,21 @@ class Samples:
             return False
         return int(pixels[0]) <= self.taps.count * min(SMALL, WIDE * int(channels[0]))
 
-    def _by_product(self, ct: str) -> str:
-        """The same, by the matrix that says how much of each pixel is in each sample: (B, pixels, P)."""
+    def _shares(self) -> str:
+        """How much of each pixel is in each sample: (B, pixels, P)."""
         g = self.g
-        batch, channels, pixels = extents(g, self.image)
-        index, weight = self._tapped(self.taps.index), self._tapped(self.taps.weight(g, self.n))
-        samples = g.op("Gather", self._whole, g.ints(-1))
-        none = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, pixels, samples, axis=0))
-        shares = g.op("ScatterElements", none, index, weight, axis=1, reduction="add")
-        rows = g.op("MatMul", shares, g.op("Reshape", ct, g.op("Concat", batch, samples, channels, axis=0)))
-        return g.reshape_to(g.op("Transpose", rows, perm=[0, 2, 1]), self.image)
+        batch, _, pixels = extents(g, self.image)
+        index, weight = self._tapped(self.taps.index, 0, self.taps.count, -1), self._weight(0, self.taps.count, -1)
+        samples = g.op("Gather", g.op("Shape", self.taps.index), g.ints(-1))
+        zeros = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, pixels, samples, axis=0))
+        return g.op("ScatterElements", zeros, index, weight, axis=1, reduction="add")
 
     def position_cotangents(self, ct: str) -> list[str]:
-        """d position along each axis, (B, P) with ones for the axes of taps."""
+        """d position along each axis, (B, P) with ones for the axes of taps, given the rows of ct (B P, C)."""
         g, n, taps = self.g, self.n, self.taps
-        each = g.reduce("ReduceSum", g.op("Mul", self._read(), self._by_sample(ct)), [3])
-        agreed = g.op("Reshape", each, self._whole)
+        batch, channels, _ = extents(g, self.image)
+        by_sample = g.op("Reshape", ct, g.op("Concat", batch, g.ints(1, -1), channels, axis=0))
+        each = g.reduce("ReduceSum", g.op("Mul", self._read(), by_sample), [3])
+        agreed = g.op("Reshape", each, g.op("Shape", taps.index))
         moved = [g.op("Mul", agreed, taps.slope(g, n, i)) for i in range(len(taps.axes))]
         return [g.reduce("ReduceSum", value, taps.tap_axes) for value in moved]
