@@ -23,6 +23,7 @@ from onnxcam.vjp.rules.pooling import repeated, tiles
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
+FEW_TAPS = 4  # of a window along one axis alone, up to which they take no more nodes than ranks do
 LONGEST = 2**30  # pixels along an axis: no image has more
 RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
@@ -67,9 +68,11 @@ def to_winners(g: Emitter, n: Node, ct: str) -> str:
     sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
     known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
-    if pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT:  # ONNX Runtime resizes no float64
+    tiled = pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
+    few = sum(size > 1 for size in w.kernel) == 1 and max(w.kernel) <= FEW_TAPS
+    if tiled and not few:
         return by_ranks(g, n, ct, w)
-    if pixels >= AXES and all(is_separable(g, n, w, i) for i in w.axes):
+    if (tiled or pixels >= AXES) and all(is_separable(g, n, w, i) for i in w.axes):
         return axis_by_axis(g, n, ct, w)
     return by_indices(g, n, ct)
 
