@@ -24,7 +24,7 @@ from onnxcam.graph.positions import (
     taken,
     together,
 )
-from onnxcam.graph.sliding import Windows, over, resized
+from onnxcam.graph.sliding import Windows, monotone, over, resized, spread, stretched
 
 
 def transposed(known: Known, node: onnx.NodeProto, i: int) -> Positions:
@@ -38,7 +38,27 @@ def reshaped(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     old, new = known.sizes(node.input[0]), known.sizes(node.output[0])
     if old is None or new is None or math.prod(old) != math.prod(new):
         return {}
-    return kept(known.of(node.input[0]), lambda along: in_shape(along, old, new))
+    return side_by_side(kept(known.of(node.input[0]), lambda along: in_shape(along, old, new)))
+
+
+def side_by_side(here: Positions) -> Positions:
+    """Copies of a cell that lie side by side share its stretch of image, as those of a nearest Resize do.
+
+    Along an axis on which two coordinates change, what one repeats the other tells apart: these are no copies.
+    """
+    changing = [axis for along in here.values() for axis in along.axes]
+    alone = {label for label, along in here.items() if [changing.count(axis) for axis in along.axes] == [1]}
+    return {label: shared(along) if label in alone else along for label, along in here.items()}
+
+
+def shared(along: Along) -> Along:
+    """A line of cells, so many copies of each."""
+    line, (axis,) = along.at.ravel(), along.axes
+    lengths = np.diff([0, *(np.flatnonzero(np.diff(line)) + 1), len(line)])
+    once = replace(along, at=along.at.take(np.arange(0, len(line), lengths[0]), axis))
+    if lengths[0] == 1 or len(set(lengths)) > 1 or not monotone(once.at):
+        return along
+    return stretched(once, along.at.shape, spread) or along
 
 
 def in_shape(along: Along, old: Sizes, new: Sizes) -> Along | None:
@@ -166,7 +186,7 @@ def gathered(known: Known, node: onnx.NodeProto, i: int) -> Positions:
         return {}
     axis = attributes(node).get("axis", 0) % len(old)
     picked = np.asarray(index, np.intp) % old[axis]
-    return kept(known.of(node.input[0]), lambda along: taken(along, axis, picked))
+    return side_by_side(kept(known.of(node.input[0]), lambda along: taken(along, axis, picked)))
 
 
 def split_apart(known: Known, node: onnx.NodeProto, i: int) -> Positions:

@@ -131,6 +131,33 @@ def test_depth_and_space() -> None:
         assert line(known, name, "W").tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
 
 
+COPIES = {
+    "Keras": "u = Unsqueeze(p, three)\n t = Tile(u, twice)\n y = Reshape(t, whole)",
+    "broadcast": "u = Unsqueeze(p, three)\n t = Expand(u, pairs)\n y = Reshape(t, whole)",
+    "picked": "y = Gather<axis=2>(p, each)",
+    "shuffled": "c = Conv(p, w)\n r = Reshape(c, blocks)\n t = Transpose<perm=[0,1,4,2,5,3]>(r)\n y = Reshape(t, both)",
+}
+
+
+@pytest.mark.parametrize("copies", COPIES.values(), ids=COPIES)
+def test_copies_side_by_side_share_the_stretch_of_what_they_copy(copies: str) -> None:
+    """As those of a nearest Resize do: else they drift from their skip connections, level by level."""
+    known = found(
+        f"p = MaxPool<kernel_shape=[2,2],strides=[2,2]>(x)\n {copies}", w=normal(8, 3, 1, 1), three=[3],
+        twice=[1, 1, 1, 2, 1], pairs=[1, 3, 4, 2, 4], whole=[1, 3, 8, 4], each=[0, 0, 1, 1, 2, 2, 3, 3],
+        blocks=[1, 2, 2, 2, 4, 4], both=[1, 2, 8, 8],
+    )  # fmt: skip
+    assert line(known, "y", "H").tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+    assert (known.positions["y"]["H"].start, known.positions["y"]["H"].end) == (0, 8)
+
+
+def test_tokens_are_no_copies() -> None:
+    """Every row of tokens repeats one H, which W tells apart; a turn and back changes nothing."""
+    known = found("t = Reshape(x, rows)\n y = Reshape(t, grid)", rows=[1, 3, 64], grid=[1, 3, 8, 8])
+    assert line(known, "t", "H")[:9].tolist() == [0.5] * 8 + [1.5]
+    assert line(known, "y", "H").tolist() == [0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
+
+
 def test_einsum_puts_axes_where_the_letters_say() -> None:
     known = found('y = Einsum<equation="nchw,cd->nwdh">(x, w)', w=normal(3, 5))
     assert known["y"] == Layout("NWCH")
