@@ -14,18 +14,14 @@ from onnxcam.cli.feeds import read_feeds
 from onnxcam.cli.images import expand
 from onnxcam.cli.naming import FileStems, several, unique_stems
 from onnxcam.cli.record import Record, best_classes, json_line, recipe_record, record_of
-from onnxcam.cli.summary import block, heading, notes
+from onnxcam.cli.summary import block, heading, notes, steps
 from onnxcam.cli.terminal import Reporter, reporter
 from onnxcam.errors import ImageError, InputError, PreprocessError, UsageError
-from onnxcam.explainer import Explainer, Explanation, choose_recipe
+from onnxcam.explainer import Explainer, Explanation, Item, choose_recipe
 from onnxcam.imaging import colormap, override, printable
 from onnxcam.methods import Method, get_method
 
 Found = deque[tuple[Explanation, float]]  # explanations of one image, with the seconds that each took
-
-
-class UnexplainedError(Exception):
-    """What is wrong with one image; the others go on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,18 +63,19 @@ def explain_all(request: Request) -> int:
     sources = list(expand(request.images))
     explainer = open_explainer(request)
     work = Work(request, explainer, methods, {os.path.realpath(path) for path in sources if isinstance(path, str)})
-    refused = 0
+    unexplained, refusals = 0, list[str]()
     with reporter(len(sources), quiet=request.quiet) as terminal:
         for source, stem in zip(sources, unique_stems(map(str, sources)), strict=True):
-            try:
-                work.tell(work.records(source, stem), terminal)
-            except UnexplainedError as error:
-                refused += 1
-                terminal.complain(str(error) if len(sources) == 1 else about(error, source))
+            records, refused = work.records(source, stem)
+            if records:
+                work.tell(records, terminal)
+            for reason in refused:
+                terminal.complain(reason if len(sources) == 1 else about(reason, source))
+            unexplained, refusals = unexplained + (not records), refusals + refused
             terminal.step()
         if len(sources) > 1 and not (request.quiet or request.json):
-            terminal.say(f"{len(sources) - refused} explained, {refused} refused")
-    return 2 if refused else 0
+            terminal.say(f"{len(sources) - unexplained} explained, {unexplained} refused")
+    return 2 if refusals else 0
 
 
 def open_explainer(request: Request) -> Explainer:
@@ -103,9 +100,17 @@ def check_folder(out: Path) -> None:
         raise UsageError(f"the output folder {out} cannot be written to: no permission; choose another --out")
 
 
-def about(error: Exception, source: str | ImageError) -> str:
+def about(reason: str, source: str | ImageError) -> str:
     """The message, naming the image it is about."""
-    return str(error) if printable(str(source)) in printable(str(error)) else f"{source}: {error}"
+    return reason if printable(str(source)) in printable(reason) else f"{source}: {reason}"
+
+
+def doubt(explainer: Explainer, item: Item) -> str:
+    """That the preprocessing was a guess, which may be why an image is refused."""
+    chosen = None if item.photo is None else explainer.preprocess
+    if chosen is None or not chosen.guess:
+        return ""
+    return f" (the preprocessing may be why, {chosen.recipe.name} is a guess: {steps(chosen.recipe)})"
 
 
 class Work:
@@ -117,29 +122,47 @@ class Work:
         self._out = Path(request.out)
         self._told = False
 
-    def records(self, source: str | ImageError, stem: str) -> list[Record]:
-        """Explain one image and write its files; UnexplainedError where that is not to be, for it or for the memory."""
+    def records(self, source: str | ImageError, stem: str) -> tuple[list[Record], list[str]]:
+        """Explain one image and write its files: what was found, and why of the rest nothing is to be."""
         try:
             try:
-                found = self.explain(source)
-            except (ImageError, PreprocessError, InputError) as error:
-                raise UnexplainedError(str(error)) from error
-            return list(self.write(found, stem))
-        except MemoryError as error:
-            raise UnexplainedError("not enough memory for this image: make it smaller") from error
+                found, refused = self.explain(source)
+            except (ImageError, PreprocessError) as error:
+                return [], [str(error)]
+            return list(self.write(found, stem)), refused
+        except MemoryError:
+            return [], ["not enough memory for this image: make it smaller"]
 
-    def explain(self, source: str | ImageError) -> Found:
-        """All explanations of one image, each target once a method; nothing is written yet."""
+    def explain(self, source: str | ImageError) -> tuple[Found, list[str]]:
+        """All explanations of one image, each target once a method, and why some are none; nothing is written yet.
+
+        Where the image does not hold what one of several targets asks for, each is explained by itself.
+        """
         if isinstance(source, ImageError):
             raise source
-        request, explainer, found = self._request, self._explainer, Found()
         start = time.perf_counter()
-        item = explainer.item(source)
+        item, targets = self._explainer.item(source), list(self._request.target)
         reading = time.perf_counter() - start
+        try:
+            return self._explained(item, targets, reading), []
+        except InputError as error:
+            found, refused = Found(), [str(error)]
+        if len(targets) > 1:
+            refused.clear()
+            for target in targets:
+                try:
+                    found += self._explained(item, [target], reading)
+                except InputError as error:
+                    refused.append(str(error))
+        why = "" if found else doubt(self._explainer, item)
+        return found, [reason + why for reason in dict.fromkeys(refused)]
+
+    def _explained(self, item: Item, targets: Sequence[str], reading: float) -> Found:
+        request, explainer, found = self._request, self._explainer, Found()
         for method in self._methods:
             start = time.perf_counter()
             layer = request.layer if method.uses_layer or not any(m.uses_layer for m in self._methods) else None
-            (results,) = explainer.explain_items([item], list(request.target) or None, method, layer, request.gradient)
+            (results,) = explainer.explain_items([item], list(targets) or None, method, layer, request.gradient)
             seconds = reading + time.perf_counter() - start
             found += [(e, seconds) for e in {e.target: e for e in results}.values()]
         return found

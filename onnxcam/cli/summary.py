@@ -45,9 +45,9 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
                 f"{record['placed']} alone: it may be mirrored, moved or meaningless; compare --method saliency"
             )
         )
-    used = record["preprocess"]
-    if used["guess"]:
-        found.append(f"Note: nothing says how to preprocess, '{used['name']}' is a guess: say it with --preprocess")
+    if record["preprocess"]["guess"]:
+        name = record["preprocess"]["name"]
+        found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")
     if not target_named and record["target"]["index"] is None:
         what = record["target"]["name"]
         found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
@@ -137,7 +137,8 @@ def resized(resize: Resize, filter_name: str) -> str:
     if resize.to is None:
         return ""
     to = str(resize.to) if isinstance(resize.to, int) else "x".join(map(str, resize.to))
-    return f"{resize.how.replace('_', ' ')} {to} {filter_name}"
+    steps = "" if resize.multiple == 1 else f" in multiples of {resize.multiple}"
+    return f"{resize.how.replace('_', ' ')} {to}{steps} {filter_name}"
 
 
 def numbers(values: Sequence[float]) -> str:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from onnxcam.arguments import ARRAYS_BY_NAME, NAME, NAMES_OF_CLASSES, require, whole
-from onnxcam.errors import ImageError, UsageError
+from onnxcam.errors import ImageError, ModelError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
 from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
@@ -92,7 +92,9 @@ class Explainer:
     @cached_property
     def preprocess(self) -> Chosen:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
-        return choose_recipe(self._preprocess_given, self.subject.image, self.subject.metadata)
+        return choose_recipe(
+            self._preprocess_given, self.subject.image, self.subject.metadata, placed=is_placed(self.subject)
+        )
 
     @property
     def labels_guessed(self) -> bool:
@@ -270,6 +272,14 @@ class Explainer:
             subject = self._explaining(output).for_size(row.shape)
             self._others[output, image] = subject.see(row[None], None, "").scores[0]
         return self._others[output, image]
+
+
+def is_placed(subject: Subject) -> bool:
+    """Whether a model answers for places of the image: its score is no row of classes, or it has several of them."""
+    try:
+        return bool(subject.score.axes)
+    except ModelError:  # several outputs, none of which is a row of classes: said when a target is asked for
+        return True
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:

@@ -22,6 +22,7 @@ RECIPE = Kind(
     "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
 ).or_none()
 USUAL_SIDE = 224  # where the model takes any size
+USUAL_SHORT, STEP = 512, 32  # the same of one that answers for places: its short side, and of what both are multiples
 
 
 @dataclass(frozen=True)
@@ -33,9 +34,15 @@ class Chosen:
 
 
 def choose_recipe(
-    given: str | Path | Mapping[str, Any] | Preprocess | None, image: ImageInput, metadata: Mapping[str, str]
+    given: str | Path | Mapping[str, Any] | Preprocess | None,
+    image: ImageInput,
+    metadata: Mapping[str, str],
+    *,
+    placed: bool = False,
 ) -> Chosen:
     """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
+
+    `placed`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
 
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
@@ -60,7 +67,7 @@ def choose_recipe(
         recipe = (
             load_preprocess(given, layout=layout, dtype=image.dtype)
             if is_file or Path(given).is_file()
-            else named(str(given), image)
+            else named(str(given), image, placed=placed)
         )
         guess = False
     elif PREPROCESS in metadata:
@@ -72,38 +79,37 @@ def choose_recipe(
     elif (own := ultralytics.recipe(metadata, image)) is not None:
         recipe, guess = own, False
     else:
-        recipe, guess = guessed(image), True
+        recipe, guess = named(guessed(image), image, placed=placed), True
     return Chosen(fitted(recipe, image), guess)
 
 
-def named(name: str, image: ImageInput) -> Preprocess:
-    """A named recipe for this input."""
-    width, height = (side or USUAL_SIDE for side in image.size)
-    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
-    return named_preprocess(name, size=(width, height), channels=image.channels or 3, layout=layout, dtype=image.dtype)
+def named(name: str, image: ImageInput, *, placed: bool) -> Preprocess:
+    """A named recipe for this input.
 
-
-def guessed(image: ImageInput) -> Preprocess:
-    """What such an input most often wants."""
-    if image.dtype == "uint8":
-        return named("raw", image)
-    small = max(side or USUAL_SIDE for side in image.size) < SMALL
-    if small or image.channels == 1:
-        return named("unit", image)
-    return whole(named("tf" if image.layout.endswith("C") else "imagenet", image), image)
-
-
-def whole(recipe: Preprocess, image: ImageInput) -> Preprocess:
-    """A guess for an input that is not square without the crop, which would cut most of a line of text away.
-
-    Where one side is free the photo's own proportions stay, that side being the longer one of what such models take.
+    Only a square loses its borders to a crop, which would cut most of a line of text away. Where a side is free the
+    photo's own proportions stay, that side being the longer one of what such models take.
     """
     width, height = image.size
-    if width == height or recipe.crop is None:
-        return recipe
-    if width is not None and height is not None:
-        return replace(recipe, resize=Resize("exact", (width, height)), crop=None)
-    return replace(recipe, resize=Resize("short_side", int(width or height or USUAL_SIDE)), crop=None)
+    size = (width or USUAL_SIDE, height or USUAL_SIDE)
+    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
+    recipe = named_preprocess(name, size=size, channels=image.channels or 3, layout=layout, dtype=image.dtype)
+    resize = Resize("exact", size)
+    if width is None and height is None:
+        resize = Resize("short_side", USUAL_SHORT, multiple=STEP)
+    elif width is None or height is None:
+        resize = Resize("short_side", int(width or height or USUAL_SIDE))
+    whole = placed if width is height is None else width != height
+    return replace(recipe, resize=resize, crop=None) if whole else recipe
+
+
+def guessed(image: ImageInput) -> str:
+    """The name of what such an input most often wants."""
+    if image.dtype == "uint8":
+        return "raw"
+    small = max(side or USUAL_SIDE for side in image.size) < SMALL
+    if small or image.channels == 1:
+        return "unit"
+    return "tf" if image.layout.endswith("C") else "imagenet"
 
 
 def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:

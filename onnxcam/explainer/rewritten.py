@@ -39,8 +39,9 @@ from onnxcam.graph import (
     source_of,
     with_branches,
     without_idle_weights,
+    zipped_names,
 )
-from onnxcam.runtime import Rows, Score, Session, apart_from_differences, mean_gradient
+from onnxcam.runtime import LABELS, Rows, Score, Session, apart_from_differences, mean_gradient
 from onnxcam.targets import Target
 from onnxcam.vjp import (
     CLASS,
@@ -97,6 +98,8 @@ class Rewritten:
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
+        if names := zipped_names(self.graph):
+            self.metadata.setdefault(LABELS, "\n".join(names))
         self._scored: dict[str, Any] = {"score": score, "output": output}
         if score is not None or output is not None:
             _ = self.score  # what does not fit is said now

@@ -154,13 +154,16 @@ def stored(
     """Metadata entries of what was given for preprocessing and labels."""
     found = {}
     if preprocess is not None:
-        found[PREPROCESS] = json.dumps(choose_recipe(preprocess, subject.image, {}).recipe.to_json())
+        chosen = choose_recipe(preprocess, subject.image, {}, placed=bool(subject.score.axes))
+        found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
         shape = subject.graph.shape(subject.score.name) or ()
         classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
         found[LABELS] = "\n".join(
             " ".join(label.splitlines()) for label in choose_labels(labels, [classes], {}).names or []
         )
+    elif LABELS in subject.metadata:
+        found[LABELS] = subject.metadata[LABELS]
     return found
 
 

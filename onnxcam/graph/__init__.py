@@ -53,7 +53,7 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
-from onnxcam.graph.score import behind_output, class_axis, find_score
+from onnxcam.graph.score import behind_output, class_axis, find_score, zipped_names
 from onnxcam.graph.sizing import doubtful
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
@@ -140,4 +140,5 @@ __all__ = [
     "without_idle_weights",
     "write_metadata",
     "write_whole",
+    "zipped_names",
 ]  # fmt: skip

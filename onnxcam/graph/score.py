@@ -74,8 +74,8 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
             choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in traced]
         what = listed(choices)
         raise ModelError(
-            f"{graph.model.name} has several outputs that could be explained: choose with --score NAME, or say "
-            f"what of which with --target NAME[INDEX] ({what})"
+            f"{graph.model.name} has several outputs that could be explained: choose with --score NAME; for a map, "
+            f"--target NAME[INDEX] says what of which ({what})"
         )
     return told(graph, next(iter(distinct.values())), image)
 
@@ -133,6 +133,12 @@ def behind_output(graph: Graph, name: str, *, image: ImageInput | None = None) -
         if one_image(graph, score) == one_image(graph, exact):
             return score
     return find_score(graph, name, image=image)
+
+
+def zipped_names(graph: Graph) -> list[str]:
+    """The names that a ZipMap, the last node of ONNX-ML's classifiers, gives a row of classes; empty: none, or more."""
+    given = [attributes(node).get("classlabels_strings", []) for node in graph.nodes if node.op_type == "ZipMap"]
+    return [" ".join(name.split()) for name in given[0]] if len(given) == 1 else []
 
 
 def in_place(graph: Graph, output: str, score: str) -> bool:

@@ -79,9 +79,9 @@ def _exact(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
 
 def _short_side(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
     assert isinstance(resize.to, int)
-    width, height = photo.size
-    short = min(width, height)
-    size = (round(width * resize.to / short), round(height * resize.to / short))
+    short, step = min(photo.size), resize.multiple
+    width, height = (max(round(side * resize.to / short / step), 1) * step for side in photo.size)
+    size = (width, height)
     return photo.resized(*size), Geometry.resized(photo.size, size)
 
 

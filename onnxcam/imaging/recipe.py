@@ -20,12 +20,16 @@ LOADS: Final = {"RGB": "RGB", "BGR": "RGB", "L": "L", "Y": "Y"}
 FILTERS: Final = ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos")
 LAYOUTS: Final = ("NCHW", "NHWC")
 DTYPES: Final = ("float32", "float16", "float64", "uint8")
-HOWS: Final = ("none", "exact", "short_side", "letterbox", "height_pad")
 ANCHORS: Final = ("top-left", "center")
 LARGEST_SIDE: Final = 20_000
 _TINIEST, _LARGEST = 1e-12, 1e12
 _LARGEST_FILE = 1 << 20
 _TOLD = ("name", "guess")  # what `onnxcam run --json` says besides; read back, they change nothing
+_RESIZE_KEYS: Final = {
+    "none": (), "exact": ("to",), "short_side": ("to", "multiple"), "letterbox": ("to", "pad", "anchor"),
+    "height_pad": ("to",),
+}  # fmt: skip
+HOWS: Final = tuple(_RESIZE_KEYS)
 _KEYS = ("load", "resize", "filter", "crop", "channels", "scale", "mean", "std", "layout", "dtype")
 
 
@@ -39,12 +43,14 @@ class Resize:
         to: (width, height), or the short side; None for `none`.
         pad: the grey of letterbox's bars, 0..255, before scale and mean.
         anchor: where letterbox puts the photo, `top-left` or `center`.
+        multiple: of which both sides are, behind `short_side`, each rounded to the nearest.
     """
 
     how: str = "none"
     to: int | tuple[int, int] | None = None
     pad: int = 0
     anchor: str = "top-left"
+    multiple: int = 1
 
 
 @dataclass(frozen=True)
@@ -120,6 +126,8 @@ class Preprocess:
             resize["to"] = self.resize.to if isinstance(self.resize.to, int) else list(self.resize.to)
         if self.resize.how == "letterbox":
             resize |= {"pad": self.resize.pad, "anchor": self.resize.anchor}
+        if self.resize.multiple != 1:
+            resize["multiple"] = self.resize.multiple
         return {
             "load": self.load,
             "resize": resize,
@@ -138,12 +146,12 @@ def _read_resize(fields: Fields) -> Resize:
     how = fields.word("how", "none" if not fields.data else None)
     if how not in HOWS:
         raise fields.wrong("how", f"one of {', '.join(HOWS)}")
-    known = {"none": {"how"}, "letterbox": {"how", "to", "pad", "anchor"}}.get(how, {"how", "to"})
-    fields.refuse_others(known | {key for key in ("to", "pad", "anchor") if not fields.has(key)})
+    known = {"how", *_RESIZE_KEYS[how]}
+    fields.refuse_others(known | {key for keys in _RESIZE_KEYS.values() for key in keys if not fields.has(key)})
     if how == "none":
         return Resize()
     to = fields.whole("to") if how == "short_side" else fields.size("to")
-    return Resize(how, to, fields.whole("pad", 0), fields.word("anchor", "top-left"))
+    return Resize(how, to, fields.whole("pad", 0), fields.word("anchor", "top-left"), fields.whole("multiple", 1))
 
 
 def _complaints(recipe: Preprocess) -> Iterator[str]:
@@ -190,8 +198,12 @@ def _wrong_sizes(recipe: Preprocess) -> Iterator[str]:
             yield f"{key} holds more than {MAX_PIXELS} pixels: {size[0]} x {size[1]}"
     if not 0 <= recipe.resize.pad <= 255:
         yield f"resize.pad has to lie in 0..255, not {recipe.resize.pad}"
-    if how != "letterbox" and recipe.resize != Resize(how, to):
+    if not 1 <= recipe.resize.multiple <= LARGEST_SIDE:
+        yield f"resize.multiple has to lie in 1..{LARGEST_SIDE}, not {recipe.resize.multiple}"
+    if how != "letterbox" and replace(recipe.resize, multiple=1) != Resize(how, to):
         yield f"resize.pad and resize.anchor go with letterbox, not {how}"
+    if how != "short_side" and recipe.resize.multiple != 1:
+        yield f"resize.multiple goes with short_side, not {how}"
     if how == "height_pad" and recipe.crop:
         yield "crop does not go with height_pad; leave it out"
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, ModelError
@@ -15,6 +16,7 @@ from onnxcam.runtime.wire import is_utf8
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 NO_OPTIMIZATION = "ORT_DISABLE_ALL"
+STEP = 32  # pixels: five halvings
 
 
 @dataclass(frozen=True)
@@ -98,8 +100,19 @@ class Session:
         try:
             values = self._session.run(names, dict(feeds))
         except ort_errors() as error:
-            raise InputError(f"the model does not run on this input: {reason(error)}") from error
+            advice = "".join(map(whole_steps, self.inputs, [feeds.get(port.name) for port in self.inputs]))
+            raise InputError(f"the model does not run on this input{advice}: {reason(error)}") from error
         return dict(zip(names, values, strict=True))
+
+
+def whole_steps(port: Port, fed: Any) -> str:
+    """Advice for an image of free size whose sides are no multiples of 32, which models that halve it so often want."""
+    free = [axis for axis, size in enumerate(port.shape) if axis and not isinstance(size, int)]
+    sides = [np.shape(fed)[axis] for axis in free] if len(port.shape) == len(np.shape(fed)) == 4 else []
+    if len(sides) != 2 or all(side % STEP == 0 for side in sides):
+        return ""
+    height, width = (max(round(side / STEP), 1) * STEP for side in sides)
+    return f" (many models of free size take multiples of {STEP} alone: --size {width}x{height})"
 
 
 def ort_errors() -> tuple[type[Exception], ...]:

@@ -62,6 +62,10 @@ class Node:
         name = self.output[i]
         return self._as_cotangent(self._g.dequantized(name) if self._g.graph.is_float(name) else name)
 
+    def own_y(self, i: int = 0) -> str:
+        """The primal output i as the operator itself has it, whatever reads it: for those that go on with it."""
+        return self._as_cotangent(self.output[i])
+
     def is_quantized(self) -> bool:
         """Whether a quantizer alone reads the primal output."""
         return quantizer(self._g.graph, self.output[0]) is not None

@@ -92,6 +92,24 @@ def test_a_class_that_one_image_has_not_ends_no_run(onnxcam: Invoke, segments: P
     assert [row["image"] for row in rows(result.stdout)] == ["half.png"]
 
 
+def test_a_class_that_is_not_there_leaves_the_others(onnxcam: Invoke, segments: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(segments / "red.png")
+    asked = ("-t", "blue", "-t", "red", "-t", "green", "--labels", "colours.txt", "--json")
+    result = onnxcam("run", "segments.onnx", "red.png", *asked)
+    assert result.exit_code == 2
+    refused = [line.split(" nowhere")[0] for line in result.stderr.splitlines() if line.startswith("Error")]
+    assert refused == ["Error: the model sees blue", "Error: the model sees green"]
+    assert [row["target"]["name"] for row in rows(result.stdout)] == ["red over its own region"]
+
+
+def test_a_refusal_tells_of_a_guess(onnxcam: Invoke, segments: Path) -> None:
+    Image.new("RGB", (16, 16), "red").save(segments / "red.png")
+    guess = "(the preprocessing may be why, unit is a guess: exact 8x8 bilinear, RGB, 0..1)"
+    result = onnxcam("run", "segments.onnx", "red.png", "-t", "2")
+    assert guess in result.stderr
+    assert "guess" not in onnxcam("run", "segments.onnx", "red.png", "-t", "2", "--preprocess", "unit").stderr
+
+
 def test_an_image_with_nothing_in_it_ends_no_run(onnxcam: Invoke, segments: Path) -> None:
     """A text detector finds nothing on an empty page, and the other pages are explained all the same."""
     text = (

@@ -133,7 +133,7 @@ MODELS = {
     ),
     "two scores": (
         f"(float[N, 3, 8, 8] x) => (float[N, 5] y, float[N, 5] z) {{ {HEAD} z = Gemm<transB = 1>(f, v) }}",
-        "has several outputs that could be explained: choose with --score NAME, or say what of which with --target",
+        "has several outputs that could be explained: choose with --score NAME; for a map, --target",
     ),
     "no score": ("(float[N, 3, 8, 8] x) => (int64[4] y) { y = Shape(x) }", "has no output of floating-point numbers"),
 }  # fmt: skip

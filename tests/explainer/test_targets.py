@@ -7,10 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
+from PIL import Image
 
-from onnxcam import Explainer, Explanation, TargetError
+from onnxcam import Explainer, Explanation, TargetError, export
 from onnxcam.explainer.recipes import choose_labels, choose_recipe
+from onnxcam.imaging import Resize
 from onnxcam.runtime import ImageInput
 from onnxcam.targets import ClassTarget, DifferenceTarget, Spec, WeightedTarget
 from tests.nets import Array, as_array, net, normal
@@ -196,17 +199,55 @@ def test_letters_in_the_metadata(count: int, expected: list[str] | None) -> None
     assert (found.names, found.unfit) == (expected, 0 if expected else 3)
 
 
+def test_names_that_a_zipmap_holds(two_objects: Array, samples: Path, tmp_path: Path) -> None:
+    """As converters of scikit-learn and Custom Vision write them; `export` keeps them."""
+    proto = onnx.load(samples / "tiny_cnn.onnx")
+    del proto.metadata_props[:]
+    names = ["red  fish", "green", "blue"]
+    zipped = onnx.helper.make_node(
+        "ZipMap", [proto.graph.output[0].name], ["zipped"], domain="ai.onnx.ml", classlabels_strings=names
+    )
+    proto.graph.node.append(zipped)
+    of_names = onnx.helper.make_map_type_proto(
+        onnx.TensorProto.STRING, onnx.helper.make_tensor_type_proto(onnx.TensorProto.FLOAT, None)
+    )
+    proto.graph.output.append(onnx.helper.make_value_info("zipped", onnx.helper.make_sequence_type_proto(of_names)))
+    proto.opset_import.append(onnx.helper.make_opsetid("ai.onnx.ml", 1))
+    explainer = Explainer(proto)
+    assert explainer.labels(3) == ["red fish", "green", "blue"]
+    assert explainer(two_objects, target="red fish").target.index == 0
+    export(proto, tmp_path / "exported.onnx")
+    assert Explainer(tmp_path / "exported.onnx").labels(3) == ["red fish", "green", "blue"]
+
+
 @pytest.mark.parametrize(
-    ("size", "resize", "crop"),
+    ("size", "placed", "resize", "crop"),
     [
-        ((224, 224), ("short_side", 256), (224, 224)),
-        ((None, None), ("short_side", 256), (224, 224)),
-        ((160, 60), ("exact", (160, 60)), None),
-        ((None, 48), ("short_side", 48), None),
+        ((224, 224), False, Resize("short_side", 256), (224, 224)),
+        ((224, 224), True, Resize("short_side", 256), (224, 224)),
+        ((None, None), False, Resize("short_side", 256), (224, 224)),
+        ((None, None), True, Resize("short_side", 512, multiple=32), None),
+        ((160, 60), False, Resize("exact", (160, 60)), None),
+        ((None, 48), True, Resize("short_side", 48), None),
     ],
 )
-def test_a_guess_for_lines_of_text_cuts_nothing_away(size: Any, resize: tuple[str, Any], crop: Any) -> None:
-    chosen = choose_recipe(None, ImageInput("x", "NCHW", size, 3, "float32", None), {})
-    recipe = chosen.recipe
-    assert chosen.guess
-    assert (recipe.name, recipe.resize.how, recipe.resize.to, recipe.crop) == ("imagenet", *resize, crop)
+@pytest.mark.parametrize("given", [None, "imagenet"])
+def test_lines_of_text_and_maps_lose_nothing_to_a_crop(
+    given: str | None, size: Any, placed: bool, resize: Resize, crop: Any
+) -> None:
+    """And what is announced as a guess is the same recipe when it is said."""
+    chosen = choose_recipe(given, ImageInput("x", "NCHW", size, 3, "float32", None), {}, placed=placed)
+    assert chosen.guess == (given is None)
+    assert (chosen.recipe.name, chosen.recipe.resize, chosen.recipe.crop) == ("imagenet", resize, crop)
+
+
+def test_a_free_width_keeps_the_aspect_by_any_name() -> None:
+    chosen = choose_recipe("tf", ImageInput("x", "NCHW", (None, 32), 3, "float32", None), {})
+    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 32), None)
+
+
+def test_a_map_of_free_size_shows_all_of_the_photo(tmp_path: Path) -> None:
+    text = "(float[N,3,H,W] x) => (float[N,2,H,W] y) { a = Conv(x, w) r = Relu(a) y = Conv(r, v) }"
+    explainer = Explainer(net(text, {"w": normal(4, 3, 1, 1), "v": normal(2, 4, 1, 1)}))
+    Image.new("RGB", (300, 200)).save(tmp_path / "photo.png")
+    assert explainer.item(tmp_path / "photo.png").row.shape == (3, 512, 768)

@@ -211,7 +211,7 @@ def test_many_outputs_are_named_for_short() -> None:
     outputs = ", ".join(f"float[N,16,4] level_{i}" for i in range(12))
     tails = "r = Reshape(t, to)\n" + "".join(f"u{i} = Mul(r, r)\n level_{i} = Sigmoid(u{i})\n" for i in range(12))
     with pytest.raises(
-        ModelError, match=r"NAME\[INDEX\] \('level_0' \[N, 16, 4\], .*'level_8' .*\] and 3 more\)$"
+        ModelError, match=r"NAME\[INDEX\] says what of which \('level_0' \[N, 16, 4\], .*'level_8' .*\] and 3 more\)$"
     ) as error:
         find_score(graph_of(several(outputs, ROWS + tails)))
     assert len(str(error.value)) < 400

@@ -157,3 +157,14 @@ def test_what_the_real_models_were_fed(shared: Path) -> None:
         found = [array.mean(), array.std(), array.min(), array.max()]
         assert list(array.shape) == told["shape"]
         assert found == pytest.approx([told[key] for key in ("mean", "std", "min", "max")], abs=2e-5, rel=2e-6)
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"), [((300, 200), (768, 512)), ((100, 330), (512, 1696)), ((5, 3), (864, 512))]
+)
+def test_both_sides_may_be_multiples(size: tuple[int, int], expected: tuple[int, int]) -> None:
+    made = recipe({"how": "short_side", "to": 512, "multiple": 32})
+    prepared = prepare(photo(*size), made)
+    assert prepared.array.shape[:1:-1] == expected
+    assert prepared.geometry == Geometry.resized(size, expected)
+    assert Preprocess.from_json(made.to_json(), name="test") == made

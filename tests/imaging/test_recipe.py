@@ -104,6 +104,8 @@ def test_one_number_is_for_all_channels() -> None:
         ({"resize": {"how": "exact", "to": [5, 5], "pad": 3}}, "unknown key 'resize.pad'"),
         ({"resize": {"how": "none", "to": 5}}, "unknown key 'resize.to'"),
         ({"resize": {"how": "letterbox", "to": [5, 5], "pad": 256}}, "resize.pad has to lie in 0..255"),
+        ({"resize": {"how": "short_side", "to": 5, "multiple": 0}}, "resize.multiple has to lie in 1..20000"),
+        ({"resize": {"how": "exact", "to": [5, 5], "multiple": 32}}, "multiple"),
         ({"resize": {"how": "letterbox", "to": [5, 5], "anchor": "centre"}}, "did you mean center"),
         ({"resize": {"how": "height_pad", "to": [5, 5]}, "crop": [2, 2]}, "crop does not go with height_pad"),
     ],

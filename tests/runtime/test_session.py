@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError, ProviderError
 from onnxcam.runtime import Session
-from onnxcam.runtime.session import Port, reason
+from onnxcam.runtime.session import Port, reason, whole_steps
 from tests.graph.building import nodes_model, residual
 from tests.nets import net, normal
 
@@ -107,6 +107,22 @@ def test_inputs_that_do_not_fit(feeds: dict[str, Any]) -> None:
     with pytest.raises(ModelError, match="does not run on this input") as caught:
         session.run(feeds)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("shape", "fed", "advised"),
+    [
+        (("N", 3, "H", "W"), (1, 3, 64, 33), "--size 32x64"),
+        (("N", "H", "W", 3), (1, 400, 500, 3), "--size 512x384"),
+        (("N", 3, "H", "W"), (1, 3, 8, 64), "--size 64x32"),
+        (("N", 3, "H", "W"), (1, 3, 64, 32), ""),
+        (("N", 3, 48, "W"), (1, 3, 48, 33), ""),
+        (("N", "T"), (1, 33), ""),
+    ],
+)
+def test_sides_of_free_size_are_to_be_multiples(shape: tuple[Any, ...], fed: tuple[int, ...], advised: str) -> None:
+    advice = whole_steps(Port("x", "tensor(float)", shape), np.zeros(fed))
+    assert (advised in advice) if advised else advice == ""
 
 
 def test_outputs_that_are_not_there() -> None:

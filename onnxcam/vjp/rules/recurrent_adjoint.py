@@ -160,12 +160,12 @@ def is_usual(n: Node, activations: Names) -> bool:
 
 def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Course], Passed]) -> Cotangents:
     """Cotangents of the node's inputs, of what `back` finds."""
-    y = n.y(0) if n.output[0] else g.op(n.proto.op_type, *n.input, **n.attrs)
     once = g.op("Unsqueeze", n.x(0), g.ints(0))
     x = in_order(g, n, g.op("Concat", once, once, axis=0) if directions(n) == 2 else once)
-    y, ct = (value and in_order(g, n, g.op("Transpose", value, perm=[1, 0, 2, 3])) for value in (y, cts[0]))
+    y = in_order(g, n, by_direction(g, n.own_y() if n.output[0] else again(g, n)))
+    ct = cts[0] and in_order(g, n, by_direction(g, cts[0]))
     finals = [*cts[1:], None, None][: 2 if n.proto.op_type == "LSTM" else 1]
-    course = Course(g, n, x, y or "", ct, finals)
+    course = Course(g, n, x, y, ct, finals)
     passed = back(course)
     parts = [part for part, _, _ in passed.products]
     gates = sum(count for _, count, _ in passed.products)
@@ -179,6 +179,17 @@ def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Cour
         *passed.initial,
     ]
     return [ct if n.wants(i) else None for i, ct in enumerate(found)]
+
+
+def again(g: Emitter, n: Node) -> str:
+    """The states behind all steps, where nobody wants them of the node itself."""
+    y = g.op(n.proto.op_type, *n.input, **n.attrs)
+    return y if g.graph.type(n.input[0]).elem_type == n.elem_type else g.cast(y, n.elem_type)
+
+
+def by_direction(g: Emitter, value: str) -> str:
+    """(T, D, N, H) as (D, T, N, H)."""
+    return g.op("Transpose", value, perm=[1, 0, 2, 3])
 
 
 def in_order(g: Emitter, n: Node, value: str) -> str:

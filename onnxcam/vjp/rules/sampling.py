@@ -229,8 +229,10 @@ class Samples:
     def _is_small(self) -> bool:
         """Whether images are so small that a product is worth it; ONNX Runtime makes none over no samples."""
         _, channels, pixels = (self.g.constant(extent) for extent in extents(self.g, self.image))
-        some = all(isinstance(size, int) and size for size in (self.g.graph.shape(self.n.output[0]) or (0,))[2:])
-        if channels is None or pixels is None or not some:
+        sizes = self.g.graph.shape(self.n.output[0])
+        if channels is None or pixels is None or sizes is None:
+            return False
+        if not all(isinstance(size, int) and size for size in sizes[2:]):
             return False
         return int(pixels[0]) <= self.taps.count * min(SMALL, WIDE * int(channels[0]))
 
