@@ -207,6 +207,15 @@ def test_a_map_that_is_the_same_for_every_image_is_caught() -> None:
     assert [(result.name, result.measured) for result in failed] == [("map changes with the image", "by 0")]
 
 
+def test_outputs_without_numbers_are_not_compared_and_that_is_said() -> None:
+    text = """(float[N,3,8,8] x) => (int64[N,1] y) {
+        a = Conv(x, w) r = Relu(a) p = GlobalAveragePool(r) f = Flatten(p) s = MatMul(f, v) y = ArgMax<axis=1>(s) }"""
+    results = check(net(text, {"w": normal(4, 3, 3, 3), "v": normal(4, 5)}))
+    (row,) = (result for result in results if result.name.startswith("forward"))
+    assert row.skipped
+    assert row.detail == "no output holds floating-point numbers"
+
+
 def test_of_one_class_alone_there_is_no_other() -> None:
     one = net(PLAIN.replace(" q = Softmax(y)", " q = Sigmoid(y)"), {**FLOATS, "w": normal(1, 7), "b": normal(1)})
     row = rows(check(one))["map changes with the class"]

@@ -51,6 +51,11 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
     if not target_named and record["target"]["index"] is None:
         what = record["target"]["name"]
         found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
+    if not target_named and record["score"]["kind"] == "embedding":
+        found.append(
+            f"Note: '{one_line(record['score']['name'])}' is scaled to length 1 as embeddings are, its numbers are no "
+            "classes: say --target similar:IMAGE"
+        )
     told = [record["target"], *record["top"]]
     if record["score"]["guess"] and any(row["probability"] is not None for row in told):
         found.append(

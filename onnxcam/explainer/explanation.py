@@ -115,7 +115,7 @@ class Explanation:
 
     @property
     def score_kind(self) -> str:
-        """What the scores are: "logit", "probability" or "output"."""
+        """What the scores are: "logit", "probability", "embedding" or "output"."""
         return self.scored.kind
 
     @property

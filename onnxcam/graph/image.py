@@ -36,9 +36,20 @@ def image_input(graph: Graph) -> ImageInput:
         inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
         what = ", ".join(inputs) or "none"
         problem = "no input that takes an image" if not found else "several inputs that could take the image"
-        cure = "" if not found else ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
+        cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)" if found else flattened(graph)
         raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
     return found[0]
+
+
+def flattened(graph: Graph) -> str:
+    """What to do with a file that takes its image as a row of numbers, and gives it its shape first."""
+    for name in graph.inputs:
+        readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+        if len(readers) == 1 and readers[0].op_type == "Reshape":
+            shape = graph.shape(readers[0].output[0])
+            if shape is not None and len(shape) == 4 and not {shape[1], shape[3]}.isdisjoint(IMAGE_CHANNELS):
+                return f": '{name}' is flat and made {shown(shape)} first: declare the input so"
+    return ""
 
 
 def coloured(image: ImageInput) -> bool:

@@ -18,6 +18,7 @@ from onnxcam.graph.scorekind import (
     QUANTIZED,
     SQUASHING,
     before_spelled_softmax,
+    has_unit_length,
     is_probability,
     is_product,
 )
@@ -54,8 +55,14 @@ def exactly(graph: Graph, named: str) -> Score:
         raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
     readers = [graph.nodes[i] for i in graph.consumers.get(named, [])]
     squash = next((SQUASHING[n.op_type] for n in readers if n.op_type in SQUASHING and along_classes(graph, n)), "")
-    kind = "logit" if squash else "probability" if is_probability(graph, named) else "output"
-    return Score(named, kind, squash, named)
+    return Score(named, "logit" if squash else kind_of(graph, named), squash, named)
+
+
+def kind_of(graph: Graph, name: str) -> str:
+    """What the numbers of a score are that no softmax or sigmoid reads."""
+    if is_probability(graph, name):
+        return "probability"
+    return "embedding" if has_unit_length(graph, name) else "output"
 
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
@@ -113,8 +120,8 @@ def told(graph: Graph, score: Score, image: ImageInput | None) -> Score:
     """
     if score.squash:
         return score
-    if is_probability(graph, score.name):
-        return replace(score, kind="probability")
+    if (kind := kind_of(graph, score.name)) != "output":
+        return replace(score, kind=kind)
     shape = seen_shape(graph, score)
     axis = class_axis(shape) if is_class_row(shape, image) else None
     classes = shape[axis] if shape is not None and axis is not None else None

@@ -19,6 +19,15 @@ PRODUCTS = frozenset({
 })  # fmt: skip
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
+SQUARING = frozenset({"ReduceL2", "ReduceSumSquare", "Mul", "Pow"})
+LENGTHENING = KEEPING | {
+    "Sqrt",
+    "Reciprocal",
+    "Add",
+    "Max",
+    "Clip",
+    "Expand",
+}  # what is done to a length before it divides
 
 
 def is_probability(graph: Graph, name: str) -> bool:
@@ -58,6 +67,22 @@ def added(graph: Graph, node: onnx.NodeProto) -> list[str]:
     terms = [read for read in node.input if not is_factor(graph, read)]
     one = len(terms) == 1 and (node.op_type == "Mul" or (node.op_type == "Div" and terms[0] == node.input[0]))
     return terms if one or node.op_type in SUMS else []
+
+
+def has_unit_length(graph: Graph, name: str) -> bool:
+    """Whether a value is divided by its own length, as embeddings are."""
+    while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
+        name = node.input[0]
+    if node is None or node.op_type not in ("Div", "Mul"):
+        return node is not None and node.op_type == "LpNormalization"
+    by = graph.maker(node.input[1])
+    inverse = by is not None and by.op_type == "Reciprocal"
+    while by is not None and by.op_type in LENGTHENING:
+        by = graph.maker(by.input[0])
+    if by is not None and by.op_type == "ReduceSum":
+        by = graph.maker(by.input[0])
+    squares = by is not None and by.op_type in SQUARING and by.input[0] == node.input[0]
+    return squares and inverse == (node.op_type == "Mul")
 
 
 def is_factor(graph: Graph, name: str) -> bool:

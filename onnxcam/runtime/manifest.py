@@ -79,7 +79,8 @@ class Score:
 
     Attributes:
         name: its value name.
-        kind: "logit" before a softmax or sigmoid; "probability" made by one; "output" anything else.
+        kind: "logit" before a softmax or sigmoid; "probability" made by one; "embedding" of length 1;
+            "output" anything else.
         squash: "softmax", "sigmoid" or "": what turns it into probabilities.
         output: the model output it leads to.
         axes: what the axes of one image's scores mean, where they are no row of classes: C classes or channels, H W

@@ -275,4 +275,5 @@ def by_label(label: str, reading: Reading) -> int:
             )
         if found:
             return found[0]
-    raise TargetError(f"no class is called '{label}'{did_you_mean(label, labels)}")
+    of_steps = "; what a sequence reads is the target ctc" if reading.form == "rows" else ""
+    raise TargetError(f"no class is called '{label}'{did_you_mean(label, labels)}{of_steps}")

@@ -44,7 +44,7 @@ def test_every_error_is_told() -> None:
 def test_the_fields_of_an_explanation_are_told() -> None:
     told = set(re.findall(r"`(\w+)[(`]", PYTHON.partition("## Explanation")[2].partition("## The rest")[0]))
     assert told <= {field.name for field in fields(Explanation)} | set(vars(Explanation)) | {
-        "ok", "blank", "saturated", "logit", "probability", "output", "symbolic", "numeric",
+        "ok", "blank", "saturated", "logit", "probability", "embedding", "output", "symbolic", "numeric",
     }  # fmt: skip
 
 

@@ -87,3 +87,11 @@ def test_an_optional_input_is_not_asked_for() -> None:
     model = nodes_model([node("Mul", ["x", "scale"], ["y"])], {"scale": np.ones(1, np.float32)}, shape=("N", 3, 8, 8))
     model.graph.input.append(helper.make_tensor_value_info("scale", TensorProto.FLOAT, [1]))
     assert image_input(graph_of(model)).name == "x"
+
+
+def test_a_flat_image_is_told_its_shape() -> None:
+    text = (
+        "(float[N,192] x) => (float[N,K] y) { to = Constant<value_ints=[0,8,8,3]>() r = Reshape(x, to) y = Flatten(r) }"
+    )
+    with pytest.raises(ModelError, match=r"'x' is flat and made \[N, 8, 8, 3\] first: declare the input so"):
+        image_input(graph_of(net(text, {})))

@@ -227,6 +227,31 @@ def test_a_tie_names_what_is_before_the_softmax() -> None:
     assert find_score(graph, "age").kind == "probability"
 
 
+EMBEDDINGS = {
+    "torch": "n = ReduceL2<axes=[1]>(v)\n k = Clip(n, tiny)\n to = Shape(v)\n d = Expand(k, to)\n y = Div(v, d)",
+    "TensorFlow": "q = Mul(v, v)\n n = ReduceSum(q, one)\n k = Max(n, tiny)\n d = Sqrt(k)\n i = Reciprocal(d)\n"
+    " y = Mul(v, i)",
+    "ONNX": "y = LpNormalization<axis=1>(v)",
+}
+
+
+@pytest.mark.parametrize(
+    ("tail", "kind"),
+    [
+        *((tail, "embedding") for tail in EMBEDDINGS.values()),
+        ("n = ReduceL2<axes=[1]>(features)\n y = Div(v, n)", "output"),
+        ("y = Mul(v, v)", "output"),
+    ],
+)
+def test_what_is_scaled_to_length_1_is_an_embedding(tail: str, kind: str) -> None:
+    text = (
+        FEATURES + "v = Gemm(features, fc)\n tiny = Constant<value_float=1e-12>()\n one = Constant<value_ints=[1]>()\n"
+    )
+    graph = graph_of(several("float[N,5] y", text + tail))
+    assert find_score(graph, "y").kind == kind
+    assert (find_score(graph).kind == "embedding") == (kind == "embedding")
+
+
 @pytest.mark.parametrize("outputs", ["float[N,5] y, float[N,5] p", "float[N,5] p, float[N,5] y"])
 def test_logits_and_their_probabilities_are_one_score(outputs: str) -> None:
     tail = FEATURES + "logits = MatMul(features, fc)\n y = Identity(logits)\n p = Softmax(logits)"
