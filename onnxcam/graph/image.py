@@ -19,6 +19,7 @@ VOLUMES = ("NCDHW", "NDHWC", "NDCHW")
 IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT8)
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
 TO_CHANNELS_FIRST = ([2, 0, 1], [0, 3, 1, 2])  # what a Transpose of such an input does
+TURNED = {"NDHWC": [0, 4, 1, 2, 3], "NDCHW": [0, 2, 1, 3, 4]}  # the same of volumes
 NEAR = 4  # steps from an input to the convolution that reads it: casts, scales, transposes, pads
 
 
@@ -94,16 +95,17 @@ def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
 
     Five axes are a volume, or the frames of a film: D, H and W.
     """
+    turns = [list(attributes(graph.nodes[i]).get("perm") or []) for i in graph.consumers.get(name, [])]
     if len(shape) == 5:
         places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
-        return places[0] if len(places) == 1 else VOLUMES[0]
+        turned = [layout for layout in places if TURNED.get(layout) in turns]
+        return (turned or (places if len(places) == 1 else VOLUMES))[0]
     batch = "N" if len(shape) == 4 else ""
     first, last = shape[len(batch)], shape[-1]
     if first in IMAGE_CHANNELS and last not in IMAGE_CHANNELS:
         return f"{batch}CHW"
     if last in IMAGE_CHANNELS and first not in IMAGE_CHANNELS:
         return f"{batch}HWC"
-    readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
-    if any(list(attributes(node).get("perm") or []) in TO_CHANNELS_FIRST for node in readers):
+    if any(turn in TO_CHANNELS_FIRST for turn in turns):
         return f"{batch}HWC"
     return f"{batch}CHW" if len(shape) == 4 or first in IMAGE_CHANNELS else None

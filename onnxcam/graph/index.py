@@ -15,6 +15,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.load import Model
+from onnxcam.graph.sizing import Question, Sizes
 from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType
 
@@ -113,6 +114,11 @@ class Graph:
     def types(self) -> dict[str, ValueType]:
         """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
         return self._inference.types
+
+    @property
+    def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
+        """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
+        return self._inference.misjudged
 
     def type(self, name: str) -> ValueType:
         """Type of a value; element type 0 and no shape where it is not known."""

@@ -17,7 +17,7 @@ from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
-from onnxcam.graph.sizing import Sizing
+from onnxcam.graph.sizing import Question, Sizes, Sizing
 from onnxcam.graph.subgraphs import subgraphs
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
@@ -86,6 +86,12 @@ class Inference:
         while self._open(found) and self._compute(found):
             found = self._inferred()
         return found
+
+    @property
+    def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
+        """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
+        _ = self.types
+        return self._sizing.misjudged
 
     @cached_property
     def early_constants(self) -> Constants:

@@ -41,6 +41,17 @@ def reduced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     return kept(here, lambda along: replace(along, at=along.at.squeeze(tuple(which))))
 
 
+def pooled(known: Known, node: onnx.NodeProto, i: int) -> Positions:
+    """One number a channel, of all axes behind: of tokens (N, T, C) it is their channels that are pooled."""
+    old = known.sizes(node.input[0])
+    if old is None or attributes(node).get("channels_last", 0):
+        return {}
+    here = known.of(node.input[0])
+    for axis in range(2, len(old)):
+        here = kept(here, lambda along, axis=axis: averaged(along, axis))  # type: ignore[misc]
+    return here
+
+
 def multiplied(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """A matrix product: rows keep their places, columns theirs; where both have some (q k'), rows name the result."""
     operands = [node.input[at] for at in OPERANDS.get(node.op_type, (0, 1))]
@@ -104,14 +115,15 @@ REDUCING = [
 ]  # fmt: skip
 ENDING = [
     "Col2Im", "CenterCropPad", "Compress", "DFT", "DecoderMaskedMultiHeadAttention", "Det", "DynamicQuantizeLSTM",
-    "EmbedLayerNormalization", "GRU", "GatherElements", "GatherND", "GlobalAveragePool", "GlobalLpPool",
-    "GlobalMaxPool", "GridSample", "If", "LSTM", "LinearAttention", "Loop", "MaxRoiPool", "MaxUnpool", "NonZero",
-    "OneHot", "QLinearGlobalAveragePool", "RNN", "ReverseSequence", "RoiAlign", "STFT", "Scan", "ScatterElements",
-    "ScatterND", "Shape", "Size", "TopK", "Upsample",
+    "EmbedLayerNormalization", "GRU", "GatherElements", "GatherND", "GridSample", "If", "LSTM", "LinearAttention",
+    "Loop", "MaxRoiPool", "MaxUnpool", "NonZero", "OneHot", "RNN", "ReverseSequence", "RoiAlign", "STFT", "Scan",
+    "ScatterElements", "ScatterND", "Shape", "Size", "TopK", "Upsample",
 ]  # fmt: skip
+GLOBAL = ["GlobalAveragePool", "GlobalMaxPool", "GlobalLpPool", "QLinearGlobalAveragePool"]
 MIXES: dict[str, Rule] = {
     **dict.fromkeys(ENDING, nowhere),
     **dict.fromkeys(REDUCING, reduced),
+    **dict.fromkeys(GLOBAL, pooled),
     **dict.fromkeys(PRODUCTS, multiplied),
     **dict.fromkeys(ATTENTION, attended),
     "Einsum": summed,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from functools import partial
 
+from onnxcam.graph.agreeing import with_agreed_sizes
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
 from onnxcam.graph.flattened import without_flattens
@@ -28,7 +29,7 @@ def read_graph(model: Model) -> Graph:
 
 def decided(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
     """The graph without what is decided before it runs on inputs of some sizes, or of any; itself where nothing is."""
-    steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens)
+    steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens, with_agreed_sizes)
     for _ in range(MOST_ROUNDS):
         proto = next(filter(None, (step(graph) for step in steps)), None)
         if proto is None:

@@ -55,6 +55,7 @@ class Sizing:
 
     Attributes:
         proto: the model itself, or a copy in which some nodes are spelled otherwise.
+        misjudged: those nodes, what was asked of each, and its right sizes.
     """
 
     def __init__(self, proto: onnx.ModelProto, constant: Constant) -> None:
@@ -64,6 +65,7 @@ class Sizing:
         self._doubtful = {i: node for i, node in enumerate(proto.graph.node) if node.domain == "" and doubtful(node)}
         self._answers: dict[tuple[int, Question], Sizes | None] = {}
         self._spelled: set[tuple[int, Question]] = set()
+        self.misjudged: dict[int, tuple[Question, Sizes]] = {}
 
     def correct(self, types: Types) -> bool:
         """Spell anew what these types show to be wrong; whether anything was."""
@@ -82,6 +84,7 @@ class Sizing:
             for i, (question, right) in wrong.items():
                 spell(copy.graph, i, self._doubtful[i], question, right)
             self.proto = copy
+        self.misjudged |= wrong
         return bool(wrong)
 
     def _answer(self, i: int, node: onnx.NodeProto, question: Question) -> Sizes | None:

@@ -62,7 +62,9 @@ def apart_from_differences(
     """How far a gradient is from differences along some directions, and how many of these settled.
 
     The gradient's own direction, its mean's, and random ones that move every channel, or every element, up or down.
-    What is apart is counted in the larger of the two derivatives, or in what a random direction is likely to have.
+    Elements that are just zero stay: rectifiers and pools behind one have their kinks there, thousands of which may
+    cancel. What is apart is counted in the larger of the two derivatives, or in what a random direction is likely to
+    have.
 
     Args:
         score, activations, channel: as in `mean_gradient`.
@@ -70,13 +72,14 @@ def apart_from_differences(
     """
     rng, shape = np.random.default_rng(0), [-1 if axis == channel else 1 for axis in range(activations.ndim)]
     scale, claims = spreads(activations, channel).reshape(shape), gradient.astype(np.float64)
+    free = activations != 0 if activations.any() else np.ones_like(activations, bool)
     slopes = claims * scale
     mean = slopes.mean(axis=tuple(axis for axis in range(slopes.ndim) if axis != channel), keepdims=True)
     own = [part / (float(np.sqrt(np.mean(part**2))) or 1.0) for part in (slopes, mean)]
     signs = [rng.choice([-1.0, 1.0], size) for size in 3 * [mean.shape] + 2 * [slopes.shape]]
     worst, settled = 0.0, 0
     for direction in (*own, *signs):
-        moves = np.broadcast_to(direction * scale, claims.shape)
+        moves = direction * scale * free
         found, error = derivative(score, activations, moves)
         claimed = float(np.vdot(claims, moves))
         likely = slopes if direction.size == slopes.size else mean * (slopes.size / mean.size)

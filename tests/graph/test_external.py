@@ -130,9 +130,8 @@ def test_an_attacker_cannot_point_at_another_file_with_sparse_or_nested_tensors(
 
 
 def test_elements_that_do_not_fill_their_shape(tmp_path: Path) -> None:
-    graph = read_graph(load(external(tmp_path, length="12")))
     with pytest.raises(ModelError, match=r"'w' of .* is damaged"):
-        graph.constant("w")
+        read_graph(load(external(tmp_path, length="12"))).constant("w")
 
 
 # -- links ------------------------------------------------------------------------------------------------

@@ -95,3 +95,9 @@ def test_a_flat_image_is_told_its_shape() -> None:
     )
     with pytest.raises(ModelError, match=r"'x' is flat and made \[N, 8, 8, 3\] first: declare the input so"):
         image_input(graph_of(net(text, {})))
+
+
+@pytest.mark.parametrize(("perm", "layout"), [([0, 4, 1, 2, 3], "NDHWC"), ([0, 1, 2, 3, 4], "NCDHW")])
+def test_a_volume_of_four_slices_is_read_as_it_is_turned(perm: list[int], layout: str) -> None:
+    text = f"(float[N,4,16,16,3] x) => (float[A] y) {{ t = Transpose<perm={perm}>(x) y = Flatten(t) }}"
+    assert image_input(graph_of(net(text, {}))).layout == layout

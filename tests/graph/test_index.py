@@ -160,9 +160,8 @@ def test_attributes_as_python_values() -> None:
 def test_a_weight_whose_data_does_not_fill_its_shape() -> None:
     model = plain()
     next(tensor for tensor in model.graph.initializer if tensor.name == "w0").dims[0] = 13
-    graph = read_graph(load(model))
     with pytest.raises(ModelError, match="'w0' of the model is damaged"):
-        graph.constant("w0")
+        read_graph(load(model)).constant("w0")
 
 
 def test_reading_changes_nothing() -> None:

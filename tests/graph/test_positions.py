@@ -436,6 +436,13 @@ def test_sampling_at_computed_places_ends_them() -> None:
     assert automatic(model) == "c"
 
 
+def test_a_pool_of_the_channels_of_tokens_keeps_their_places() -> None:
+    """As tf2onnx spells the mean of a layer normalization; of an image it mixes all places."""
+    known = found("t = Reshape(x, rows)\n r = Transpose<perm=[0,2,1]>(t)\n y = GlobalAveragePool(r)", rows=[1, 3, 64])
+    assert known.positions["y"]["H"].at.shape == (1, 64, 1)
+    assert "y" not in found("y = GlobalAveragePool(x)").positions
+
+
 def test_absurd_sizes_are_not_followed() -> None:
     pads = helper.make_tensor("pads", TensorProto.INT64, [8], [0, 0, 0, 0, 0, 0, 10**12, 0])
     model = net("(float[1,3,8,8] x) => (float[A] y) {\n p = Pad(x, pads)\n y = Relu(p) }")

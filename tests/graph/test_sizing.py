@@ -64,12 +64,30 @@ def test_a_size_that_follows_from_a_corrected_one() -> None:
     assert graph.shape("c") == ("N", 2, *run(tapped(made, "c"), {"x": normal(1, 3, 5, 5)})["c"].shape[2:])
 
 
-def test_the_file_keeps_its_own_spelling() -> None:
-    made = model(CASES["ceil"][0], 5, 17)
-    graph = graph_of(made)
-    assert graph.shape("b") == ("N", 2, 3, 3)
-    (pool,) = (node for node in graph.proto.graph.node if node.op_type == "MaxPool")
-    assert {attribute.name for attribute in pool.attribute} == {"kernel_shape", "strides", "pads", "ceil_mode"}
+SPELLED = {name: (node, size) for name, (node, size, _) in CASES.items() if "transposed" not in name} | {
+    "quotients": ('Resize<mode="linear">(a, , quotients)', 18),
+    "quotients, corners": ('Resize<mode="cubic",coordinate_transformation_mode="align_corners">(a, , quotients)', 18),
+    "no quotients": ('Resize<mode="linear">(a, , others)', 15),
+}
+SCALES = {"by": [1.3, 1.3], "quotients": [1.3888888, 1.3888888], "others": [1.1333333, 1.7]}  # 25 / 18; 17 / 15
+
+
+@pytest.mark.parametrize("batch", ["N", "1"])
+@pytest.mark.parametrize("name", SPELLED)
+def test_the_spelling_that_onnxruntime_agrees_with_computes_the_same(name: str, batch: str) -> None:
+    """And what reads it beside something of the right size, as the mean's gradient is, loads."""
+    node, size = SPELLED[name]
+    constants = {name: np.array([1, 1, *scales], np.float32) for name, scales in SCALES.items()}
+    made = net(
+        f"(float[{batch},3,{size},{size}] x) => (float[N,2,1,1] y) {{\n a = Conv(x, k)\n b = {node}\n c = Mul(b, b)\n"
+        " y = GlobalAveragePool(c)\n}",
+        {"k": normal(2, 3, 1, 1), "t": normal(2, 2, 2, 2), **constants},
+    )
+    found, x = onnxcam.differentiate(made, of="y", wrt="x"), normal(1, 3, size, size)
+    y = run(made, {"x": x})["y"]
+    given = run(found.model, {"x": x, found.seed: np.ones_like(y)})
+    np.testing.assert_allclose(given["y"], y, rtol=1e-6)
+    assert np.isfinite(given[found.gradients["x"]]).all()
 
 
 def test_weights_worked_out_in_the_graph_have_a_size() -> None:

@@ -214,11 +214,20 @@ def test_kinks_all_over_do_no_harm() -> None:
 
 
 def test_right_at_a_kink_there_is_nothing_to_hold_a_gradient_against() -> None:
-    """Zeros behind a Relu, before another: both sides count in a difference, torch takes the left one."""
+    """What a Clip has cut at 1, before another: both sides count in a difference, the rule takes one."""
+    clipped = np.maximum(A, 1)
+    apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 1)), clipped, 0, W * (clipped > 1))
+    assert (apart < 1e-3, settled) == (True, 1)  # the gradient's own direction, which moves none of these
+
+
+def test_zeros_stay_where_they_are() -> None:
+    """Zeros behind a Relu, before another, or the ties of a pool: half of the elements."""
     rectified = np.maximum(A, 0)
     right = W * (rectified > 0)
     apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), rectified, 0, right)
-    assert (apart < 1e-3, settled) == (True, 1)  # the gradient's own direction, which moves no zero
+    assert (apart < 1e-3, settled) == (True, 7)
+    assert apart_from_differences(linear, rectified, 0, W * 1.1)[0] > 0.05
+    assert apart_from_differences(linear, np.zeros_like(A), 0, W) == (pytest.approx(0, abs=1e-3), 7)
 
 
 def test_a_score_far_off_drowns_its_differences() -> None:

@@ -52,14 +52,9 @@ def is_behind_relu(g: Emitter, n: Node) -> bool:
 
 def is_misjudged(g: Emitter, n: Node) -> bool:
     """Whether ONNX Runtime may infer another size for the pool's output than it computes, and so refuse its readers."""
-    w = window(n, tuple(n.attr("kernel_shape")))
-    if not doubtful(n.proto) or n.attr("auto_pad", "NOTSET") != "NOTSET":
-        return doubtful(n.proto)
-    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    if not sizes or not all(isinstance(size, int) for size in (*sizes, *outs)):
-        return True
-    padded = [int(size or 0) + sum(w.pads[i :: len(sizes)]) for i, size in enumerate(sizes)]
-    return any(out != 1 - (w.reach(i) - padded[i]) // w.strides[i] for i, out in enumerate(outs))
+    sizes = (n.shape() or (None,))[2:]
+    known = bool(sizes) and all(isinstance(size, int) for size in sizes)
+    return doubtful(n.proto) and (not known or g.graph.producer[n.output[0]] in g.graph.misjudged)
 
 
 def to_winners(g: Emitter, n: Node, ct: str) -> str:
