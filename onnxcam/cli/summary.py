@@ -48,6 +48,10 @@ def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[s
     if record["preprocess"]["guess"]:
         name = record["preprocess"]["name"]
         found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")
+    score = explainer.chosen_score
+    if score is not None and score.alike > 1 and score.name == record["score"]["name"]:
+        first = f"{score.alike} outputs are alike, this explains the first, '{score.name}'"
+        found.append(one_line(f"Note: {first}: say another with --score"))
     if not target_named and record["target"]["index"] is None:
         what = record["target"]["name"]
         found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))

@@ -20,8 +20,8 @@ from onnxcam.explainer.task import Task
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
 from onnxcam.reading import check_regular
+from onnxcam.runtime import Score, read_manifest, short_name
 from onnxcam.runtime import metadata as metadata_of
-from onnxcam.runtime import read_manifest, short_name
 from onnxcam.targets import Spec, named_output
 
 if TYPE_CHECKING:
@@ -92,9 +92,16 @@ class Explainer:
     @cached_property
     def preprocess(self) -> Chosen:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
-        return choose_recipe(
-            self._preprocess_given, self.subject.image, self.subject.metadata, placed=is_placed(self.subject)
-        )
+        placed = self.chosen_score is None or bool(self.chosen_score.axes)
+        return choose_recipe(self._preprocess_given, self.subject.image, self.subject.metadata, placed=placed)
+
+    @cached_property
+    def chosen_score(self) -> Score | None:
+        """The score that the explainer was opened with, or chose; None where several could be."""
+        try:
+            return self.subject.score
+        except ModelError:  # said when it is asked for: a target may name its output
+            return None
 
     @property
     def labels_guessed(self) -> bool:
@@ -272,14 +279,6 @@ class Explainer:
             subject = self._explaining(output).for_size(row.shape)
             self._others[output, image] = subject.see(row[None], None, "").scores[0]
         return self._others[output, image]
-
-
-def is_placed(subject: Subject) -> bool:
-    """Whether a model answers for places of the image: its score is no row of classes, or it has several of them."""
-    try:
-        return bool(subject.score.axes)
-    except ModelError:  # several outputs, none of which is a row of classes: said when a target is asked for
-        return True
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:

@@ -86,8 +86,9 @@ def choose_recipe(
 def named(name: str, image: ImageInput, *, placed: bool) -> Preprocess:
     """A named recipe for this input.
 
-    Only a square loses its borders to a crop, which would cut most of a line of text away. Where a side is free the
-    photo's own proportions stay, that side being the longer one of what such models take.
+    Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
+    objects that a map should show. Where a side is free the photo's own proportions stay, that side being the longer
+    one of what such models take.
     """
     width, height = image.size
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
@@ -98,8 +99,7 @@ def named(name: str, image: ImageInput, *, placed: bool) -> Preprocess:
         resize = Resize("short_side", USUAL_SHORT, multiple=STEP)
     elif width is None or height is None:
         resize = Resize("short_side", int(width or height or USUAL_SIDE))
-    whole = placed if width is height is None else width != height
-    return replace(recipe, resize=resize, crop=None) if whole else recipe
+    return replace(recipe, resize=resize, crop=None) if placed or width != height else recipe
 
 
 def guessed(image: ImageInput) -> str:

@@ -81,7 +81,7 @@ def resize(graph: Graph, i: int, question: Question, right: Sizes) -> list[onnx.
     if not all(isinstance(dim, int) for dim in tail):
         return []
     start, end, last, whole, front, sizes = (
-        f"onnxcam/sizes/{i}/{part}" for part in ("start", "end", "last", "whole", "front", "all")
+        f"onnxcam/{node.output[0]}/{part}" for part in ("start", "end", "last", "whole", "front", "sizes")
     )
     kept = {name: value for name, value in attributes(node).items() if name != "axes"}
     return [
@@ -102,13 +102,10 @@ def larger_scales(graph: Graph, i: int, question: Question, right: Sizes) -> lis
     }
     if attributes(node).get("mode", "nearest") == "nearest" or None in grown.values():
         return []
-    axes, name = attributes(node).get("axes", range(question.rank)), f"onnxcam/sizes/{i}/scales"
+    axes, name = attributes(node).get("axes", range(question.rank)), f"onnxcam/{node.output[0]}/scales"
     scales = np.array([grown.get(axis % question.rank, 1) for axis in axes], np.float32)
-    kept = attributes(node)
-    return [
-        constant(name, scales),
-        helper.make_node("Resize", [*node.input[:2], name], node.output, name=node.name, **kept),
-    ]
+    larger = helper.make_node("Resize", [*node.input[:2], name], node.output, name=node.name, **attributes(node))
+    return [constant(name, scales), larger]
 
 
 def grow(scale: float, old: int, new: int) -> float | None:

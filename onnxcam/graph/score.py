@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
@@ -75,7 +75,7 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
-    if len(distinct) > 1:
+    if len(distinct) > 1 and not alike(graph, distinct.values()):
         choices = list(dict.fromkeys(choice(graph, score) for score in traced))
         if sum(map(len, choices)) > LENGTHY:
             choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in traced]
@@ -84,7 +84,18 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
             f"{graph.model.name} has several outputs that could be explained: choose with --score NAME; for a map, "
             f"--target NAME[INDEX] says what of which ({what})"
         )
-    return told(graph, next(iter(distinct.values())), image)
+    return replace(told(graph, next(iter(distinct.values())), image), alike=len(distinct))
+
+
+def alike(graph: Graph, scores: Iterable[Score]) -> bool:
+    """Whether scores are maps of one form: the first, and those that a network gives at every depth too (U2-Net)."""
+    forms = {(*form(graph.shape(score.name)), score.squash) for score in scores}
+    return len(forms) == 1 and all(len(one) == 5 and sum(size != 1 for size in one[1:4]) > 1 for one in forms)
+
+
+def form(shape: Shape | None) -> tuple[int | str | None, ...]:
+    """A shape without the names of its free sizes."""
+    return tuple(size if isinstance(size, int) else None for size in shape or ())
 
 
 def seen_shape(graph: Graph, score: Score) -> Shape | None:

@@ -88,6 +88,7 @@ class Score:
             "RC", "CR", "HW", "RD"; empty for a row of classes, and where it cannot be told.
         rows: whether the first axis is the images'; without it the whole tensor is one image's.
         guess: whether the squash is a guess: the model holds none.
+        alike: of how many outputs of one form it is the first, which nobody named.
     """
 
     name: str
@@ -97,6 +98,7 @@ class Score:
     axes: str = ""
     rows: bool = True
     guess: bool = False
+    alike: int = 1
 
 
 @dataclass(frozen=True)

@@ -217,6 +217,20 @@ def test_many_outputs_are_named_for_short() -> None:
     assert len(str(error.value)) < 400
 
 
+@pytest.mark.parametrize("size", ["4,4", "H,W"])
+@pytest.mark.parametrize(("channels", "alike"), [(1, 2), (2, 0)])
+def test_of_maps_of_one_form_the_first_is_explained(size: str, channels: int, alike: int) -> None:
+    """The side outputs of a network that is trained at every depth; other maps are asked for."""
+    text = f"""(float[N,3,{size}] x) => (float[N,1,{size}] y, float[N,{channels},{size}] z) {{
+        a = Conv(x, one) y = Sigmoid(a) b = Conv(x, other) z = Sigmoid(b) }}"""
+    graph = graph_of(net(text, {"one": normal(1, 3, 1, 1), "other": normal(channels, 3, 1, 1)}))
+    if alike:
+        assert find_score(graph) == Score("a", "logit", "sigmoid", "y", "CHW", alike=alike)
+    else:
+        with pytest.raises(ModelError, match="several outputs"):
+            find_score(graph)
+
+
 def test_a_tie_names_what_is_before_the_softmax() -> None:
     """To name the output would be to explain its probability."""
     tail = FEATURES + "logits = MatMul(features, fc)\n age = Softmax(logits)\n box = MatMul(features, fc)"
