@@ -103,6 +103,11 @@ class RegionTarget(Target):
         called = self.label or ("the map" if self.which is None else f"class {self.which}")
         return f"{called} over {self.where}"
 
+    @property
+    def unit(self) -> str | None:
+        """A sum of scores, which is no score itself."""
+        return "sum"
+
     def value(self, scores: Array) -> float:
         """The number."""
         return float(np.sum(self._map(scores)[self.mask], dtype=np.float64))
