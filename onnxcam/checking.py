@@ -18,6 +18,7 @@ from onnxcam.explainer.parity import run_original, run_rewritten
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import NOMINAL, at_usual_size
 from onnxcam.methods import grad_cam
+from onnxcam.runtime import moved
 from onnxcam.targets import Reading, Target, best, class_target, some_target
 
 if TYPE_CHECKING:
@@ -175,7 +176,10 @@ def against_differences(
     if not settled:
         return CheckResult(name, True, NOT_MEASURED, limit, "the score jumps, or changes by less than its rounding")
     measured = f"{apart:.1e} apart in {settled} direction{'s' if settled > 1 else ''}"
-    return CheckResult(name, apart <= SAME_GRADIENT, measured, limit, where)
+    still = 1 - float(moved(seen.values[place.name]).mean())
+    return CheckResult(
+        name, apart <= SAME_GRADIENT, measured, limit, where + (f", {still:.0%} zeros left" if still else "")
+    )
 
 
 # -- sensitivity ------------------------------------------------------------------------------------

@@ -63,7 +63,7 @@ def explain_all(request: Request) -> int:
     sources = list(expand(request.images))
     explainer = open_explainer(request)
     work = Work(request, explainer, methods, {os.path.realpath(path) for path in sources if isinstance(path, str)})
-    unexplained, refusals = 0, list[str]()
+    unexplained = partly = 0
     with reporter(len(sources), quiet=request.quiet) as terminal:
         for source, stem in zip(sources, unique_stems(map(str, sources)), strict=True):
             records, refused = work.records(source, stem)
@@ -71,11 +71,12 @@ def explain_all(request: Request) -> int:
                 work.tell(records, terminal)
             for reason in refused:
                 terminal.complain(reason if len(sources) == 1 else about(reason, source))
-            unexplained, refusals = unexplained + (not records), refusals + refused
+            unexplained, partly = unexplained + (not records), partly + bool(records and refused)
             terminal.step()
         if len(sources) > 1 and not (request.quiet or request.json):
-            terminal.say(f"{len(sources) - unexplained} explained, {unexplained} refused")
-    return 2 if refusals else 0
+            parts = f" ({partly} in part)" if partly else ""
+            terminal.say(f"{len(sources) - unexplained} explained{parts}, {unexplained} refused")
+    return 2 if unexplained or partly else 0
 
 
 def open_explainer(request: Request) -> Explainer:
@@ -141,7 +142,7 @@ class Work:
         if isinstance(source, ImageError):
             raise source
         start = time.perf_counter()
-        item, targets = self._explainer.item(source), list(self._request.target)
+        item, targets = self._explainer.item(source), list(dict.fromkeys(self._request.target))
         reading = time.perf_counter() - start
         try:
             return self._explained(item, targets, reading), []
@@ -155,7 +156,8 @@ class Work:
                 except InputError as error:
                     refused.append(str(error))
         why = "" if found else doubt(self._explainer, item)
-        return found, [reason + why for reason in dict.fromkeys(refused)]
+        by_method = sorted(found, key=lambda made: self._methods.index(made[0].method))
+        return Found(by_method), [reason + why for reason in dict.fromkeys(refused)]
 
     def _explained(self, item: Item, targets: Sequence[str], reading: float) -> Found:
         request, explainer, found = self._request, self._explainer, Found()

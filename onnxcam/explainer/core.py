@@ -92,8 +92,8 @@ class Explainer:
     @cached_property
     def preprocess(self) -> Chosen:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
-        placed = self.chosen_score is None or bool(self.chosen_score.axes)
-        return choose_recipe(self._preprocess_given, self.subject.image, self.subject.metadata, placed=placed)
+        subject = self.subject
+        return choose_recipe(self._preprocess_given, subject.image, subject.metadata, placed=subject.placed)
 
     @cached_property
     def chosen_score(self) -> Score | None:

@@ -51,6 +51,11 @@ class Prepared:
             raise UsageError(f"an exported file explains '{self.score.name}' alone: for '{name}' {self._original}")
         return self
 
+    @property
+    def placed(self) -> bool:
+        """Whether the score is no row of classes."""
+        return bool(self.score.axes)
+
     def for_size(self, size: tuple[int, ...]) -> Prepared:
         """Itself: what hangs on sizes is left in the file."""
         return self

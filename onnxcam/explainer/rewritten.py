@@ -21,6 +21,7 @@ from onnxcam.graph import (
     Graph,
     Head,
     Model,
+    any_class_row,
     behind_output,
     check_calls,
     check_fed,
@@ -117,6 +118,14 @@ class Rewritten:
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)
         return ultralytics.with_detections(found, shape, self.metadata) if is_output else found
+
+    @property
+    def placed(self) -> bool:
+        """Whether the score, or each that a target may choose, is no row of classes."""
+        try:
+            return bool(self.score.axes)
+        except ModelError:  # several may be meant: said when it is asked for
+            return not any_class_row(self.graph, self.image)
 
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""

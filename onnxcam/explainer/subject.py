@@ -83,6 +83,10 @@ class Subject(Protocol):
         """The tensor that is explained."""
 
     @property
+    def placed(self) -> bool:
+        """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
+
+    @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
 

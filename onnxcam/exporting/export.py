@@ -154,7 +154,7 @@ def stored(
     """Metadata entries of what was given for preprocessing and labels."""
     found = {}
     if preprocess is not None:
-        chosen = choose_recipe(preprocess, subject.image, {}, placed=bool(subject.score.axes))
+        chosen = choose_recipe(preprocess, subject.image, {}, placed=subject.placed)
         found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
         shape = subject.graph.shape(subject.score.name) or ()

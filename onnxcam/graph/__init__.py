@@ -53,7 +53,7 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
-from onnxcam.graph.score import behind_output, class_axis, find_score, zipped_names
+from onnxcam.graph.score import any_class_row, behind_output, class_axis, find_score, zipped_names
 from onnxcam.graph.sizing import doubtful
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
@@ -79,6 +79,7 @@ __all__ = [
     "Shape",
     "ValueType",
     "all_nodes",
+    "any_class_row",
     "as_deployed",
     "at_usual_size",
     "attributes",

@@ -11,6 +11,7 @@ import onnx
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.layout import of_size, usual_sizes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import read_axes
 from onnxcam.graph.scorekind import (
@@ -75,7 +76,7 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
-    if len(distinct) > 1 and not alike(graph, distinct.values()):
+    if len(distinct) > 1 and not alike(graph, distinct.values(), image):
         choices = list(dict.fromkeys(choice(graph, score) for score in traced))
         if sum(map(len, choices)) > LENGTHY:
             choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in traced]
@@ -87,15 +88,24 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     return replace(told(graph, next(iter(distinct.values())), image), alike=len(distinct))
 
 
-def alike(graph: Graph, scores: Iterable[Score]) -> bool:
-    """Whether scores are maps of one form: the first, and those that a network gives at every depth too (U2-Net)."""
-    forms = {(*form(graph.shape(score.name)), score.squash) for score in scores}
-    return len(forms) == 1 and all(len(one) == 5 and sum(size != 1 for size in one[1:4]) > 1 for one in forms)
+def any_class_row(graph: Graph, image: ImageInput) -> bool:
+    """Whether one of the outputs is a row of classes for each image."""
+    scores = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
+    return any(is_class_row(seen_shape(graph, score), image) for score in scores)
 
 
-def form(shape: Shape | None) -> tuple[int | str | None, ...]:
-    """A shape without the names of its free sizes."""
-    return tuple(size if isinstance(size, int) else None for size in shape or ())
+def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bool:
+    """Whether scores are maps of one channel and size: the first, and those given at every depth besides (U2-Net)."""
+    sized = None if image is None else at_nominal_size(graph, image)
+    forms = {(((sized or graph).shape(score.name) or ())[1:], score.squash) for score in scores}
+    shapes = [shape for shape, _ in forms if len(shape) == 3]
+    return len(forms) == len(shapes) == 1 and sum(size == 1 for size in shapes[0]) == 1
+
+
+def at_nominal_size(graph: Graph, image: ImageInput) -> Graph | None:
+    """The graph for images of the first usual size that it takes."""
+    sizes = usual_sizes({image.name: image.layout}, None)
+    return next(filter(None, (of_size(graph, size) for size in sizes)), None)
 
 
 def seen_shape(graph: Graph, score: Score) -> Shape | None:
@@ -154,9 +164,11 @@ def behind_output(graph: Graph, name: str, *, image: ImageInput | None = None) -
 
 
 def zipped_names(graph: Graph) -> list[str]:
-    """The names that a ZipMap, the last node of ONNX-ML's classifiers, gives a row of classes; empty: none, or more."""
+    """The names that a ZipMap, the last node of ONNX-ML's classifiers, gives the model's only score; empty: none."""
     given = [attributes(node).get("classlabels_strings", []) for node in graph.nodes if node.op_type == "ZipMap"]
-    return [" ".join(name.split()) for name in given[0]] if len(given) == 1 else []
+    scores = {score.name for name in graph.outputs if (score := trace(graph, name)) is not None}
+    names = [" ".join(name.split()) for name in given[0]] if len(given) == len(scores) == 1 else []
+    return names if all(names) else []
 
 
 def in_place(graph: Graph, output: str, score: str) -> bool:

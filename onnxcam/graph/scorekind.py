@@ -19,7 +19,6 @@ PRODUCTS = frozenset({
 })  # fmt: skip
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
-SQUARING = frozenset({"ReduceL2", "ReduceSumSquare", "Mul", "Pow"})
 LENGTHENING = KEEPING | {
     "Sqrt",
     "Reciprocal",
@@ -75,14 +74,26 @@ def has_unit_length(graph: Graph, name: str) -> bool:
         name = node.input[0]
     if node is None or node.op_type not in ("Div", "Mul"):
         return node is not None and node.op_type == "LpNormalization"
-    by = graph.maker(node.input[1])
-    inverse = by is not None and by.op_type == "Reciprocal"
-    while by is not None and by.op_type in LENGTHENING:
-        by = graph.maker(by.input[0])
-    if by is not None and by.op_type == "ReduceSum":
-        by = graph.maker(by.input[0])
-    squares = by is not None and by.op_type in SQUARING and by.input[0] == node.input[0]
-    return squares and inverse == (node.op_type == "Mul")
+    pairs = [tuple(node.input[:2])] if node.op_type == "Div" else [tuple(node.input[:2]), tuple(node.input[1::-1])]
+    return any(is_length(graph, by, of=whole, inverse=node.op_type == "Mul") for whole, by in pairs)
+
+
+def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
+    """Whether a value is the root of another's sum of squares (or one over it), kept from zero perhaps."""
+    inverted = rooted = False
+    while (node := graph.maker(name)) is not None and node.op_type in LENGTHENING:
+        inverted, rooted = inverted or node.op_type == "Reciprocal", rooted or node.op_type == "Sqrt"
+        moved = [read for read in node.input if not is_factor(graph, read)]
+        name = moved[0] if node.op_type in ("Add", "Max") and len(moved) == 1 else node.input[0]
+    if node is None or inverted != inverse:
+        return False
+    if node.op_type == "ReduceSum":
+        square = graph.maker(node.input[0])
+        power = None if square is None else graph.constant(square.input[-1])
+        twice = square is not None and square.op_type == "Mul" and square.input[0] == square.input[1]
+        squared = square is not None and square.op_type == "Pow" and power is not None and bool((power == 2).all())
+        return rooted and square is not None and (twice or squared) and square.input[0] == of
+    return (node.op_type == "ReduceL2" or (node.op_type == "ReduceSumSquare" and rooted)) and node.input[0] == of
 
 
 def is_factor(graph: Graph, name: str) -> bool:

@@ -55,7 +55,7 @@ class Sizing:
 
     Attributes:
         proto: the model itself, or a copy in which some nodes are spelled otherwise.
-        misjudged: those nodes, what was asked of each, and its right sizes.
+        misjudged: those nodes, what was asked of each the last time, and its right sizes.
     """
 
     def __init__(self, proto: onnx.ModelProto, constant: Constant) -> None:
@@ -210,7 +210,7 @@ def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Questi
     if node.op_type == "Resize":
         times = {axis: (r + 0.5) / size for axis, size, r in zip(question.axes, question.sizes, right, strict=True)}
         which = attrs.get("axes") or range(question.rank)
-        scales = np.array([times.get(axis, 1.0) for axis in which], np.float32)
+        scales = np.array([times.get(axis % question.rank, 1.0) for axis in which], np.float32)
         new.input[2] = f"onnxcam/scales/{i}/{'x'.join(map(str, right))}"
         graph.initializer.append(numpy_helper.from_array(scales, new.input[2]))
         return

@@ -1,7 +1,7 @@
 """ONNX Runtime: providers, sessions, batches, the numeric gradient, and what an exported file says of itself."""
 
 from onnxcam.runtime.manifest import LABELS, MANIFEST, PREPROCESS, ImageInput, Layout, Manifest, Score, read_manifest
-from onnxcam.runtime.numeric import apart_from_differences, mean_gradient
+from onnxcam.runtime.numeric import apart_from_differences, mean_gradient, moved
 from onnxcam.runtime.providers import short_name
 from onnxcam.runtime.rows import Rows, close
 from onnxcam.runtime.session import Session
@@ -9,5 +9,5 @@ from onnxcam.runtime.wire import metadata
 
 __all__ = [
     "LABELS", "MANIFEST", "PREPROCESS", "ImageInput", "Layout", "Manifest", "Rows", "Score", "Session",
-    "apart_from_differences", "close", "mean_gradient", "metadata", "read_manifest", "short_name",
+    "apart_from_differences", "close", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
 ]  # fmt: skip

@@ -24,6 +24,7 @@ SETTLED = 0.02  # by which difference quotients of neighbouring steps may differ
 AGREEMENT = 0.99  # cosine of the two gradients
 SAME_LENGTH = 0.1  # by which their lengths may differ
 TOGETHER = 32  # channels in one run: rows of a large layer fill the memory
+ENOUGH = 0.1  # of the elements
 LEVEL = 0.1  # of a channel's size: the least that counts as its spread. A flat image has none
 
 
@@ -72,7 +73,7 @@ def apart_from_differences(
     """
     rng, shape = np.random.default_rng(0), [-1 if axis == channel else 1 for axis in range(activations.ndim)]
     scale, claims = spreads(activations, channel).reshape(shape), gradient.astype(np.float64)
-    free = activations != 0 if activations.any() else np.ones_like(activations, bool)
+    free = moved(activations)
     slopes = claims * scale
     mean = slopes.mean(axis=tuple(axis for axis in range(slopes.ndim) if axis != channel), keepdims=True)
     own = [part / (float(np.sqrt(np.mean(part**2))) or 1.0) for part in (slopes, mean)]
@@ -87,6 +88,12 @@ def apart_from_differences(
         if error <= SETTLED * size:
             worst, settled = max(worst, abs(claimed - found) / (size or 1.0)), settled + 1
     return worst, settled
+
+
+def moved(activations: Array) -> npt.NDArray[np.bool_]:
+    """Which elements differences move: those that are not just zero, where these are enough to tell anything."""
+    found = activations != 0
+    return found if found.mean() >= ENOUGH else np.ones_like(found)
 
 
 def derivative(score: Callable[[Array], Array], activations: Array, direction: Array) -> tuple[float, float]:

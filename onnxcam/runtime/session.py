@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, ModelError
@@ -107,12 +106,13 @@ class Session:
 
 def whole_steps(port: Port, fed: Any) -> str:
     """Advice for an image of free size whose sides are no multiples of 32, which models that halve it so often want."""
+    shape = getattr(fed, "shape", ())
     free = [axis for axis, size in enumerate(port.shape) if axis and not isinstance(size, int)]
-    sides = [np.shape(fed)[axis] for axis in free] if len(port.shape) == len(np.shape(fed)) == 4 else []
+    sides = [shape[axis] for axis in free] if len(port.shape) == len(shape) == 4 else []
     if len(sides) != 2 or all(side % STEP == 0 for side in sides):
         return ""
     height, width = (max(round(side / STEP), 1) * STEP for side in sides)
-    return f" (many models of free size take multiples of {STEP} alone: --size {width}x{height})"
+    return f" (many models of free size take multiples of {STEP} alone, such as {width} x {height})"
 
 
 def ort_errors() -> tuple[type[Exception], ...]:

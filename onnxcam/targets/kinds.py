@@ -146,6 +146,11 @@ class NegatedTarget(Target):
         """What legends call it."""
         return f"not {self.target.name}"
 
+    @property
+    def unit(self) -> str | None:
+        """As of that one."""
+        return self.target.unit
+
     def at_its_end(self, scores: Array) -> bool:
         """Whether that one is."""
         return self.target.at_its_end(scores)

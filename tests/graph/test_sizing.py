@@ -7,6 +7,7 @@ import onnx
 import pytest
 
 import onnxcam
+from onnxcam.graph import attributes
 from tests.graph.building import graph_of
 from tests.nets import net, normal, run, tapped
 
@@ -64,30 +65,64 @@ def test_a_size_that_follows_from_a_corrected_one() -> None:
     assert graph.shape("c") == ("N", 2, *run(tapped(made, "c"), {"x": normal(1, 3, 5, 5)})["c"].shape[2:])
 
 
-SPELLED = {name: (node, size) for name, (node, size, _) in CASES.items() if "transposed" not in name} | {
+AGREED = {name: (node, size) for name, (node, size, _) in CASES.items() if "transposed" not in name} | {
     "quotients": ('Resize<mode="linear">(a, , quotients)', 18),
-    "quotients, corners": ('Resize<mode="cubic",coordinate_transformation_mode="align_corners">(a, , quotients)', 18),
-    "no quotients": ('Resize<mode="linear">(a, , others)', 15),
+    "quotients of one axis": ('Resize<mode="cubic",axes=[-1]>(a, , quotient)', 18),
+    "corners": ('Resize<mode="cubic",coordinate_transformation_mode="align_corners">(a, , quotients)', 18),
+    "nearest": ('Resize<nearest_mode="floor",coordinate_transformation_mode="asymmetric">(a, , quotients)', 18),
+    "no padding": ("MaxPool<kernel_shape=[2,2],strides=[3,3],ceil_mode=1>(a)", 6),
+    "p-norm": ("LpPool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,1,1],ceil_mode=1>(a)", 5),
 }
-SCALES = {"by": [1.3, 1.3], "quotients": [1.3888888, 1.3888888], "others": [1.1333333, 1.7]}  # 25 / 18; 17 / 15
+SCALES = {"by": [1, 1, 1.3, 1.3], "quotients": [1, 1, 1.3888888, 1.3888888], "quotient": [1.3888888]}  # 25 / 18
 
 
 @pytest.mark.parametrize("batch", ["N", "1"])
-@pytest.mark.parametrize("name", SPELLED)
-def test_the_spelling_that_onnxruntime_agrees_with_computes_the_same(name: str, batch: str) -> None:
+@pytest.mark.parametrize("kind", [np.float32, np.float16])
+@pytest.mark.parametrize("name", AGREED)
+def test_what_onnxruntime_misjudges_is_agreed_on_and_computes_the_same(name: str, kind: type, batch: str) -> None:
     """And what reads it beside something of the right size, as the mean's gradient is, loads."""
-    node, size = SPELLED[name]
-    constants = {name: np.array([1, 1, *scales], np.float32) for name, scales in SCALES.items()}
-    made = net(
-        f"(float[{batch},3,{size},{size}] x) => (float[N,2,1,1] y) {{\n a = Conv(x, k)\n b = {node}\n c = Mul(b, b)\n"
-        " y = GlobalAveragePool(c)\n}",
-        {"k": normal(2, 3, 1, 1), "t": normal(2, 2, 2, 2), **constants},
+    node, size = AGREED[name]
+    opset, elem = (18 if "axes" in node or "LpPool" in node else 17), "float" if kind is np.float32 else "float16"
+    text = (
+        f"({elem}[{batch},3,{size},{size}] x) => ({elem}[N,2,1,1] y, {elem}[N,2,A,B] b) {{ a = Conv(x, k) b = {node} "
     )
-    found, x = onnxcam.differentiate(made, of="y", wrt="x"), normal(1, 3, size, size)
-    y = run(made, {"x": x})["y"]
-    given = run(found.model, {"x": x, found.seed: np.ones_like(y)})
-    np.testing.assert_allclose(given["y"], y, rtol=1e-6)
-    assert np.isfinite(given[found.gradients["x"]]).all()
+    weights = {"k": normal(2, 3, 1, 1).astype(kind)}
+    scales = {name: np.array(scale, np.float32) for name, scale in SCALES.items()}
+    made = net(f"{text} c = Mul(b, b)\n y = GlobalAveragePool(c)\n}}", weights | scales, opset=opset)
+    found, x = onnxcam.differentiate(made, of="y", wrt="x"), normal(1, 3, size, size).astype(kind)
+    given = run(made, {"x": x})
+    both = run(found.model, {"x": x, found.seed: np.ones_like(given["y"])})
+    np.testing.assert_array_equal(both["b"], given["b"])
+    slope = both[found.gradients["x"]]
+    if kind == np.float32:
+        moved = [run(made, {"x": x + step * slope})["y"].sum() for step in (1e-3, -1e-3)]
+        assert (moved[0] - moved[1]) / 2e-3 == pytest.approx(float((slope**2).sum()), rel=2e-2)
+    assert np.isfinite(slope).all()
+
+
+@pytest.mark.parametrize(
+    ("node", "size"),
+    [
+        ('MaxPool<kernel_shape=[1,1],strides=[3,3],auto_pad="SAME_UPPER">(a)', 9),
+        ("AveragePool<kernel_shape=[2,2],strides=[2,2],pads=[1,1,1,1],ceil_mode=1,count_include_pad=1>(a)", 5),
+        ('Resize<mode="linear">(a, , by)', 17),
+    ],
+    ids=["windows far apart", "an average of padding", "scales that are no quotients"],
+)
+def test_what_has_no_other_spelling_stays(node: str, size: int) -> None:
+    graph = graph_of(model(node, size, 17))
+    kept = graph.maker("b")
+    assert kept is not None
+    assert attributes(kept) == attributes(onnx.parser.parse_node(f"b = {node}"))
+
+
+def test_names_of_ours_that_are_taken() -> None:
+    made = net(
+        '(float[N,3,18,18] x) => (float[N,3,25,25] y) { t = Identity(x) y = Resize<mode="linear">(t, , by) }',
+        {"by": np.array(SCALES["quotients"], np.float32)},
+    )
+    made.graph.node[0].output[0] = made.graph.node[1].input[0] = "onnxcam/y/0"
+    assert graph_of(made).shape("y") == ("N", 3, 25, 25)
 
 
 def test_weights_worked_out_in_the_graph_have_a_size() -> None:

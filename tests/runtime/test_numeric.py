@@ -227,7 +227,9 @@ def test_zeros_stay_where_they_are() -> None:
     apart, settled = apart_from_differences(lambda rows: linear(np.maximum(rows, 0)), rectified, 0, right)
     assert (apart < 1e-3, settled) == (True, 7)
     assert apart_from_differences(linear, rectified, 0, W * 1.1)[0] > 0.05
-    assert apart_from_differences(linear, np.zeros_like(A), 0, W) == (pytest.approx(0, abs=1e-3), 7)
+    for few in (np.zeros_like(A), np.where(np.arange(A.size).reshape(A.shape) == 7, A, 0)):  # too few to go by
+        assert apart_from_differences(linear, few, 0, W) == (pytest.approx(0, abs=1e-3), 7)
+        assert apart_from_differences(linear, few, 0, np.where(few, W, -W))[0] > 0.5
 
 
 def test_a_score_far_off_drowns_its_differences() -> None:

@@ -93,7 +93,7 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
                 w.kernel[i]
             ) * w.dilations[i]
             count = ((taps >= low) & (taps < high)).sum(1)
-            share = share / count.reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
+            share = share / np.maximum(count, 1).reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
     if w.begins is None and counts_padding:  # SAME pads just what the windows reach
         return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
