@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import cached_property, partial
 from pathlib import Path
@@ -105,6 +106,7 @@ class Rewritten:
         if score is not None or output is not None:
             _ = self.score  # what does not fit is said now
         self._running = ""
+        self._means: dict[str, dict[int, Array]] = {}
         self._forms: dict[tuple[int, ...], Rewritten] = {}
         self._of_size: tuple[tuple[int, ...], Graph] | None = None
 
@@ -351,14 +353,26 @@ class Rewritten:
             rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps), part)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
         rows, backward = self._class_backward(place, axis)
-        gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
+        if place.mean_only and list(backward.inputs) == [CLASS]:
+            gradient = self._class_means(place, rows, backward, classes)
+        else:
+            gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
         pooled, axes = place.mean_only and self._pooled(place), grid_axes(place.layout)
         if not pooled and place.mean_only and axes:
             return gradient.reshape(len(gradient), -1, *[1] * len(axes))
         if not pooled:
             return to_grid(gradient, place.layout)
         positions = to_grid(seen.values[place.name], place.layout).shape[2:]
-        return gradient.reshape(len(gradient), -1, *[1] * len(positions)) / np.float32(np.prod(positions))
+        return gradient.reshape(len(gradient), -1, *[1] * len(positions)) / np.float32(math.prod(positions))
+
+    def _class_means(self, place: Place, rows: Rows, backward: Backward, classes: Array) -> Array:
+        """Means that nothing of the image decides (behind global pooling and a matrix), a class: each is made once."""
+        known = self._means.setdefault(place.name, {})
+        asked = classes.tolist()
+        if new := [which for which in dict.fromkeys(asked) if which not in known]:
+            made = rows.run({CLASS: np.array(new, classes.dtype)}, [backward.output])[backward.output]
+            known |= zip(new, made, strict=True)
+        return np.array([known[which] for which in asked])
 
     def rounding(self, place: Place) -> str:
         """The first node behind a layer that rounds; empty when none does."""

@@ -51,7 +51,8 @@ class Task:
             groups.setdefault(item.row.shape, []).append(i)
         found: dict[int, list[list[Explanation]]] = {}
         for size, members in groups.items():  # images of one size share a run
-            sized = replace(self, subject=self.subject.for_size(size))
+            subject = self.subject.for_size(size)
+            sized = self if subject is self.subject else replace(self, subject=subject)
             for i, explained in zip(members, sized._together([items[i] for i in members], specs), strict=True):
                 found[i] = explained
         return [found[i] for i in range(len(items))]

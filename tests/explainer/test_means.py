@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import onnx
 import pytest
 
 from onnxcam.explainer import Ask, Explainer, Place
-from onnxcam.runtime import Layout
+from onnxcam.runtime import Layout, Session
 from onnxcam.targets import ClassTarget
-from onnxcam.vjp import class_gradient
+from onnxcam.vjp import CLASS, class_gradient
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
 from tests.nets import net, normal
 
@@ -73,3 +74,22 @@ def test_the_mean_is_taken_before_a_pointwise_convolution_s_product() -> None:
     part = Explainer(MODELS["class maps"]).subject.head(Place("last", Layout("NCHW")))
     nodes = [node.op_type for node in class_gradient(part, 1, mean=(2, 3)).proto.graph.node]
     assert nodes.index("ReduceMean") < len(nodes) - 1 - nodes[::-1].index("MatMul")
+
+
+def test_a_mean_that_no_image_decides_is_worked_out_once_a_class(monkeypatch: pytest.MonkeyPatch) -> None:
+    runs: list[list[str]] = []
+    inner = Session.run
+
+    def counted(self: Session, feeds: Any, outputs: Any = None) -> Any:
+        runs.append(sorted(feeds))
+        return inner(self, feeds, outputs)
+
+    monkeypatch.setattr(Session, "run", counted)
+    explainer = Explainer(MODELS["pooled and linear"])
+    images = [normal(1, 3, 6, 8, seed=seed) for seed in (1, 2)]
+    first = [explainer(image, target=which).map for image in images for which in (1, 4, 1)]
+    assert runs.count([CLASS]) == 2
+    again = [Explainer(MODELS["pooled and linear"])(image, target=which).map for image in images for which in (1, 4, 1)]
+    np.testing.assert_array_equal(first, again)
+    several = Explainer(MODELS["pooled and linear"])(images[0], target=[4, 1, 4])
+    np.testing.assert_allclose([e.map for e in several], [first[1], first[0], first[1]], rtol=1e-6)
