@@ -23,7 +23,7 @@ from onnxcam.vjp.rules.pooling import repeated, tiles
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
-FEW_TAPS = 4  # of a window along one axis alone, up to which they take no more nodes than ranks do
+FEW_TAPS = 4  # of a window, up to which they are faster than ranks: along one axis alone, and of small images
 LONGEST = 2**30  # pixels along an axis: no image has more
 RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
 
@@ -64,8 +64,8 @@ def to_winners(g: Emitter, n: Node, ct: str) -> str:
     known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
     pixels = effort(n, w, outs) if known and w.begins is not None else 0
     tiled = pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
-    few = sum(size > 1 for size in w.kernel) == 1 and max(w.kernel) <= FEW_TAPS
-    if tiled and not few:
+    small = pixels < AXES or sum(size > 1 for size in w.kernel) == 1
+    if tiled and not (small and max(w.kernel) <= FEW_TAPS):
         return by_ranks(g, n, ct, w)
     if (tiled or pixels >= AXES) and all(is_separable(g, n, w, i) for i in w.axes):
         return axis_by_axis(g, n, ct, w)
