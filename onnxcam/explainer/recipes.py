@@ -12,7 +12,7 @@ from onnxcam.arguments import NAMES_OF_CLASSES, Kind, require
 from onnxcam.errors import PreprocessError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess, preprocess_names
-from onnxcam.runtime import LABELS, PREPROCESS, ImageInput
+from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
 from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
@@ -22,7 +22,7 @@ RECIPE = Kind(
     "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
 ).or_none()
 USUAL_SIDE = 224  # where the model takes any size
-USUAL_SHORT, STEP = 512, 32  # the same of one that answers for places: its short side, and of what both are multiples
+USUAL_SHORT = 512  # the same of one that answers for places: its short side; both are multiples of STEP
 
 
 @dataclass(frozen=True)

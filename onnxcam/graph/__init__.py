@@ -54,10 +54,10 @@ from onnxcam.graph.quantized import (
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
 from onnxcam.graph.score import any_class_row, behind_output, class_axis, find_score, zipped_names
-from onnxcam.graph.sizing import doubtful
+from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
-from onnxcam.graph.types import Shape, ValueType, made_up, shown
+from onnxcam.graph.types import NARROW, Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save, write_whole
 
 __all__ = [
@@ -67,6 +67,7 @@ __all__ = [
     "IMPURE",
     "INTEGERS",
     "MICROSOFT",
+    "NARROW",
     "NOMINAL",
     "QUANTIZERS",
     "RANGES",
@@ -127,6 +128,8 @@ __all__ = [
     "restore_interface",
     "rounded",
     "same_constant",
+    "same_in_front",
+    "same_padding",
     "save",
     "serialize",
     "shown",

@@ -13,12 +13,11 @@ from typing import Any
 
 import numpy as np
 import onnx
-from onnx import TensorProto, helper, numpy_helper
+from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful
-
-NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, same_in_front, same_padding
+from onnxcam.graph.types import NARROW
 
 
 def with_agreed_sizes(graph: Graph) -> onnx.ModelProto | None:
@@ -59,11 +58,11 @@ def explicit_pads(attrs: Mapping[str, Any], question: Question, right: Sizes) ->
     space, kernel = len(question.axes), attrs["kernel_shape"]
     strides, dilations = attrs.get("strides", [1] * space), attrs.get("dilations", [1] * space)
     begins, auto = attrs.get("pads", [0] * space)[:space], attrs.get("auto_pad", "NOTSET")
-    if auto.startswith("SAME"):  # as ONNX Runtime pads: as if windows were not dilated
-        totals = [(-(-n // s) - 1) * s + k - n for n, s, k in zip(question.sizes, strides, kernel, strict=True)]
-        begins = [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
+    if auto.startswith("SAME"):
+        totals = same_padding(question.sizes, strides, kernel)
         if min(totals) < 0:
             return None
+        begins = same_in_front(auto, totals)
     starts = [
         size + begin - (d * (k - 1) + 1)
         for size, begin, k, d in zip(question.sizes, begins, kernel, dilations, strict=True)

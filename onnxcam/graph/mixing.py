@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any
 
@@ -33,9 +34,7 @@ def reduced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     elif axes is None:
         axes = [] if attrs.get("noop_with_empty_axes") else range(len(old))
     which = sorted({int(axis) % len(old) for axis in axes})
-    here = known.of(node.input[0])
-    for axis in which:
-        here = kept(here, lambda along, axis=axis: averaged(along, axis))  # type: ignore[misc]
+    here = all_averaged(known.of(node.input[0]), which)
     if attrs.get("keepdims", 1):
         return here
     return kept(here, lambda along: replace(along, at=along.at.squeeze(tuple(which))))
@@ -46,8 +45,12 @@ def pooled(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     old = known.sizes(node.input[0])
     if old is None or attributes(node).get("channels_last", 0):
         return {}
-    here = known.of(node.input[0])
-    for axis in range(2, len(old)):
+    return all_averaged(known.of(node.input[0]), range(2, len(old)))
+
+
+def all_averaged(here: Positions, axes: Iterable[int]) -> Positions:
+    """Positions behind a weighted sum over several axes, one after the other."""
+    for axis in axes:
         here = kept(here, lambda along, axis=axis: averaged(along, axis))  # type: ignore[misc]
     return here
 

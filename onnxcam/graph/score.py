@@ -11,7 +11,7 @@ import onnx
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.layout import of_size, usual_sizes
+from onnxcam.graph.layout import settled
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import read_axes
 from onnxcam.graph.scorekind import (
@@ -68,18 +68,18 @@ def kind_of(graph: Graph, name: str) -> str:
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
-    traced = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
-    classes = [score for score in traced if is_class_row(seen_shape(graph, score), image)]
-    squashed = [score for score in traced if score.squash]
-    likely = next((scores for scores in (classes, squashed, traced) if scores), [])
+    scores = traced(graph)
+    classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
+    squashed = [score for score in scores if score.squash]
+    likely = next(filter(None, (classes, squashed, scores)), [])
     distinct = {kept(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))}
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
     if len(distinct) > 1 and not alike(graph, distinct.values(), image):
-        choices = list(dict.fromkeys(choice(graph, score) for score in traced))
+        choices = list(dict.fromkeys(choice(graph, score) for score in scores))
         if sum(map(len, choices)) > LENGTHY:
-            choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in traced]
+            choices = [f"'{score.output}' {shown(graph.shape(score.output))}" for score in scores]
         what = listed(choices)
         raise ModelError(
             f"{graph.model.name} has several outputs that could be explained: choose with --score NAME; for a map, "
@@ -90,22 +90,15 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
 
 def any_class_row(graph: Graph, image: ImageInput) -> bool:
     """Whether one of the outputs is a row of classes for each image."""
-    scores = [score for name in graph.outputs if (score := trace(graph, name)) is not None]
-    return any(is_class_row(seen_shape(graph, score), image) for score in scores)
+    return any(is_class_row(seen_shape(graph, score), image) for score in traced(graph))
 
 
 def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bool:
     """Whether scores are maps of one channel and size: the first, and those given at every depth besides (U2-Net)."""
-    sized = None if image is None else at_nominal_size(graph, image)
-    forms = {(((sized or graph).shape(score.name) or ())[1:], score.squash) for score in scores}
+    sized = graph if image is None else settled(graph, {image.name: image.layout})
+    forms = {((sized.shape(score.name) or ())[1:], score.squash) for score in scores}
     shapes = [shape for shape, _ in forms if len(shape) == 3]
     return len(forms) == len(shapes) == 1 and sum(size == 1 for size in shapes[0]) == 1
-
-
-def at_nominal_size(graph: Graph, image: ImageInput) -> Graph | None:
-    """The graph for images of the first usual size that it takes."""
-    sizes = usual_sizes({image.name: image.layout}, None)
-    return next(filter(None, (of_size(graph, size) for size in sizes)), None)
 
 
 def seen_shape(graph: Graph, score: Score) -> Shape | None:
@@ -166,8 +159,9 @@ def behind_output(graph: Graph, name: str, *, image: ImageInput | None = None) -
 def zipped_names(graph: Graph) -> list[str]:
     """The names that a ZipMap, the last node of ONNX-ML's classifiers, gives the model's only score; empty: none."""
     given = [attributes(node).get("classlabels_strings", []) for node in graph.nodes if node.op_type == "ZipMap"]
-    scores = {score.name for name in graph.outputs if (score := trace(graph, name)) is not None}
-    names = [" ".join(name.split()) for name in given[0]] if len(given) == len(scores) == 1 else []
+    if len(given) != 1 or len({score.name for score in traced(graph)}) != 1:
+        return []
+    names = [" ".join(name.split()) for name in given[0]]
     return names if all(names) else []
 
 
@@ -186,6 +180,11 @@ def one_image(graph: Graph, score: Score) -> Shape | None:
     """The shape of one image's scores."""
     shape = graph.shape(score.name)
     return shape if shape is None or not score.rows else shape[1:]
+
+
+def traced(graph: Graph) -> list[Score]:
+    """The scores behind the outputs, in their order."""
+    return [score for name in graph.outputs if (score := trace(graph, name)) is not None]
 
 
 def trace(graph: Graph, output: str) -> Score | None:

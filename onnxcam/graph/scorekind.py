@@ -19,14 +19,7 @@ PRODUCTS = frozenset({
 })  # fmt: skip
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
-LENGTHENING = KEEPING | {
-    "Sqrt",
-    "Reciprocal",
-    "Add",
-    "Max",
-    "Clip",
-    "Expand",
-}  # what is done to a length before it divides
+LENGTHENING = KEEPING | {"Sqrt", "Reciprocal", "Add", "Max", "Clip", "Expand"}  # of a length, before it divides
 
 
 def is_probability(graph: Graph, name: str) -> bool:

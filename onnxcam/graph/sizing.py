@@ -8,7 +8,7 @@ where onnx says otherwise the node is spelled in a way on which both agree. Only
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -29,6 +29,19 @@ Types = Mapping[str, ValueType]
 LONGEST = 2**26  # elements along one axis that ONNX Runtime is asked about
 MOST_WORK = 2**28  # of these, times the size of a window
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+
+
+def same_padding(sizes: Sequence[int], strides: Sequence[int], kernel: Sequence[int]) -> list[int]:
+    """The SAME padding of each axis as ONNX Runtime counts it: as if windows were not dilated.
+
+    It is what ceil(size / stride) windows need; negative where they lie farther apart than they are long.
+    """
+    return [(-(-n // s) - 1) * s + k - n for n, s, k in zip(sizes, strides, kernel, strict=True)]
+
+
+def same_in_front(auto: str, totals: Sequence[int]) -> list[int]:
+    """The part of SAME padding in front: the odd pixel goes behind with SAME_UPPER."""
+    return [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import onnx
 
 from onnxcam.graph.index import attributes
 from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed
+from onnxcam.graph.sizing import same_in_front, same_padding
 
 
 @dataclass(frozen=True)
@@ -68,8 +69,7 @@ def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
     pads = attrs.get("pads") or [0] * (2 * space)
     auto = attrs.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
-        total = [max((-(-n // s) - 1) * s + k - n, 0) for s, k, n in zip(strides, kernel, sizes, strict=True)]
-        pads = [t // 2 if auto == "SAME_UPPER" else t - t // 2 for t in total]
+        pads = same_in_front(auto, [max(total, 0) for total in same_padding(sizes, strides, kernel)])
     return [Windows(r, s, -p) for r, s, p in zip(reach, strides, pads, strict=False)]
 
 

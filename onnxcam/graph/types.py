@@ -20,6 +20,7 @@ FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
     | {kind for name, kind in TensorProto.DataType.items() if name.startswith("FLOAT8")}
 )
+NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 @dataclass(frozen=True)

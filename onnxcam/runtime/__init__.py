@@ -4,10 +4,10 @@ from onnxcam.runtime.manifest import LABELS, MANIFEST, PREPROCESS, ImageInput, L
 from onnxcam.runtime.numeric import apart_from_differences, mean_gradient, moved
 from onnxcam.runtime.providers import short_name
 from onnxcam.runtime.rows import Rows, close
-from onnxcam.runtime.session import Session
+from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
-    "LABELS", "MANIFEST", "PREPROCESS", "ImageInput", "Layout", "Manifest", "Rows", "Score", "Session",
+    "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score", "Session",
     "apart_from_differences", "close", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
 ]  # fmt: skip

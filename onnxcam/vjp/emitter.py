@@ -13,11 +13,10 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, Shape, attributes, dequantized, quantizer, reads, steps
+from onnxcam.graph import NARROW, Graph, Shape, attributes, dequantized, quantizer, reads, steps
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
-NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
 
 
 class Emitter:

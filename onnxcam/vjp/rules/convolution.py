@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import Shape
+from onnxcam.graph import Shape, same_in_front, same_padding
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -49,10 +49,7 @@ class Window:
 
 
 def window(n: Node, kernel: tuple[int, ...]) -> Window:
-    """The window of a Conv or a pool, auto_pad resolved where the sizes are known.
-
-    SAME pads as ONNX Runtime does it: what ceil(size / stride) windows need, as if they were not dilated.
-    """
+    """The window of a Conv or a pool, auto_pad resolved where the sizes are known."""
     rank = len(kernel)
     if not 0 < math.prod(kernel) <= LARGEST_WINDOW:
         raise RuleError(f"its window is {list(kernel)}")
@@ -64,17 +61,16 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
     found = Window(kernel, strides, dilations, begins, ends, auto == "SAME_LOWER")
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         return found
-    sizes = (n.shape() or ())[2:]
-    if not sizes or not all(isinstance(size, int) for size in sizes):
+    shape = (n.shape() or ())[2:]
+    sizes = [size for size in shape if isinstance(size, int)]
+    if not sizes or len(sizes) < len(shape):
         check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)])
         return Window(kernel, strides, dilations, None, None, found.lower)
-    totals = [
-        (-(-int(size or 0) // strides[i]) - 1) * strides[i] + kernel[i] - int(size or 0) for i, size in enumerate(sizes)
-    ]
+    totals = same_padding(sizes, strides, kernel)
     check_starts(totals)
-    small = tuple(max(total, 0) // 2 for total in totals)
-    large = tuple((max(total, 0) + 1) // 2 for total in totals)
-    begins, ends = (large, small) if found.lower else (small, large)
+    totals = [max(total, 0) for total in totals]
+    begins = tuple(same_in_front(auto, totals))
+    ends = tuple(total - begin for total, begin in zip(totals, begins, strict=True))
     return Window(kernel, strides, dilations, begins, ends, found.lower)
 
 
