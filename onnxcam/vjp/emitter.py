@@ -93,6 +93,9 @@ class Emitter:
         attributes = {key: value for key, value in attributes.items() if value is not None}
         if op_type in ("Shape", "Size"):
             inputs = tuple(self.op("Neg", name) if self.is_narrow(name) else name for name in inputs)
+        inputs, attributes = self._merged(op_type, inputs, attributes)
+        if (perm := attributes.get("perm")) and perm == sorted(perm):
+            return inputs[0]
         key = (op_type, inputs, outputs, domain, repr(sorted(attributes.items())))
         if key not in self._written:
             names = tuple(self.fresh(op_type) for _ in range(outputs))
@@ -101,6 +104,20 @@ class Emitter:
             self._made.update(dict.fromkeys(names, self.nodes[-1]))
         names = self._written[key]
         return names[0] if outputs == 1 else names
+
+    def _merged(
+        self, op_type: str, inputs: tuple[str, ...], attributes: dict[str, Any]
+    ) -> tuple[tuple[str, ...], dict[str, Any]]:
+        """A Transpose of a Transpose, or a Reshape of a Reshape, as one: of what the first was made of."""
+        first = self.made(inputs[0]) if inputs else None
+        if first is None or first.op_type != op_type:
+            return inputs, attributes
+        if op_type == "Transpose" and "perm" in attributes and first.attribute:
+            before = first.attribute[0].ints
+            return (first.input[0],), {"perm": [before[axis] for axis in attributes["perm"]]}
+        if op_type == "Reshape" and (sizes := self.constant(inputs[1])) is not None and sizes.all():  # 0: the input's
+            return (first.input[0], inputs[1]), attributes
+        return inputs, attributes
 
     def is_narrow(self, name: str) -> bool:
         """Whether a name is a computed primal value in float16.
