@@ -77,7 +77,7 @@ def example(words: str, folder: Path) -> str:
 
 
 def pretty(record: dict[str, Any]) -> str:
-    """An object with a key a line, for people; the seconds are any machine's."""
+    """An object with a key per line, for people; the seconds are any machine's."""
     shown = {**rounded(record), "seconds": 0.01}
     return "{" + ",\n ".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in shown.items()) + "}"
 

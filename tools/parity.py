@@ -9,7 +9,7 @@ against torch.autograd in float64: the gradient at the image, at layers that `li
 of the first of them. They are right within max(1e-4, 10 x noise) in the relative L2 norm; noise is the largest distance
 of torch's own float32 gradients (parity_truth.py). onnx-ad differentiates the same files, for comparison.
 
-One process a network, with a time limit; DIR/NETWORK.json holds what is done, and a run goes on where the last ended.
+One process per network, with a time limit; DIR/NETWORK.json holds what is done, and a run goes on where the last ended.
 Needs the oracle environment (CONTRIBUTING.md).
 """
 
@@ -208,7 +208,7 @@ def main() -> None:
         command.add_argument("--out", type=Path, required=True)
     runner.add_argument("--net", action="append", default=[], help="only networks with this in their name (repeatable)")
     runner.add_argument("--again", action="store_true", help="also what is done")
-    teller.add_argument("--markdown", action="store_true", help="the tables of docs/parity.md, not a line a network")
+    teller.add_argument("--markdown", action="store_true", help="the tables of docs/parity.md, not a line per network")
     teller.add_argument("--save", action="store_true", help="keep the figures in docs/parity.json, for docs/parity.md")
     options = parser.parse_args()
     if options.command == "run":

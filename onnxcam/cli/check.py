@@ -35,10 +35,11 @@ def command(
     preprocess: str | None,
     feed: Sequence[str],
 ) -> int:
-    """Check MODEL's explanation on IMAGE, or on noise: same outputs as the original, right gradient, finite values, and
-    another map for another image or class.
+    """Check that MODEL's explanation can be trusted, on IMAGE or on noise.
 
-    The exit code is 1 when a check fails; what cannot be measured on this model is skipped.
+    Holds the rewritten model's outputs against the original's, its gradient against differences, and the map against
+    those of another image and of another class. The exit code is 1 when a check fails; what cannot be measured on this
+    model is skipped.
     """
     from onnxcam import check
     from onnxcam.cli.feeds import read_feeds

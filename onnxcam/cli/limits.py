@@ -16,14 +16,15 @@ import click
 from onnxcam.cli.errors import ENDED, Refused
 from onnxcam.cli.interrupts import ENDING, PATIENCE
 
-SECONDS = 600.0
+SECONDS, LONGEST = 600, 7 * 24 * 3600  # what every platform can wait for in one call
 OURS = (0, 1, 2, *(ENDED + number for number in ENDING))  # exit codes that a command ends with on purpose
+KILLED = -getattr(signal, "SIGKILL", 9)  # as the system ends what takes more memory than there is
 WORK = "from onnxcam.cli.limits import work; work()"
 Function = Callable[..., int | None]
 
 timeout_option = click.option(
-    "--timeout", metavar="SECONDS", type=click.FloatRange(min=0), default=SECONDS, show_default=True,
-    help="End the work, which is done in a process of its own, after so long; 0: no limit, and no such process.",
+    "--timeout", metavar="SECONDS", type=click.IntRange(0, LONGEST), default=SECONDS, show_default=True,
+    help="End the work after so many seconds. It is done in a separate process; with 0 in this one, without a limit.",
 )  # fmt: skip
 
 
@@ -32,13 +33,13 @@ def limited(function: Function) -> Function:
 
     @timeout_option
     @wraps(function)
-    def command(timeout: float, **options: object) -> int | None:
+    def command(timeout: int, **options: object) -> int | None:
         return ended_after(timeout, click.get_current_context()) if timeout else function(**options)
 
     return command
 
 
-def ended_after(seconds: float, context: click.Context) -> int:
+def ended_after(seconds: int, context: click.Context) -> int:
     """The exit code of the same command in a process of its own, whose output is passed on.
 
     Raises:
@@ -54,12 +55,14 @@ def ended_after(seconds: float, context: click.Context) -> int:
             out, err = child.communicate(timeout=seconds)
         except subprocess.TimeoutExpired as error:
             raise Refused(
-                f"`onnxcam {context.info_name}` was ended after {seconds:g} s: the model may never end; "
+                f"`onnxcam {context.info_name}` was ended after {seconds} s: the model may never end; "
                 "if it is only large, give it longer with --timeout"
             ) from error
         finally:
             os.close(held)
             end(child)
+    if child.returncode == KILLED:
+        raise Refused("the work on this model was killed, most often for want of memory: try where there is more")
     if child.returncode not in OURS:
         raise Refused(f"the work on this model crashed ({cause(child.returncode)}): ONNX Runtime cannot run it")
     for text, to_stderr in ((out, False), (err, True)):

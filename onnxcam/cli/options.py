@@ -34,7 +34,9 @@ preprocess_option = click.option(
     "else a guess.",
 )
 labels_option = click.option(
-    "--labels", metavar="FILE", help="Class names, a line for every class; or .json, a list, or an object by index."
+    "--labels",
+    metavar="FILE",
+    help="Class names: a text file with one per line, or a .json with a list, or an object from index to name.",
 )
 
 

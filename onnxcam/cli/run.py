@@ -42,14 +42,14 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 @feed_option
 @click.option(
     "--gradient", type=click.Choice(["symbolic", "numeric", "auto"]), default="symbolic", show_default=True,
-    help="By graph surgery; by differences; auto: by differences where surgery is not possible.",
+    help="symbolic: written into the graph; numeric: by differences; auto: numeric where an operator has no rule.",
 )  # fmt: skip
 @click.option(
     "-o", "--out", metavar="DIR", default="onnxcam_out", show_default=True,
     help="Folder for IMAGE.METHOD.png; with several targets IMAGE.INDEX.METHOD.png.",
 )  # fmt: skip
 @click.option("--npy", is_flag=True, help="Write the raw map too: float32 (h, w), signed, at the layer's size.")
-@click.option("--json", is_flag=True, help="Print an object of JSON a line instead of the summary.")
+@click.option("--json", is_flag=True, help="Print one JSON object per map and line instead of the summary.")
 @click.option(
     "--top-k", metavar="N", type=click.IntRange(min=0), default=5, show_default=True, help="How many scores to list."
 )
@@ -63,7 +63,7 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 @provider_option
 @click.option(
     "--threads", metavar="N", type=click.IntRange(0, 4096), default=0,
-    help="Threads of one operator; 0, the default, lets ONNX Runtime choose.",
+    help="Threads per operator; 0, the default, lets ONNX Runtime choose.",
 )  # fmt: skip
 @labels_option
 @click.option(
@@ -86,7 +86,7 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 @click.option("--scale", metavar="NUMBER", callback=read_by(as_number), help="Multiply pixels by this, such as 1/255.")
 @click.option(
     "--mean", metavar="NUMBERS", callback=read_by(as_numbers),
-    help="Subtract this: one number, or one a channel with commas between.",
+    help="Subtract this: one number, or one per channel separated by commas.",
 )  # fmt: skip
 @click.option("--std", metavar="NUMBERS", callback=read_by(as_numbers), help="Divide by this.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors alone, and the JSON when it is asked for.")

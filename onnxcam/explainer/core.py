@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from onnxcam.arguments import ARRAYS_BY_NAME, NAME, NAMES_OF_CLASSES, require, whole
+from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
 from onnxcam.errors import ImageError, ModelError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
@@ -60,7 +60,7 @@ class Explainer:
             model: a path, serialized bytes or a ModelProto; a file that `export` wrote needs no onnx.
             provider: "cpu", "cuda", ... or ONNX Runtime's own spelling; never another one in silence.
             preprocess: a recipe's name, a JSON file, its content, or None for the model's own or a guess.
-            labels: a file (a line a class, or .json), or a sequence.
+            labels: a file (a line per class, or .json), or a sequence.
             score: the value to explain instead of the one found.
             feeds: a value for every input besides the image, by name: the same for all images.
             threads: for one operator; 0 leaves it to ONNX Runtime.
@@ -73,8 +73,7 @@ class Explainer:
         require("threads", threads, whole(0))
         require("max_pixels", max_pixels, whole(1).or_none())
         require("labels", labels, NAMES_OF_CLASSES)
-        require("feeds", feeds, ARRAYS_BY_NAME)
-        self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score, feeds=feeds or {})
+        self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score, feeds=feeds)
         self._preprocess_given, self._labels_given = preprocess, labels
         if preprocess is not None:
             _ = self.preprocess  # what does not fit is said now
@@ -302,7 +301,7 @@ def open_subject(
     provider: str,
     threads: int,
     score: str | None,
-    feeds: Mapping[str, Any],
+    feeds: Mapping[str, Any] | None,
 ) -> Subject:
     """The model behind its face: prepared by `export`, or rewritten here."""
     if isinstance(model, str | Path):

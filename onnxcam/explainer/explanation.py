@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arguments import PATH, is_whole, require
+from onnxcam.arguments import PATH, require
 from onnxcam.errors import TargetError, UsageError
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
 from onnxcam.methods import Method, normalize, status
 from onnxcam.runtime import Score
-from onnxcam.targets import SATURATED, Target
+from onnxcam.targets import SATURATED, Target, check_class
 
 Array = npt.NDArray[Any]
 BRIGHTEST = 99  # per cent of an input-level map that its colours tell apart
@@ -63,8 +63,8 @@ class Explanation:
             map may be mirrored, moved or mean nothing.
     """
 
-    map: npt.NDArray[np.float32]
-    attribution: Array | None
+    map: npt.NDArray[np.float32] = field(repr=False)
+    attribution: Array | None = field(repr=False)
     target: Target
     label: str | None
     layer: str
@@ -109,8 +109,7 @@ class Explanation:
         """The probability of any class, 0..1; None where the model says none. TargetError: no such class."""
         if self.scores.ndim != 1:
             raise TargetError(f"the scores have shape {list(self.scores.shape)}: they are no row of classes")
-        if not is_whole(index) or not 0 <= index < len(self.scores):
-            raise TargetError(f"class {index} is out of range: the model has classes 0 to {len(self.scores) - 1}")
+        check_class(index, len(self.scores))
         return probability_of(self.scored, self.scores, index)
 
     @property

@@ -163,7 +163,7 @@ def choose_labels(
     """
     require("labels", given, NAMES_OF_CLASSES)
     if given is not None:
-        labels = read_labels(given) if isinstance(given, str | Path) else list(given)
+        labels = as_labels(given)
         if strict and counts:
             check_labels(labels, *counts)
         return those_that_fit(labels, counts)
@@ -173,6 +173,11 @@ def choose_labels(
     if CHARACTERS in metadata:
         return characters(metadata[CHARACTERS], counts)
     return Labels(imagenet_labels(), guess=True) if tuple(counts) == (IMAGENET_CLASSES,) else Labels()
+
+
+def as_labels(given: str | Path | Sequence[str]) -> list[str]:
+    """Class names out of a file, or as they are. TargetError: the file is no text."""
+    return read_labels(given) if isinstance(given, str | Path) else list(given)
 
 
 def characters(text: str, counts: Sequence[int]) -> Labels:

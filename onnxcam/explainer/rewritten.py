@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.arguments import NAME_OR_NONE, require
+from onnxcam.arguments import ARRAYS_BY_NAME, NAME_OR_NONE, require
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
 from onnxcam.explainer import ultralytics
 from onnxcam.explainer.advice import instead, instead_of_differences
@@ -91,6 +91,7 @@ class Rewritten:
             ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
         """
         require("score", score, NAME_OR_NONE)
+        require("feeds", feeds, ARRAYS_BY_NAME)
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
@@ -319,11 +320,11 @@ class Rewritten:
     # -- backward --------------------------------------------------------------------------------
 
     def _backward(
-        self, key: tuple[str, str], build: Callable[[], Backward], part: Head | None = None
+        self, key: tuple[str, ...], build: Callable[[], Backward], part: Head | None = None
     ) -> tuple[Rows, Backward]:
         """The session of a backward graph, built when first asked for, of a head or of the whole graph.
 
-        The key: what for, and with respect to what.
+        The key: what for, with respect to what, and what else decides.
         """
         if key not in self._heads:
             backward = build()
@@ -339,7 +340,7 @@ class Rewritten:
         return rows.run(feeds, [backward.output])[backward.output]
 
     def _seeds(self, seen: Seen, ask: Ask) -> Array:
-        """Cotangents of the score, a row a target, in its own shape and type."""
+        """Cotangents of the score, a row per target, in its own shape and type."""
         like = seen.values[self.score.name]
         rows = [target.cotangent(seen.scores[i]) for i, target in zip(ask.images, ask.targets, strict=True)]
         return np.stack(rows).reshape(len(rows), *like.shape[1:]).astype(like.dtype)
@@ -349,8 +350,8 @@ class Rewritten:
         part = self.head(place)
         axis, classes = self._axis, ask.classes
         if axis is None or classes is None:
-            taps = set(seen.values)
-            rows, backward = self._backward(("seed", place.name), lambda: seeded_gradient(part, taps=taps), part)
+            key = ("seed", place.name, *sorted(seen.values))  # what is tapped hangs on what the features were read for
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), part)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
         rows, backward = self._class_backward(place, axis)
         if place.mean_only and list(backward.inputs) == [CLASS]:
@@ -443,7 +444,7 @@ class Rewritten:
         return weights.reshape(len(ask.targets), -1)
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
-        """d target / d input, a row a target, in the input's layout: forward and backward in one graph."""
+        """d target / d input, a row per target, in the input's layout: forward and backward in one graph."""
         rows, backward = self._backward(
             (rules, self.image.name),
             lambda: whole_seeded_gradient(self.graph, self.score.name, self.image.name, rules=RULES[rules]),

@@ -10,7 +10,7 @@ from onnxcam.runtime import Score
 
 
 def checked_scores(scores: Array, images: int, score: Score) -> Array:
-    """Scores with a row an image: as `Seen` has them. ModelError, InputError: there are none, or not finite."""
+    """Scores with a row per image: as `Seen` has them. ModelError, InputError: there are none, or not finite."""
     name = score.name
     if not scores.ndim or len(scores) != images:
         raise ModelError(

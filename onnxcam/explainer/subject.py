@@ -40,7 +40,7 @@ class Seen:
     Attributes:
         x: the model's input, (images, ...).
         scores: (images, classes), or of scores that are no row of classes (images, ...), in the model's own layout.
-        values: other values by name, one row an image: the layer's and what its head reads besides.
+        values: other values by name, one row per image: the layer's and what its head reads besides.
     """
 
     x: Array
@@ -56,7 +56,7 @@ class Ask:
     targets: Sequence[Target]
 
     def of(self, array: Array) -> Array:
-        """An array with a row an image, as one with a row a target."""
+        """An array with a row per image, as one with a row per target."""
         images = list(self.images)
         if images == list(range(len(array))):
             return array
@@ -129,4 +129,4 @@ class Subject(Protocol):
         """d target / d pooled feature, (targets, C), where the head is global pooling and linear."""
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
-        """d target / d input, a row a target, in the input's layout."""
+        """d target / d input, a row per target, in the input's layout."""

@@ -8,9 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from onnxcam.arguments import PATH, require
+from onnxcam.arguments import NAMES_OF_CLASSES, PATH, require
 from onnxcam.errors import ModelError, UsageError
-from onnxcam.explainer import Place, advised, choose_labels, choose_recipe
+from onnxcam.explainer import Place, advised, as_labels, choose_recipe
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
     Graph,
@@ -31,6 +31,7 @@ from onnxcam.graph import (
     write_metadata,
 )
 from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, Manifest
+from onnxcam.targets import check_labels
 from onnxcam.vjp import CLASS, GRADIENT, class_gradient, whole_class_gradient
 
 if TYPE_CHECKING:
@@ -51,7 +52,7 @@ def export(
 ) -> Path:
     """Write one file with the original outputs, a layer's activations, their gradient, and a manifest that says which.
 
-    The class is the optional int64 input `class`, [1] or one a row; -1, its default, stands for the highest score.
+    The class is the optional int64 input `class`, [1] or one per row; -1, its default, stands for the highest score.
     Preprocessing and labels are stored when they are given or the model carries them, never guessed. What `feeds` gives
     to inputs besides the image becomes a part of the file.
 
@@ -97,7 +98,7 @@ def split(
 ) -> tuple[Path, Path]:
     """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient there.
 
-    The head takes the layer's value and the int64 input `onnxcam/class`, one a row, and gives d score[class] / d layer.
+    The head takes the layer's value and the int64 `onnxcam/class`, one per row, and gives d score[class] / d layer.
 
     Returns:
         Both paths.
@@ -157,11 +158,11 @@ def stored(
         chosen = choose_recipe(preprocess, subject.image, {}, placed=subject.placed)
         found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
-        shape = subject.graph.shape(subject.score.name) or ()
-        classes = max((size for size in shape[1:] if isinstance(size, int)), default=0)
-        found[LABELS] = "\n".join(
-            " ".join(label.splitlines()) for label in choose_labels(labels, [classes], {}).names or []
-        )
+        require("labels", labels, NAMES_OF_CLASSES)
+        given, count = as_labels(labels), (subject.graph.shape(subject.score.name) or ())[classes_along(subject)]
+        if isinstance(count, int):
+            check_labels(given, count)
+        found[LABELS] = "\n".join(" ".join(label.splitlines()) for label in given)
     elif LABELS in subject.metadata:
         found[LABELS] = subject.metadata[LABELS]
     return found

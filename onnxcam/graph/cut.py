@@ -33,7 +33,7 @@ class Head:
         graph: its inputs are the layer's value and `extra`.
         layer, score: value names.
         extra: other values of the feature part that the head reads.
-        still: those of them that have no row an image, and are the same for all images of a size.
+        still: those of them that have no row per image, and are the same for all images of a size.
     """
 
     graph: Graph
@@ -159,7 +159,7 @@ def subgraph(
 
 
 def declared(graph: Graph, name: str, *, rows: bool = True) -> onnx.ValueInfoProto:
-    """A value as an input: its type, its shape with a free first axis where it has a row an image."""
+    """A value as an input: its type, its shape with a free first axis where it has a row per image."""
     found = graph.type(name)
     free = 0 if rows else -1
     shape = None if found.shape is None else [ROWS if axis == free else dim for axis, dim in enumerate(found.shape)]
@@ -170,7 +170,7 @@ FREE_TAPS = frozenset(["Relu", "Clip", "LeakyRelu", "MaxPool", "GlobalAveragePoo
 
 
 def free_taps(graph: Graph) -> set[str]:
-    """Values of a head that a run of the model gives out, a row an image, without losing a fusion.
+    """Values of a head that a run of the model gives out, a row per image, without losing a fusion.
 
     The backward pass need not make them again.
     """
@@ -183,7 +183,7 @@ def free_taps(graph: Graph) -> set[str]:
 
 
 def packing_pays(graph: Graph) -> bool:
-    """Whether a head's products gain from weights that are laid out anew: not where most have one row an image."""
+    """Whether a head's products gain from weights that are laid out anew: not where most have one row per image."""
     rows = others = 0
     for node in graph.nodes:
         vector = node.op_type in ("Gemm", "MatMul") and graph.rank(node.input[0]) == 2

@@ -41,7 +41,7 @@ def reduced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
 
 
 def pooled(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """One number a channel, of all axes behind: of tokens (N, T, C) it is their channels that are pooled."""
+    """One number per channel, of all axes behind: of tokens (N, T, C) it is their channels that are pooled."""
     old = known.sizes(node.input[0])
     if old is None or attributes(node).get("channels_last", 0):
         return {}

@@ -39,7 +39,7 @@ def decided(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = Non
 
 
 def read_layers(model: Model) -> Graph:
-    """The graph that `read_graph` gives, with every value that may be a layer shown a row an image."""
+    """The graph that `read_graph` gives, with every value that may be a layer shown a row per image."""
     return with_images_first(read_graph(model))
 
 

@@ -11,7 +11,7 @@ from onnxcam.methods.arrays import Array
 class Evidence:
     """Arrays for N rows, each explained on its own; None where nobody computed one.
 
-    `score` below is one number a row: the explained entry (or functional) of the score tensor.
+    `score` below is one number per row: the explained entry (or functional) of the score tensor.
 
     Attributes:
         activations: (N, C, *S), the value at the target layer, channels first.

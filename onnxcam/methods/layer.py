@@ -24,7 +24,7 @@ def cam(activations: Array, weights: Array) -> Array:
     """
     if weights.shape != activations.shape[:2]:
         raise UsageError(
-            f"weights {weights.shape} do not fit activations {activations.shape}: give (N, C), one a channel"
+            f"weights {weights.shape} do not fit activations {activations.shape}: give (N, C), one per channel"
         )
     rows, channels, *grid = activations.shape
     summed: Array = np.matmul(weights[:, None], activations.reshape(rows, channels, -1))

@@ -1,7 +1,15 @@
 """What is explained: targets, labels, and how a user names them."""
 
 from onnxcam.targets.forms import class_target, default_target, some_target
-from onnxcam.targets.kinds import SATURATED, ClassTarget, DifferenceTarget, NegatedTarget, Target, WeightedTarget
+from onnxcam.targets.kinds import (
+    SATURATED,
+    ClassTarget,
+    DifferenceTarget,
+    NegatedTarget,
+    Target,
+    WeightedTarget,
+    check_class,
+)
 from onnxcam.targets.labels import check_labels, imagenet_labels, parse_labels, read_labels
 from onnxcam.targets.reading import BOX, Reading, class_counts
 from onnxcam.targets.resolve import Spec, best, named_output, resolve
@@ -10,7 +18,8 @@ from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 
 __all__ = [
     "BOX", "SATURATED", "ClassTarget", "DifferenceTarget", "ElementTarget", "NegatedTarget", "ProductTarget", "Reading",
-    "RegionTarget", "SimilarityTarget", "Spec", "Target", "TokensTarget", "WeightedTarget", "best", "check_labels",
+    "RegionTarget", "SimilarityTarget", "Spec", "Target", "TokensTarget", "WeightedTarget", "best", "check_class",
+    "check_labels",
     "class_counts", "class_target", "default_target", "imagenet_labels", "named_output", "parse_labels", "read_labels",
     "resolve", "some_target",
 ]  # fmt: skip

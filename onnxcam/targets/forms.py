@@ -45,6 +45,8 @@ def default_target(reading: Reading) -> Target:
         TargetError: nothing suggests itself; tells what can be said. InputError: nothing does for this image.
     """
     found = DEFAULT[reading.form](reading)
+    if found is None and reading.form == "detections":
+        raise InputError("the model detects nothing in this image")
     if found is None and reading.form in ("map", "maps") and own_region(0, reading) is not None:
         raise InputError(
             "the model sees nothing in this image: say where, 0@X0,Y0,X1,Y1 in pixels of the photo, or 0@all"
@@ -188,7 +190,7 @@ def surest_detection(reading: Reading) -> Target | None:
     """The surest detection of all."""
     sure = certainties(reading)
     if not sure.any():
-        raise InputError("the model detects nothing in this image")
+        return None
     return in_surest_detection(int(np.rint(reading.scores[np.argmax(sure), CLASS])), reading)
 
 

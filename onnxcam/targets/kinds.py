@@ -61,19 +61,19 @@ class Target(ABC):
         """d value / d scores, of their shape."""
 
 
-def check_class(which: int, scores: Array) -> None:
-    """TargetError when there is no such class."""
-    if scores.ndim != 1:
-        raise TargetError(f"class {which} of scores of shape {list(scores.shape)}: they are no row of classes")
+def check_class(which: int, count: int) -> None:
+    """TargetError unless it is one of so many classes."""
     if not is_whole(which):
         raise TargetError(f"a class is an integer, not {which!r:.40}")
-    if not 0 <= which < len(scores):
-        raise TargetError(f"target {which} is out of range: the model has classes 0 to {len(scores) - 1}")
+    if not 0 <= which < count:
+        raise TargetError(f"target {which} is out of range: the model has classes 0 to {count - 1}")
 
 
 def one_hot(which: int, scores: Array) -> Array:
     """1 at a class, 0 elsewhere, (classes,)."""
-    check_class(which, scores)
+    if scores.ndim != 1:
+        raise TargetError(f"class {which} of scores of shape {list(scores.shape)}: they are no row of classes")
+    check_class(which, len(scores))
     one = np.zeros_like(scores)
     one[which] = 1
     return one
@@ -105,6 +105,11 @@ class ClassTarget(Target):
         return one_hot(self.which, scores)
 
 
+def as_target(which: int | Target) -> Target:
+    """A plain number as the class that it stands for."""
+    return which if isinstance(which, Target) else ClassTarget(which)
+
+
 @dataclass(frozen=True)
 class DifferenceTarget(Target):
     """One target less another: why this and not that. Plain numbers are classes."""
@@ -114,8 +119,7 @@ class DifferenceTarget(Target):
 
     @property
     def _parts(self) -> tuple[Target, Target]:
-        one, other = (p if isinstance(p, Target) else ClassTarget(p) for p in (self.which, self.other))
-        return one, other
+        return as_target(self.which), as_target(self.other)
 
     @property
     def name(self) -> str:
@@ -123,6 +127,20 @@ class DifferenceTarget(Target):
         one, other = self._parts
         short = other.name if isinstance(self.other, Target) else other.index
         return f"{one.name} and not {short}"
+
+    @property
+    def output(self) -> str | None:
+        """The one that both read. TargetError: they read different ones."""
+        one, other = (part.output for part in self._parts)
+        if one and other and one != other:
+            raise TargetError(f"'{self.name}' reads two outputs, '{one}' and '{other}': a difference is of one")
+        return one or other
+
+    @property
+    def unit(self) -> str | None:
+        """What both values are, where they are the same."""
+        one, other = (part.unit for part in self._parts)
+        return one if one == other else None
 
     def value(self, scores: Array) -> float:
         """The number."""
@@ -137,31 +155,40 @@ class DifferenceTarget(Target):
 
 @dataclass(frozen=True)
 class NegatedTarget(Target):
-    """A target's negative: why not. For a single sigmoid, why the answer is no."""
+    """A target's negative: why not. For a single sigmoid, why the answer is no. A plain number is a class."""
 
-    target: Target
+    target: int | Target
+
+    @property
+    def _negated(self) -> Target:
+        return as_target(self.target)
 
     @property
     def name(self) -> str:
         """What legends call it."""
-        return f"not {self.target.name}"
+        return f"not {self._negated.name}"
+
+    @property
+    def output(self) -> str | None:
+        """As of that one."""
+        return self._negated.output
 
     @property
     def unit(self) -> str | None:
         """As of that one."""
-        return self.target.unit
+        return self._negated.unit
 
     def at_its_end(self, scores: Array) -> bool:
         """Whether that one is."""
-        return self.target.at_its_end(scores)
+        return self._negated.at_its_end(scores)
 
     def value(self, scores: Array) -> float:
         """The number."""
-        return -self.target.value(scores)
+        return -self._negated.value(scores)
 
     def cotangent(self, scores: Array) -> Array:
         """How it changes with each score."""
-        return -self.target.cotangent(scores)
+        return -self._negated.cotangent(scores)
 
 
 @dataclass(frozen=True)
@@ -169,7 +196,7 @@ class WeightedTarget(Target):
     """A weighted sum of scores.
 
     Attributes:
-        weights: one a class.
+        weights: one per class.
     """
 
     weights: tuple[float, ...]

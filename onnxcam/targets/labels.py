@@ -29,15 +29,15 @@ def read_labels(path: str | Path) -> list[str]:
         data = read_start(path, LARGEST)
         if len(data) > LARGEST:
             raise TargetError(
-                f"the labels file {path} is larger than {LARGEST >> 20} MB: it should hold a class name a line"
+                f"the labels file {path} is larger than {LARGEST >> 20} MB: it should hold a class name per line"
             )
         text = data.decode("utf-8-sig")
     except OSError as error:
         raise TargetError(f"cannot read the labels file {path}: {error.strerror or error}") from error
     except UnicodeDecodeError as error:
-        raise TargetError(f"the labels file {path} is not UTF-8 text: it should hold a class name a line") from error
+        raise TargetError(f"the labels file {path} is not UTF-8 text: it should hold a class name per line") from error
     if "\0" in text:
-        raise TargetError(f"the labels file {path} is not text: it should hold a class name a line")
+        raise TargetError(f"the labels file {path} is not text: it should hold a class name per line")
     return from_json(text, path) if path.suffix.lower() == ".json" else parse_labels(text)
 
 
@@ -46,7 +46,9 @@ def from_json(text: str, path: Path) -> list[str]:
     try:
         found = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise TargetError(f"the labels file {path} is no JSON: call it .txt if it holds a class name a line") from error
+        raise TargetError(
+            f"the labels file {path} is no JSON: call it .txt if it holds a class name per line"
+        ) from error
     if isinstance(found, dict) and found.keys() == {str(index) for index in range(len(found))}:
         found = [found[str(index)] for index in range(len(found))]
     if not isinstance(found, list) or not all(isinstance(name, str) for name in found):
@@ -58,7 +60,7 @@ def from_json(text: str, path: Path) -> list[str]:
 
 
 def parse_labels(text: str) -> list[str]:
-    """Class names, one a line, empty lines at the end left off. Nothing but a newline ends a line."""
+    """Class names, one per line, empty lines at the end left off. Nothing but a newline ends a line."""
     labels = [line.rstrip("\r") for line in text.split("\n")]
     while labels and not labels[-1].strip():
         labels.pop()

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.arguments import is_whole
 from onnxcam.errors import TargetError
-from onnxcam.targets.kinds import Array
+from onnxcam.targets.kinds import Array, check_class
 
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
 SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
@@ -31,7 +30,7 @@ class Reading:
         scores: without the axis of images.
         axes: what the axes mean, as `Score.axes`; empty for a row of classes, and where it cannot be told.
         squash: "softmax", "sigmoid" or "": what the model turns them into probabilities with.
-        labels: a name a class.
+        labels: a name per class.
         score: what messages call the scores.
         region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
         scores_of: from another image's file to its scores.
@@ -88,10 +87,7 @@ class Reading:
 
     def label(self, which: int) -> str | None:
         """The name of a class; None where there is none. TargetError: no such class."""
-        if not is_whole(which):
-            raise TargetError(f"a class is an integer, not {which!r:.40}")
-        if not 0 <= which < self.classes:
-            raise TargetError(f"target {which} is out of range: the model has classes 0 to {self.classes - 1}")
+        check_class(which, self.classes)
         return self.labels[which] if self.labels is not None and which < len(self.labels) else None
 
 

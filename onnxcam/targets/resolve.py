@@ -12,7 +12,7 @@ import numpy.typing as npt
 from onnxcam.arguments import is_whole
 from onnxcam.errors import InputError, TargetError, did_you_mean
 from onnxcam.targets.forms import class_target, default_target, in_place_of, over, sayable
-from onnxcam.targets.kinds import Array, ClassTarget, DifferenceTarget, NegatedTarget, Target
+from onnxcam.targets.kinds import Array, ClassTarget, DifferenceTarget, NegatedTarget, Target, check_class
 from onnxcam.targets.reading import Reading
 from onnxcam.targets.selections import ElementTarget
 from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
@@ -30,17 +30,12 @@ def best(scores: Array, count: int) -> list[int]:
 
 def named_output(spec: Spec | None) -> str | None:
     """The output whose elements a target reads; None for the model's score."""
-    if spec is None or isinstance(spec, int):
-        return None
     if isinstance(spec, Target):
         return spec.output
     if not isinstance(spec, str):
         return None
-    check_length(spec)
-    spelling, match = spelled(spec.strip())
-    if spelling.targets is negation:
-        return named_output(match[1])
-    return match["output"] if spelling.targets is element else None
+    spelling, match = spelled(spec)
+    return spelling.output(match)
 
 
 def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
@@ -63,14 +58,7 @@ def resolve(spec: Spec | None, reading: Reading) -> list[Target]:
         return [class_target(int(spec), reading)]
     if not isinstance(spec, str):
         raise TargetError(f"a target is an index, a label, 'top:k' or a Target, not {type(spec).__name__}")
-    check_length(spec)
-    return [fitting(target, reading.scores) for target in read(spec.strip(), reading)]
-
-
-def check_length(spec: str) -> None:
-    """TargetError at a text that is too long to be read, or negates without end."""
-    if len(spec) > LONGEST_SPEC or spec.count("not ") > MOST_NOTS:
-        raise TargetError(f"a target of {len(spec)} characters ('{spec[:40]}...') is too long to be one")
+    return [fitting(target, reading.scores) for target in read(spec, reading)]
 
 
 def read(text: str, reading: Reading) -> list[Target]:
@@ -81,7 +69,13 @@ def read(text: str, reading: Reading) -> list[Target]:
 
 
 def spelled(text: str, labels: Sequence[str] | None = None) -> tuple[Spelling, re.Match[str]]:
-    """The first spelling that a text fits, and how. One of the labels, letter by letter, is that label."""
+    """The first spelling that a text fits, and how. One of the labels, letter by letter, is that label.
+
+    TargetError at a text that is too long to be read, or negates without end.
+    """
+    if len(text) > LONGEST_SPEC or text.count("not ") > MOST_NOTS:
+        raise TargetError(f"a target of {len(text)} characters ('{text[:40]}...') is too long to be one")
+    text = text.strip()
     for row in SPELLINGS:
         match = re.fullmatch(row.pattern, text, re.DOTALL)
         if match is not None and not (row.label_first and labels is not None and text in labels):
@@ -91,7 +85,7 @@ def spelled(text: str, labels: Sequence[str] | None = None) -> tuple[Spelling, r
 
 def single(text: str, reading: Reading) -> Target:
     """The one target that a part of a text stands for."""
-    found = read(text.strip(), reading)
+    found = read(text, reading)
     if len(found) != 1:
         raise TargetError(f"'{text[:40]}' stands for {len(found)} targets: name one")
     return found[0]
@@ -99,7 +93,12 @@ def single(text: str, reading: Reading) -> Target:
 
 def fitting(target: Target, scores: Array) -> Target:
     """The target itself; TargetError when it is no functional of these scores."""
-    cotangent = np.asarray(target.cotangent(scores))
+    try:
+        cotangent = np.asarray(target.cotangent(scores))
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:  # a stranger's class
+        raise TargetError(
+            f"{type(target).__name__} does not fit scores of shape {list(scores.shape)}: {error}"
+        ) from error
     if cotangent.dtype.kind not in "biuf" or cotangent.shape != scores.shape or not np.isfinite(cotangent).all():
         each = f"each of the model's {len(scores)} classes" if scores.ndim == 1 else f"scores of shape {scores.shape}"
         raise TargetError(
@@ -173,6 +172,7 @@ def ctc(match: re.Match[str], reading: Reading) -> Target:
     path = rows.argmax(axis=1)
     last = rows.shape[1] - 1
     blank = int(match[1]) if match[1] else last if np.mean(path == last) > 0.5 else 0
+    check_class(blank, rows.shape[1])
     steps = tuple(int(i) for i in np.flatnonzero(path != blank))
     if not steps:
         raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
@@ -227,11 +227,13 @@ class Spelling(NamedTuple):
     """One way to say a target: a pattern that the whole text has to match, and what it stands for.
 
     `label_first`: a text that is a label, letter by letter, is that label, though it fits the pattern.
+    `output`: which output it reads; None for the model's score.
     """
 
     pattern: str
     targets: Callable[[re.Match[str], Reading], Target | list[Target]]
     label_first: bool = True
+    output: Callable[[re.Match[str]], str | None] = lambda match: None
 
 
 SPELLINGS = (
@@ -239,12 +241,12 @@ SPELLINGS = (
     Spelling(r"top:(.*)", by_rank, label_first=False),
     Spelling(r"label:(.*)", by_name, label_first=False),
     Spelling(r"(similar|dot):(.+)", similarity),
-    Spelling(r"not\s+(.+)", negation),
-    Spelling(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", element),
+    Spelling(r"not\s+(.+)", negation, output=lambda match: named_output(match[1])),
+    Spelling(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", element, output=lambda match: match["output"]),
     Spelling(r"token:(\d{1,9}),(.+)", token),
     Spelling(r"tokens:(.+)", tokens),
     Spelling(r"ctc(?::(\d{1,9}))?", ctc),
-    Spelling(r"(.+?)\s+(?:and\s+)?not\s+(.+)", difference),
+    Spelling(r"(.+?)\s+(?:and\s+)?not\s+(.+)", difference, output=lambda match: named_output(match[1])),
     Spelling(r"(.+)@(.+)", over_region),
     Spelling(r"(.*)", by_name, label_first=False),
 )

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import TargetError
-from onnxcam.targets.kinds import Array, Target
+from onnxcam.targets.kinds import Array, Target, check_class
 
 Index = tuple[int | slice | EllipsisType, ...]
 PART = re.compile(r"\s*(?:(?P<at>[+-]?\d{1,18})|(?P<slice>[+-]?\d{0,18}(?::[+-]?\d{0,18}){1,2})|(?P<rest>\.\.\.))\s*")
@@ -129,8 +129,7 @@ class RegionTarget(Target):
 def class_map(scores: Array, which: int, axis: int) -> Array:
     """One class of scores (classes, h, w) or (h, w, classes), a view; TargetError when there is none such."""
     first = np.moveaxis(scores, axis, 0) if scores.ndim == 3 else scores[None]
-    if not 0 <= which < len(first):
-        raise TargetError(f"target {which} is out of range: the model has classes 0 to {len(first) - 1}")
+    check_class(which, len(first))
     chosen: Array = first[which]
     return chosen
 

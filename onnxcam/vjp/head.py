@@ -42,7 +42,7 @@ SEED = "onnxcam/seed"
 
 @dataclass(frozen=True)
 class Backward:
-    """A graph to run for one row a target.
+    """A graph to run for one row per target.
 
     Attributes:
         proto: the model; large weights are references.
@@ -93,7 +93,7 @@ def class_gradient(
     taps: Collection[str] | None = None,
     rules: RuleSet = STANDARD,
 ) -> Backward:
-    """d score[class] / d layer (or `wrt`), a row a target; the class is the int64 input CLASS [rows].
+    """d score[class] / d layer (or `wrt`), a row per target; the class is the int64 input CLASS [rows].
 
     What the backward pass reads of the primal head is an input too where it is in `taps` (None: what a run of the model
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
@@ -147,7 +147,7 @@ def ones(g: Emitter, one: str) -> str:
 def seeded_gradient(
     head: Head, *, wrt: str | None = None, taps: Collection[str] = (), rules: RuleSet = STANDARD
 ) -> Backward:
-    """d <SEED, score> / d layer (or `wrt`), a row a target; SEED has the score's shape, values in `taps` are inputs."""
+    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape, `taps` are inputs."""
     g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)

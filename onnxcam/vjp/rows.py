@@ -2,7 +2,7 @@
 
 A one-hot cotangent is nearly all zeros. Instead of making it dense, the head is rewritten before it is differentiated:
 the choice of the class moves up from the score, through whatever treats classes apart, to the weights that make them,
-and there it is Gather(W, class). What remains computes one number a row. The numeric gradient runs on the same graph.
+and there it is Gather(W, class). What remains computes one number per row. The numeric gradient runs on the same graph.
 """
 
 from __future__ import annotations

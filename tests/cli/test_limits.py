@@ -44,3 +44,17 @@ def test_nothing_of_the_working_folder_is_imported(onnxcam: Invoke, folder: Path
     (folder / "onnx.py").write_text("open('imported', 'w')\n")
     assert onnxcam("check", "tiny.onnx").exit_code == 0
     assert "imported" not in names(folder)
+
+
+@pytest.mark.parametrize("seconds", ["inf", "nan", "3000000", "1.5", "-1"])
+def test_a_limit_is_so_many_seconds_up_to_a_week(onnxcam: Invoke, folder: Path, seconds: str) -> None:
+    assert "Invalid value for '--timeout'" in refusal(onnxcam("check", "--timeout", seconds, "tiny.onnx"))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the process is a shell script")
+def test_what_the_system_kills_is_told_as_that(onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = folder / "python"
+    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
+    killed.chmod(0o755)
+    monkeypatch.setattr(limits.sys, "executable", str(killed))
+    assert "killed, most often for want of memory" in refusal(onnxcam("check", "tiny.onnx"))

@@ -14,7 +14,7 @@ from PIL import Image
 
 from onnxcam import Explainer, Explanation, check
 from onnxcam.errors import ImageError, LayerError, ModelError, PreprocessError, TargetError, UsageError
-from onnxcam.targets import ElementTarget, SimilarityTarget
+from onnxcam.targets import DifferenceTarget, ElementTarget, NegatedTarget, SimilarityTarget
 from tests.nets import net, normal, run, tapped
 
 STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
@@ -328,3 +328,32 @@ def test_steps_in_front_are_read_as_steps_behind(batch: str) -> None:
     )
     assert one.score == pytest.approx(other.score, rel=1e-5)
     np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-6)
+
+
+TWO_OUTPUTS = (
+    f"(float[N, 3, 8, 8] x) => (float[N, 6] y, float[N, 6] aux) {{ {STEM}"
+    "p = ReduceMean<axes = [2, 3], keepdims = 0>(a) y = MatMul(p, fc) aux = MatMul(p, fc2) }"
+)
+
+
+def test_a_difference_within_another_output_is_of_that_output() -> None:
+    explainer = Explainer(net(TWO_OUTPUTS, WEIGHTS), score="y")
+    one, other = explainer(X, target=["aux[0]", "aux[1]"])
+    for target in ("aux[0] not 1", DifferenceTarget(ElementTarget("0", "aux"), ElementTarget("1", "aux"))):
+        both = explainer(X, target=target)
+        assert both.score_name == "aux"
+        np.testing.assert_allclose(both.map, one.map - other.map, atol=1e-5)
+    negative = explainer(X, target=NegatedTarget(ElementTarget("0", "aux")))
+    np.testing.assert_allclose(negative.map, -one.map, atol=1e-6)
+
+
+@pytest.mark.parametrize("first", ["gradcam", "hirescam"])
+def test_methods_that_read_other_values_of_the_features_follow_each_other(first: str) -> None:
+    text = f"""(float[N, 3, 8, 8] x) => (float[N, 6] y) {{ {STEM}
+      p = GlobalAveragePool(a) f = Flatten(p) h = MatMul(f, square) t = Tanh(h) y = MatMul(t, fc) }}"""
+    model = net(text, {**WEIGHTS, "square": normal(4, 4, seed=9)})
+    explainer = Explainer(model)
+    explainer(X, target="0 not 1", method=first)
+    for method in ("gradcam", "hirescam"):
+        alone = Explainer(model)(X, target="0 not 1", method=method)
+        np.testing.assert_allclose(explainer(X, target="0 not 1", method=method).map, alone.map, atol=1e-6)

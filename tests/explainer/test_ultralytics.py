@@ -121,7 +121,7 @@ def test_whether_rows_are_finished_detections(said: dict[str, str], expected: bo
 
 
 def end_to_end(**said: str) -> onnx.ModelProto:
-    """[N, 8, 6]: a row a place, of a box, the score of its best class, and which class that is."""
+    """[N, 8, 6]: a row per place, of a box, the score of its best class, and which class that is."""
     chosen = """best = ReduceMax<axes = [1]>(p)
   i = ArgMax<axis = 1>(p)
   f = Cast<to = 1>(i)

@@ -20,6 +20,7 @@ from onnxcam import (
     UsageError,
     export,
 )
+from onnxcam.errors import TargetError
 from onnxcam.exporting import split
 from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, read_manifest
 from onnxcam.targets import DifferenceTarget, Spec
@@ -193,6 +194,21 @@ def test_preprocessing_and_labels_are_stored_when_given_and_never_guessed(tmp_pa
     assert (e.target.index, e.preprocess) == (3, "from the model")
     original = Explainer(model("any batch"), preprocess="unit")(SAMPLES / "blobs.png", target=3)
     np.testing.assert_allclose(e.map, original.map, rtol=0, atol=1e-6)
+
+
+def test_labels_of_a_score_without_an_axis_of_images(tmp_path: Path) -> None:
+    text = """(float[1, 3, 8, 8] x) => (float[5] y) {
+      c = Conv(x, stem) a = Relu(c) p = ReduceMean<axes = [0, 2, 3], keepdims = 0>(a) y = MatMul(p, fc) }"""
+    one = net(text, {"stem": normal(4, 3, 3, 3), "fc": normal(4, 5)})
+    path = export(one, tmp_path / "exported.onnx", labels=list("abcde"))
+    assert metadata(path)[LABELS].split("\n") == list("abcde")
+    with pytest.raises(TargetError, match="4 labels for a model of 5 classes"):
+        export(one, tmp_path / "exported.onnx", labels=list("abcd"))
+
+
+def test_feeds_of_another_kind_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="feeds should be arrays by name, or None, not 5"):
+        export(model("any batch"), tmp_path / "exported.onnx", feeds=5)  # type: ignore[arg-type]
 
 
 def test_what_the_model_carries_stays(tmp_path: Path) -> None:

@@ -212,6 +212,8 @@ def test_tokens() -> None:
     assert (read.steps, read.tokens, read.name) == ((1, 2, 3), (2, 2, 1), 'what is read in 3 steps: "ba"')
     assert read.value(STEPS) == pytest.approx(logs[1, 2] + logs[2, 2] + logs[3, 1])
     assert one("ctc:2", reading).steps == (0, 3)
+    with pytest.raises(TargetError, match="target 500 is out of range"):
+        resolve("ctc:500", reading)
     at_the_end = one("ctc", Reading(STEPS[[1, 2, 3, 1, 2]], "RC", labels=["a", "b", "-"]))
     assert (at_the_end.steps, at_the_end.name) == ((2,), 'what is read in 1 step, blank 2: "b"')
     with pytest.raises(InputError, match="the model reads nothing: token 0, the blank, is the likeliest"):
@@ -236,7 +238,7 @@ def test_likeness_to_another_image() -> None:
 def test_an_output_that_is_named() -> None:
     for spec, output in {
         "boxes[3,4]": "boxes", " scores[0, :] ": "scores", "x:0[1]": "x:0", "not boxes[3,4]": "boxes", "gene [b]": None,
-        "label:gene[1]": None, "similar:a[1]": None, "3": None, "dog@all": None, "": None,
+        "boxes[3] not 1": "boxes", "label:gene[1]": None, "similar:a[1]": None, "3": None, "dog@all": None, "": None,
     }.items():  # fmt: skip
         assert named_output(spec) == output
     assert [named_output(spec) for spec in (None, 3)] == [None, None]
@@ -257,6 +259,7 @@ def test_scores_of_no_known_form_are_indexed() -> None:
     assert some_target(Reading(scores)) == ElementTarget("1,2,3,4")  # the farthest from zero
     assert isinstance(some_target(maps()), RegionTarget)
     assert isinstance(some_target(boxes()), ProductTarget)
+    assert some_target(Reading(FINISHED[3:], "RD")) == ElementTarget("0,5")  # nothing is detected
 
 
 WORDS = st.sampled_from(

@@ -36,10 +36,10 @@ def test_what_cannot_be_read_is_refused_in_one_line(tmp_path: Path, monkeypatch:
     with pytest.raises(TargetError, match=r"^cannot read the labels file .*: it is a folder"):
         read_labels(tmp_path)
     path.write_bytes(b"caf\xe9\n")
-    with pytest.raises(TargetError, match=r"labels\.txt is not UTF-8 text: it should hold a class name a line"):
+    with pytest.raises(TargetError, match=r"labels\.txt is not UTF-8 text: it should hold a class name per line"):
         read_labels(path)
     path.write_bytes(b"cat\0dog")
-    with pytest.raises(TargetError, match=r"labels\.txt is not text: it should hold a class name a line"):
+    with pytest.raises(TargetError, match=r"labels\.txt is not text: it should hold a class name per line"):
         read_labels(path)
     monkeypatch.setattr(labels, "LARGEST", 3)
     with pytest.raises(TargetError, match=r"labels\.txt is larger than 0 MB"):
@@ -56,7 +56,7 @@ def test_a_json_file_holds_a_list_or_names_by_index(tmp_path: Path, text: str) -
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("cat\ndog\n", "is no JSON: call it .txt if it holds a class name a line"),
+        ("cat\ndog\n", "is no JSON: call it .txt if it holds a class name per line"),
         ("[" * 100_000, "is no JSON"),
         ('{"1": "cat", "2": "dog"}', "should hold a JSON list of class names, or an object of them by index"),
         ('{"0": ["n01440764", "tench"]}', "should hold a JSON list"),

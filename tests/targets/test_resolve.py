@@ -6,7 +6,19 @@ import numpy as np
 import pytest
 
 from onnxcam.errors import TargetError
-from onnxcam.targets import ClassTarget, DifferenceTarget, Reading, Spec, Target, WeightedTarget, best, resolve
+from onnxcam.targets import (
+    ClassTarget,
+    DifferenceTarget,
+    ElementTarget,
+    NegatedTarget,
+    ProductTarget,
+    Reading,
+    Spec,
+    Target,
+    WeightedTarget,
+    best,
+    resolve,
+)
 from tests.nets import Array
 
 SCORES = np.array([0.5, 2.0, -1.0, 2.0, 0.0], np.float32)
@@ -68,6 +80,9 @@ def test_resolved(spec: Spec | None, expected: list[int | None]) -> None:
         (ClassTarget(9, "ten"), "target 9 is out of range"),
         (DifferenceTarget(0, 5), "target 5 is out of range"),
         (DifferenceTarget(-1, 0), "target -1 is out of range"),
+        (ElementTarget(3), r"ElementTarget does not fit scores of shape \[5\]"),  # type: ignore[arg-type]
+        (NegatedTarget(7), "target 7 is out of range"),
+        (ProductTarget(((9,),), "t"), r"ProductTarget does not fit scores of shape \[5\]: index 9 is out of bounds"),
         (WeightedTarget((1, 2)), "the target weighs 2 classes, the model has 5"),
         (WeightedTarget((1, 2, 3, 4, float("nan"))), "a finite number for each of the model's 5 classes"),
     ],

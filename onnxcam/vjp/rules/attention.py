@@ -226,7 +226,7 @@ def earlier(w: Emitter, q: str, k: str, past: str) -> str:
 
 
 def kept(w: Emitter, n: Node, k: str, i: int) -> str:
-    """Where a mask lets keys be attended to, ready to broadcast: one a key, one a query and key, or their number."""
+    """Where a mask lets keys be attended to, ready to broadcast: one per key, per query and key, or their number."""
     name, rank, zero = n.input[i], n.rank(i), w.const(0, np.int32)
     if rank == 2:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1, 2))
@@ -235,4 +235,4 @@ def kept(w: Emitter, n: Node, k: str, i: int) -> str:
     if rank == 1 and (n.shape(i) or ())[0] == (n.shape(0) or ())[0]:
         lengths = w.op("Reshape", w.cast(name, TensorProto.INT64), w.ints(-1, 1, 1, 1))
         return w.op("Less", positions(w, k), lengths)
-    raise RuleError("its mask is of a kind that is not differentiated: give one number a key")
+    raise RuleError("its mask is of a kind that is not differentiated: give one number per key")

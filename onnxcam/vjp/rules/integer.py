@@ -120,7 +120,7 @@ def dynamic_quantize_lstm(w: Emitter, n: Node) -> Lowered:
 def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
     """A recurrent weight, integers (directions, width, gates), as LSTM takes it: real numbers, gates in front.
 
-    Its scale and zero point are one a direction, or one a gate of each.
+    Its scale and zero point are one per direction, or one a gate of each.
     """
     rank = len(n.shape(scale) or ())
     if rank not in (1, 2):

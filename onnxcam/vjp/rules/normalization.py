@@ -85,7 +85,7 @@ def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotangents:
-    """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one a channel."""
+    """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one per channel."""
     x_hat, inverse = standardized(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
     scale = g.op("Unsqueeze", n.x(1), g.ints(*range(1, n.rank() - 1)))
     dx = normalized_cotangent(g, g.op("Mul", ct, scale), x_hat, inverse, axes)
@@ -100,7 +100,7 @@ def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotange
 
 @rule("GroupNormalization", versions=(18, 21))
 def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one a channel (opset 18: one a group)."""
+    """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one per channel (opset 18: one per group)."""
     groups, channels = n.attr("num_groups"), (n.shape() or (None, None))[1]
     channels_now = g.op("Div", g.dims(n.input[0], (1, 1)), g.ints(groups))
     together = channels // groups if isinstance(channels, int) else channels_now

@@ -5,7 +5,7 @@ weights are piecewise polynomials of the position, so one table of taps gives al
 ct, added up where samples meet) and that of the positions (through the slopes of the weights).
 
 What is said of samples has them along the last axis, so that whatever is worked out runs over many numbers at a time.
-Images are read by Gather as rows, one a pixel and a column a channel; they are added to as they are, by ScatterElements
+Images are read by Gather, a row per pixel, a column per channel; they are added to as they are by ScatterElements
 along their pixels. (ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.)
 """
 

@@ -72,7 +72,7 @@ def packed(count: int, sizes: tuple[int, ...] = (4, 4, 4), **options):
 
 
 def spread(mask: Array, keys: int) -> Array:
-    """-10000 where a key does not count: of a number of keys, one flag a key, one a query and key."""
+    """-10000 where a key does not count: of a number of keys, one flag a key, one per query and key."""
     if mask.ndim == 1:
         mask = np.arange(keys) < mask[:, None]
     return np.where(mask[:, None, None] if mask.ndim == 2 else mask[:, None], 0, -10000.0)

@@ -23,7 +23,7 @@ def grouped(groups: int, epsilon: float = 1e-5):
         parts = x.reshape(x.shape[0], groups, -1)
         normalized = (parts - parts.mean(-1, keepdims=True)) / np.sqrt(parts.var(-1, keepdims=True) + epsilon)
         channels, shape = x.shape[1], (1, -1, *[1] * (x.ndim - 2))
-        if len(scale) == groups:  # opset 18: one a group
+        if len(scale) == groups:  # opset 18: one per group
             scale, bias = scale.repeat(channels // groups), bias.repeat(channels // groups)
         return normalized.reshape(x.shape) * scale.reshape(shape) + bias.reshape(shape)
 
