@@ -12,14 +12,16 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError, UsageError
-from onnxcam.explainer import Ask, Explainer, Place, Seen, advised
+from onnxcam.explainer import Ask, Explainer, Item, Place, Seen
+from onnxcam.explainer.differences import apart_from_differences
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.parity import run_original, run_rewritten
 from onnxcam.explainer.rewritten import Rewritten
+from onnxcam.explainer.task import Task
 from onnxcam.graph import NOMINAL, at_usual_size
-from onnxcam.methods import grad_cam
+from onnxcam.methods import get_method, grad_cam
 from onnxcam.runtime import moved
-from onnxcam.targets import Reading, Target, best, class_target, some_target
+from onnxcam.targets import Reading, Spec, Target, best, class_target, named_output, resolve, some_target
 
 if TYPE_CHECKING:
     import onnx
@@ -62,10 +64,12 @@ def check(
     provider: str = "cpu",
     score: str | None = None,
     layer: str | None = None,
+    target: Spec | None = None,
     preprocess: str | Path | Mapping[str, Any] | None = None,
+    labels: str | Path | Sequence[str] | None = None,
     feeds: Mapping[str, Any] | None = None,
 ) -> list[CheckResult]:
-    """Check a model's explanation on one image (default: noise).
+    """Check a model's explanation of one target (default: what `Explainer` explains) on one image (default: noise).
 
     Forward parity of every rewritten form with the original, symbolic against numeric gradient on the head, finite
     values all along, and a Grad-CAM map that is another one for another image and for another class.
@@ -73,31 +77,56 @@ def check(
     Raises:
         OnnxCamError: the model cannot be explained at all, in one line.
     """
-    explainer = Explainer(model, provider=provider, score=score, preprocess=preprocess, feeds=feeds)
-    subject = explainer.subject
-    if not isinstance(subject, Rewritten):
-        raise UsageError(f"{subject.name} is an exported file: check the model it was made from")
-    x = explainer.item(noise(subject) if image is None else image).row[None]
-    subject = subject.for_size(x.shape[1:])
-    place = subject.place(layer, "gradcam", size=x.shape[1:])
-    with advised(subject, place):
-        seen = subject.see(x, place, "symbolic")
-    target = [some_target(reading_of(subject, seen))]
-    ask = Ask([0], target)
-    limit = max(SAME_FORWARD, 2 * float(np.finfo(seen.values[place.name].dtype).eps))
+    explainer = Explainer(model, provider=provider, score=score, preprocess=preprocess, labels=labels, feeds=feeds)
+    if not isinstance(explainer.subject, Rewritten):
+        raise UsageError(f"{explainer.subject.name} is an exported file: check the model it was made from")
+    item = explainer.item(noise(explainer.subject) if image is None else image)
+    case = case_of(explainer, item, target, layer)
+    subject, place = case.subject, case.place
+    gradients = subject.layer_gradient(place, case.seen, case.ask)
+    own = raw_map(case, case.seen, gradients)
+    limit = max(SAME_FORWARD, 2 * float(np.finfo(case.layer_values.dtype).eps))
     return [
-        *forward(subject, x, place, limit),
-        finite("activations finite", seen.values[place.name], place.name),
-        *gradient(subject, place, seen, ask, target[0]),
-        by_image(subject, place, seen, ask),
-        by_class(subject, place, seen, ask),
+        *forward(subject, case.seen.x, place, limit),
+        finite("activations finite", case.layer_values, place.name),
+        *gradient(case, gradients),
+        by_image(case, own),
+        by_class(case, own),
     ]
 
 
-def reading_of(subject: Rewritten, seen: Seen) -> Reading:
-    """The scores of the image that is checked."""
-    score = subject.score
-    return Reading(seen.scores[0], score.axes, score.squash, probability=score.kind == "probability")
+@dataclass(frozen=True)
+class Case:
+    """What is checked: a target of one image, at a layer."""
+
+    subject: Rewritten
+    place: Place
+    seen: Seen
+    reading: Reading
+    target: Target
+
+    @property
+    def ask(self) -> Ask:
+        """The target, of that image."""
+        return Ask([0], [self.target])
+
+    @property
+    def layer_values(self) -> Array:
+        """The activations."""
+        return self.seen.values[self.place.name]
+
+
+def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | None) -> Case:
+    """The target that a user names, or what suggests itself, at the layer at which `run` would explain it."""
+    x, output = item.row[None], named_output(spec)
+    subject = explainer.with_score(output).for_size(item.row.shape)
+    assert isinstance(subject, Rewritten)
+    scores = subject.see(x, None, "").scores[0]
+    reading = Task(explainer, subject, output, get_method("gradcam"), layer, "symbolic").reading(item, scores)
+    target = some_target(reading) if spec is None else resolve(spec, reading)[0]
+    cotangent = target.cotangent(scores) if subject.score.axes else None
+    place = subject.place(layer, "gradcam", cotangent, item.row.shape)
+    return Case(subject, place, subject.see(x, place, "symbolic"), reading, target)
 
 
 def noise(subject: Rewritten) -> Array:
@@ -146,37 +175,34 @@ def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterato
             yield CheckResult(f"forward: {name}", apart <= limit, f"{apart:.1e}", f"{limit:.0e}", output)
 
 
-def gradient(subject: Rewritten, place: Place, seen: Seen, ask: Ask, target: Target) -> Iterator[CheckResult]:
+def gradient(case: Case, symbolic: Array) -> Iterator[CheckResult]:
     """The symbolic gradient at the layer, and against differences of the head."""
-    symbolic = subject.layer_gradient(place, seen, ask)
-    where = f"d {target.name} / d {place.name}"
+    where = f"d {case.target.name} / d {case.place.name}"
     yield finite("gradient finite", symbolic, where)
     yield CheckResult(
         "gradient not all zero", bool(symbolic.any()), f"largest {np.max(np.abs(symbolic)):.2e}", "> 0", where
     )
-    yield against_differences(subject, place, seen, ask, symbolic, where)
+    yield against_differences(case, symbolic, where)
 
 
-def against_differences(
-    subject: Rewritten, place: Place, seen: Seen, ask: Ask, symbolic: Array, where: str
-) -> CheckResult:
+def against_differences(case: Case, symbolic: Array, where: str) -> CheckResult:
     """The symbolic gradient against differences along some directions.
 
     Where the head rounds there are no differences, and rounding may drown them: then nothing was measured.
     """
     name, limit = "symbolic against numeric", f"{SAME_GRADIENT} apart"
-    if node := subject.rounding(place):
+    if node := case.subject.rounding(case.place):
         return CheckResult(name, True, NOT_MEASURED, limit, f"{node} rounds: there are no differences over it")
     if not np.isfinite(symbolic).all():
         return CheckResult(name, False, "not finite", limit, where)
     try:
-        apart, settled = subject.apart_from_differences(place, seen, ask, symbolic[0])
+        apart, settled = apart_from_differences(case.subject, case.place, case.seen, case.ask, symbolic[0])
     except InputError as error:  # other activations give scores of another shape, or that nothing can be read of
         return CheckResult(name, True, NOT_MEASURED, limit, str(error))
     if not settled:
         return CheckResult(name, True, NOT_MEASURED, limit, "the score jumps, or changes by less than its rounding")
     measured = f"{apart:.1e} apart in {settled} direction{'s' if settled > 1 else ''}"
-    still = 1 - float(moved(seen.values[place.name]).mean())
+    still = 1 - float(moved(case.layer_values).mean())
     return CheckResult(
         name, apart <= SAME_GRADIENT, measured, limit, where + (f", {still:.0%} zeros left" if still else "")
     )
@@ -185,33 +211,32 @@ def against_differences(
 # -- sensitivity ------------------------------------------------------------------------------------
 
 
-def by_image(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckResult:
+def by_image(case: Case, own: Array) -> CheckResult:
     """Whether noise instead of the image gives another map."""
     name = "map changes with the image"
     try:
-        other = subject.see(noise_of(seen.x.shape, subject.image.dtype, 1), place, "symbolic")
-        maps = raw_map(subject, place, seen, ask), raw_map(subject, place, other, ask)
+        other = case.subject.see(noise_of(case.seen.x.shape, case.subject.image.dtype, 1), case.place, "symbolic")
+        on_noise = raw_map(case, other, case.subject.layer_gradient(case.place, other, case.ask))
     except (InputError, TargetError) as error:  # not every model can be fed noise, or finds as much in it
         return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", str(error))
-    return changed(name, *maps, f"{ask.targets[0].name}, here and on noise")
+    return changed(name, own, on_noise, f"{case.target.name}, here and on noise")
 
 
-def by_class(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> CheckResult:
-    """Whether the second best class has another map than the best."""
-    name, first = "map changes with the class", ask.targets[0]
-    if seen.scores.ndim != 2 or seen.scores.shape[1] < 2:
-        why = "there is one class alone" if seen.scores.ndim < 3 else "the scores are no row of classes"
+def by_class(case: Case, own: Array) -> CheckResult:
+    """Whether the best class, or the second best where that is explained, has another map."""
+    name, scores = "map changes with the class", case.seen.scores
+    if scores.ndim != 2 or scores.shape[1] < 2:
+        why = "there is one class alone" if scores.ndim < 3 else "the scores are no row of classes"
         return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", why)
-    second = class_target(next(i for i in best(seen.scores[0], 2) if i != first.index), reading_of(subject, seen))
-    maps = raw_map(subject, place, seen, ask), raw_map(subject, place, seen, Ask([0], [second]))
-    return changed(name, *maps, f"{first.name} and {second.name}")
+    other = class_target(next(i for i in best(scores[0], 2) if i != case.target.index), case.reading)
+    gradients = case.subject.layer_gradient(case.place, case.seen, Ask([0], [other]))
+    return changed(name, own, raw_map(case, case.seen, gradients), f"{case.target.name} and {other.name}")
 
 
-def raw_map(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> Array:
+def raw_map(case: Case, seen: Seen, gradients: Array) -> Array:
     """Grad-CAM before its ReLU."""
-    activations = to_grid(seen.values[place.name], place.layout)
     with np.errstate(all="ignore"):  # what is not finite has its own line
-        return grad_cam(activations, subject.layer_gradient(place, seen, ask))
+        return grad_cam(to_grid(seen.values[case.place.name], case.place.layout), gradients)
 
 
 def changed(name: str, one: Array, other: Array, where: str) -> CheckResult:

@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxcam import LayerError, ModelError, UnsupportedOpError, UsageError, check, export
+from onnxcam import Explainer, LayerError, ModelError, UnsupportedOpError, UsageError, check, export
 from onnxcam.checking import CheckResult
 from onnxcam.graph import features
 from onnxcam.vjp import STANDARD
@@ -235,6 +235,25 @@ def test_a_model_that_cannot_be_fed_noise_is_not_measured_on_it() -> None:
     row = rows(check(net(log, FLOATS), np.abs(normal(1, 3, 6, 6)) + 1))["map changes with the image"]
     assert (row.ok, row.skipped, row.measured) == (True, True, "not measured")
     assert row.detail == "the score 'y' is not finite on this input: nothing to explain"
+
+
+TWO_HEADS = (
+    "(float[N, 3, 8, 8] x) => (float[N, 128, 3] y) { c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
+    "l = Conv(a, k) r = Conv(a, k2) l1 = Reshape(l, rows) r1 = Reshape(r, rows) "
+    "l2 = Transpose<perm = [0, 2, 1]>(l1) r2 = Transpose<perm = [0, 2, 1]>(r1) j = Concat<axis = 1>(l2, r2) "
+    "y = Sigmoid(j) }"
+)
+
+
+def test_what_is_checked_is_what_is_explained() -> None:
+    weights = {"stem": FLOATS["stem"], "k": normal(3, 4, 1, 1), "k2": normal(3, 4, 1, 1, seed=1)}
+    boxes = net(TWO_HEADS, {**weights, "rows": np.array([0, 3, -1])})
+    x = normal(3, 8, 8, seed=3)
+    explainer = Explainer(boxes, labels=["cat", "dog", "eel"])
+    for target in (None, "eel", "y[100,1]"):
+        e = explainer(x, target=target)
+        row = rows(check(boxes, x, target=target, labels=["cat", "dog", "eel"]))["gradient not all zero"]
+        assert row.detail == f"d {e.target.name} / d {e.layer}"
 
 
 # -- a changed model is caught ----------------------------------------------------------------------

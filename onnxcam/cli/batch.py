@@ -175,7 +175,7 @@ class Work:
         names = FileStems(stem, with_target=several(request.target))
         while found:
             e, seconds = found.popleft()
-            name = names.of(e.target, e.method.slug)
+            name = names.of(e.target, e.method.name)
             suffixes = [".png"] * (not e.is_volume) + [".npy"] * (request.npy or e.is_volume)
             files = [self._path(f"{name}{suffix}") for suffix in suffixes]
             self._make_folder()

@@ -9,6 +9,7 @@ import click
 from onnxcam.cli.limits import limited
 from onnxcam.cli.options import (
     feed_option,
+    labels_option,
     layer_option,
     model_argument,
     preprocess_option,
@@ -21,7 +22,9 @@ from onnxcam.cli.options import (
 @model_argument
 @click.argument("image", required=False)
 @layer_option
+@click.option("-t", "--target", metavar="TARGET", help="As of `onnxcam run`; default what that explains by itself.")
 @score_option
+@labels_option
 @provider_option
 @preprocess_option
 @feed_option
@@ -30,7 +33,9 @@ def command(
     model: str,
     image: str | None,
     layer: str | None,
+    target: str | None,
     score: str | None,
+    labels: str | None,
     provider: str,
     preprocess: str | None,
     feed: Sequence[str],
@@ -46,8 +51,9 @@ def command(
     from onnxcam.cli.table import table
 
     results = check(
-        model, image, provider=provider, score=score, layer=layer, preprocess=preprocess, feeds=read_feeds(feed)
-    )
+        model, image, provider=provider, score=score, layer=layer, target=target, preprocess=preprocess, labels=labels,
+        feeds=read_feeds(feed),
+    )  # fmt: skip
     rows = (("skip" if r.skipped else "ok" if r.ok else "FAIL", r.name, r.measured, r.limit, r.detail) for r in results)
     click.echo(table(rows, head=("", "check", "measured", "limit", "on")))
     measured = [result for result in results if not result.skipped]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from onnxcam.cli.errors import one_line
 from onnxcam.cli.record import Record
@@ -34,45 +34,44 @@ def heading(explainer: Explainer, record: Record) -> str:
 
 
 def notes(explainer: Explainer, record: Record, *, target_named: bool) -> list[str]:
-    """Guesses, announced, and what makes every map doubtful."""
-    found = []
+    """What was guessed, and what makes every map doubtful, a line each."""
+    return [one_line(f"Note: {doubt}") for doubt in doubts(explainer, record, target_named=target_named)]
+
+
+def doubts(explainer: Explainer, record: Record, *, target_named: bool) -> Iterator[str]:
+    """The same in sentences."""
+    target, name, score = record["target"], record["score"]["name"], explainer.subject.score_or_none
     if doubt := explainer.subject.unsteady:
-        found.append(one_line(f"Note: {doubt}"))
+        yield doubt
     if record["placed"] != "followed":
-        found.append(
-            one_line(
-                f"Note: where the elements of the layer lie on the image could not be followed, the map is placed "
-                f"{record['placed']} alone: it may be mirrored, moved or meaningless; compare --method saliency"
-            )
+        yield (
+            "where the elements of the layer lie on the image could not be followed, the map is placed "
+            f"{record['placed']} alone: it may be mirrored, moved or meaningless; compare --method saliency"
         )
     if record["preprocess"]["guess"]:
-        name = record["preprocess"]["name"]
-        found.append(f"Note: nothing says how to preprocess, '{name}' is a guess: say it with --preprocess")
-    score = explainer.chosen_score
-    if score is not None and score.alike > 1 and score.name == record["score"]["name"]:
-        first = f"{score.alike} outputs are alike, this explains the first, '{score.name}'"
-        found.append(one_line(f"Note: {first}: say another with --score"))
-    if not target_named and record["target"]["index"] is None:
-        what = record["target"]["name"]
-        found.append(one_line(f"Note: no target was named, this explains {what}: say another with --target"))
-    if not target_named and record["score"]["kind"] == "embedding":
-        found.append(
-            f"Note: '{one_line(record['score']['name'])}' is scaled to length 1 as embeddings are, its numbers are no "
-            "classes: say --target similar:IMAGE"
+        yield f"nothing says how to preprocess, '{record['preprocess']['name']}' is a guess: say it with --preprocess"
+    if score is not None and score.alike > 1 and score.name == name:
+        yield f"{score.alike} outputs are alike, this explains the first, '{name}': say another with --score"
+    if not target_named and target["index"] is None:
+        yield f"no target was named, this explains {target['name']}: say another with --target"
+    if score is not None and "R" in score.axes and score.name == name and get_method(record["method"]).mean_only:
+        yield (
+            f"{record['method']} takes the gradient's mean over the whole layer: where a single row or step looks, "
+            "--method hirescam shows"
         )
-    told = [record["target"], *record["top"]]
-    if record["score"]["guess"] and any(row["probability"] is not None for row in told):
-        found.append(
-            f"Note: the model ends in raw outputs, no softmax: that '{one_line(record['score']['name'])}' holds logits "
-            "of one, and so the percentages, is a guess (of an embedding, say --target similar:IMAGE)"
+    if not target_named and record["score"]["kind"] == "embedding":
+        yield (
+            f"'{name}' is scaled to length 1 as embeddings are, its numbers are no classes: say --target similar:IMAGE"
+        )
+    if record["score"]["guess"] and any(row["probability"] is not None for row in [target, *record["top"]]):
+        yield (
+            f"the model ends in raw outputs, no softmax: that '{name}' holds logits of one, and so the percentages, is "
+            "a guess (of an embedding, say --target similar:IMAGE)"
         )
     if explainer.labels_guessed:
-        found.append("Note: nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels")
+        yield "nothing names the 1000 classes, ImageNet's names are a guess: say them with --labels"
     if unfit := explainer.labels_unfit:
-        found.append(
-            one_line(f"Note: the {unfit} class names fit no axis of '{record['score']['name']}' and are left out")
-        )
-    return found
+        yield f"the {unfit} class names fit no axis of '{name}' and are left out"
 
 
 def block(records: Sequence[Record]) -> str:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from onnxcam.errors import OnnxCamError
+from onnxcam.errors import OnnxCamError, UnsupportedOpError
 from onnxcam.explainer.subject import Place
 from onnxcam.graph import Graph, candidates, head, layouts, placed_before
 from onnxcam.vjp import STANDARD
@@ -20,12 +22,21 @@ NOTHING = "no layer of this model has a gradient that onnxcam can work out (see 
 def instead(subject: Rewritten, place: Place | None) -> str:
     """Where the rules end on the way to a layer (None: to the image alone)."""
     reached = reached_layers(subject)
-    if place is None or place.name in reached:  # the image's gradient is what is missing
+    if place is None:
         return "use a method of a layer" + layer_with_gradcam(subject, reached)
     ways = [f"choose --layer '{reached[0]}'"] if reached else []
     if differences(subject, place):
         ways.append("choose --gradient numeric" if place.mean_only else RUN)
     return ", or ".join(ways) or NOTHING
+
+
+@contextmanager
+def advised(subject: Rewritten, place: Place) -> Iterator[None]:
+    """An operator that stops the gradient on its way to a layer is told with what to do instead."""
+    try:
+        yield
+    except UnsupportedOpError as error:
+        raise error.advising(instead(subject, place)) from error
 
 
 def layer_with_gradcam(subject: Rewritten, reached: list[str]) -> str:

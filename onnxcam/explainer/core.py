@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 import numpy as np
 
 from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
-from onnxcam.errors import ImageError, ModelError, UsageError
+from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.files import read_array
 from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
@@ -20,7 +20,7 @@ from onnxcam.explainer.task import Task
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
 from onnxcam.reading import check_regular
-from onnxcam.runtime import Score, read_manifest, short_name
+from onnxcam.runtime import ImageInput, read_manifest, short_name
 from onnxcam.runtime import metadata as metadata_of
 from onnxcam.targets import Spec, named_output
 
@@ -78,14 +78,14 @@ class Explainer:
         if preprocess is not None:
             _ = self.preprocess  # what does not fit is said now
         self._labels: dict[tuple[tuple[int, ...], bool], Labels] = {}
-        self._named: dict[str, Subject] = {}
+        self._subjects: dict[str | None, Subject] = {None: self.subject}  # by the output that is their score
         self._others: dict[tuple[str | None, str], Array] = {}
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     @property
     def provider(self) -> str:
         """The execution provider in short; empty before the first run."""
-        ran = [subject.provider for subject in (self.subject, *self._named.values()) if subject.provider]
+        ran = [subject.provider for subject in self._subjects.values() if subject.provider]
         return short_name(ran[0]) if ran else ""
 
     @cached_property
@@ -93,14 +93,6 @@ class Explainer:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
         subject = self.subject
         return choose_recipe(self._preprocess_given, subject.image, subject.metadata, placed=subject.placed)
-
-    @cached_property
-    def chosen_score(self) -> Score | None:
-        """The score that the explainer was opened with, or chose; None where several could be."""
-        try:
-            return self.subject.score
-        except ModelError:  # said when it is asked for: a target may name its output
-            return None
 
     @property
     def labels_guessed(self) -> bool:
@@ -214,12 +206,8 @@ class Explainer:
         spec, (wanted, dtype) = self.subject.image, self._row_form
         if row.ndim == len(wanted) + 1 and len(row) == 1:
             row = row[0]
-        if row.shape != wanted and not fits(row.shape, wanted):
-            shape = ", ".join(str(size or "any") for size in wanted)
-            raise ImageError(
-                f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] "
-                f"({spec.layout.replace('N', '')}): resize it, or give a preprocessing that does"
-            )
+        if not fits(row.shape, wanted):
+            raise misfit(row, wanted, spec)
         if row.dtype == dtype:
             return np.ascontiguousarray(row)
         if row.dtype.kind not in "biuf":
@@ -250,6 +238,13 @@ class Explainer:
             raise UsageError(f"unknown gradient '{gradient}': choose {', '.join(GRADIENTS)}")
         if layer is not None and not method.uses_layer:
             raise UsageError(f"{method.name} explains the input: it takes no layer")
+        if gradient == "numeric" and not method.mean_only:
+            raise UsageError(
+                f"{method.name} needs the gradient itself: a numeric one gives only its mean over positions "
+                "(try gradcam)"
+            )
+        if not method.mean_only:
+            gradient = "symbolic"
         specs: list[Any] = list(target) if is_list(target) else [target]
         if not specs:
             raise UsageError("no targets to explain: the list is empty")
@@ -258,26 +253,37 @@ class Explainer:
             outputs.setdefault(named_output(spec), []).append(at)
         found: list[dict[int, list[Explanation]]] = [{} for _ in items]
         for output, members in outputs.items():
-            task = Task(self, self._explaining(output), output, method, layer, gradient)
+            task = Task(self, self.with_score(output), output, method, layer, gradient)
             for i, by_spec in enumerate(task.explain(items, [specs[at] for at in members])):
                 found[i] |= dict(zip(members, by_spec, strict=True))
         return [[e for at in range(len(specs)) for e in by_spec[at]] for by_spec in found]
 
-    def _explaining(self, output: str | None) -> Subject:
+    def with_score(self, output: str | None) -> Subject:
         """The model with an output as its score; None for the one that it was opened with."""
-        if output is None:
-            return self.subject
-        if output not in self._named:
-            self._named[output] = self.subject.explaining(output)
-        return self._named[output]
+        if output not in self._subjects:
+            self._subjects[output] = self.subject.explaining(str(output))
+        return self._subjects[output]
 
     def scores_of(self, output: str | None, image: str) -> Array:
         """The scores of another image's file, without the axis of images; worked out once."""
         if (output, image) not in self._others:
             row = self.item(image).row
-            subject = self._explaining(output).for_size(row.shape)
+            subject = self.with_score(output).for_size(row.shape)
             self._others[output, image] = subject.see(row[None], None, "").scores[0]
         return self._others[output, image]
+
+
+def misfit(row: Array, wanted: Sequence[int | None], spec: ImageInput) -> ImageError:
+    """The error for an image of another shape than the model takes, for the caller to raise."""
+    axes = spec.layout.replace("N", "")
+    shape = ", ".join(str(size or "any") for size in wanted)
+    told = f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] ({axes})"
+    if row.ndim == len(wanted) + 1:
+        return ImageError(f"{told}: it holds {len(row)} of them; give one per file, or the array itself from Python")
+    turned = (*row.shape[-1:], *row.shape[:-1]) if axes[0] == "C" else (*row.shape[1:], *row.shape[:1])
+    if fits(turned, wanted):
+        return ImageError(f"{told}: its channels are {'last' if axes[0] == 'C' else 'first'}, move that axis")
+    return ImageError(f"{told}: resize it")
 
 
 def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:

@@ -110,7 +110,14 @@ class Explanation:
         if self.scores.ndim != 1:
             raise TargetError(f"the scores have shape {list(self.scores.shape)}: they are no row of classes")
         check_class(index, len(self.scores))
-        return probability_of(self.scored, self.scores, index)
+        s = self.scores.astype(np.float64)
+        if self.scored.kind == "probability":
+            return float(s[index])
+        if self.scored.squash == "sigmoid":
+            return float(np.exp(-np.logaddexp(0, -s[index])))
+        if self.scored.squash == "softmax":
+            return float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())
+        return None
 
     @property
     def score_kind(self) -> str:
@@ -185,9 +192,10 @@ class Explanation:
             UsageError: a volume has none.
         """
         self._refuse_volume()
-        finite = np.abs(self.map[np.isfinite(self.map)])
-        top = float(np.max(finite, initial=0.0, where=(self.map >= 0)[np.isfinite(self.map)] | self.method.signed))
-        end = float(np.percentile(finite, BRIGHTEST)) if self.method.level == "input" and finite.size else top
+        finite = self.map[np.isfinite(self.map)]
+        shown = np.abs(finite) if self.method.signed else np.maximum(finite, 0)
+        top = float(shown.max(initial=0.0))
+        end = float(np.percentile(shown, BRIGHTEST)) if self.method.level == "input" and shown.size else top
         gain = top / end if 0 < end < top else 1.0
         return overlay(
             self.photo,
@@ -237,15 +245,3 @@ class Explanation:
         held = io.BytesIO()
         self.picture().save(held, "PNG")
         return held.getvalue()
-
-
-def probability_of(scored: Score, scores: Array, index: int) -> float | None:
-    """The probability of a class of a row of scores; None where neither the scores are one nor a squash tells it."""
-    s = scores.astype(np.float64)
-    if scored.kind == "probability":
-        return float(s[index])
-    if scored.squash == "sigmoid":
-        return float(np.exp(-np.logaddexp(0, -s[index])))
-    if scored.squash == "softmax":
-        return float(np.exp(s[index] - s.max()) / np.exp(s - s.max()).sum())
-    return None

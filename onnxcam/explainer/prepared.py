@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from onnxcam.arguments import NAME_OR_NONE, require
-from onnxcam.errors import InputError, LayerError, ModelError, UsageError
+from onnxcam.errors import LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
+from onnxcam.explainer.scores import finite
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.runtime import Manifest, Rows, Session
 from onnxcam.runtime.session import Port
@@ -32,6 +33,7 @@ class Prepared:
         self._original = f"use the model that {self.name} was made from ({manifest.model})"
         self.unsteady = ""  # the manifest does not say
         self.image, self.score = manifest.image, manifest.score
+        self.score_or_none = manifest.score
         session = Session(path, provider=provider, threads=threads, name=self.name)
         self.provider: str = session.provider
         there = {port.name for port in session.inputs}, {port.name for port in session.outputs if is_numeric(port)}
@@ -75,10 +77,6 @@ class Prepared:
             )
         return Place(self._manifest.layer, self._manifest.layout)
 
-    def instead(self, place: Place | None) -> str:
-        """The gradient lies in the file: nothing stops it."""
-        return self._original
-
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One run; the gradient of the highest score comes with it."""
         said = self._manifest
@@ -92,11 +90,8 @@ class Prepared:
             or scores.size < len(x)
         ):
             raise ModelError(f"{self.name} does not give what its onnxcam manifest promises: export it again")
-        if not np.all(np.isfinite(scores)):
-            raise InputError(f"the score '{self.score.name}' is not finite on this input: nothing to explain")
-        return Seen(
-            x, scores.reshape(len(x), -1), {said.layer: values[said.activations], GRADIENTS: values[said.gradients]}
-        )
+        rows = finite(scores.reshape(len(x), -1), self.score.name)
+        return Seen(x, rows, {said.layer: held, GRADIENTS: slopes})
 
     def _run(self, x: Array, classes: Array, outputs: list[str]) -> dict[str, Array]:
         feeds = {self.image.name: x, self._manifest.class_input: classes}

@@ -3,20 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping, Sequence
-from functools import cached_property, partial
+from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
 from onnxcam.arguments import ARRAYS_BY_NAME, NAME_OR_NONE, require
-from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError, VerificationError
+from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError
 from onnxcam.explainer import ultralytics
-from onnxcam.explainer.advice import instead, instead_of_differences
-from onnxcam.explainer.grids import from_grid, grid_axes, to_grid
+from onnxcam.explainer.advice import instead
+from onnxcam.explainer.differences import numeric_mean
+from onnxcam.explainer.grids import grid_axes, to_grid
 from onnxcam.explainer.placing import chosen_place
-from onnxcam.explainer.scores import as_rows, checked_scores
+from onnxcam.explainer.scores import checked_scores
 from onnxcam.explainer.subject import Array, Ask, Place, Seen
 from onnxcam.graph import (
     Graph,
@@ -43,11 +44,9 @@ from onnxcam.graph import (
     without_idle_weights,
     zipped_names,
 )
-from onnxcam.runtime import LABELS, Rows, Score, Session, apart_from_differences, mean_gradient
-from onnxcam.targets import Target
+from onnxcam.runtime import LABELS, Rows, Score, Session
 from onnxcam.vjp import (
     CLASS,
-    DECONVNET,
     GRADIENT,
     GUIDED,
     SEED,
@@ -64,8 +63,10 @@ from onnxcam.vjp import (
 if TYPE_CHECKING:
     import onnx
 
-RULES = {"standard": STANDARD, "guided": GUIDED, "deconvnet": DECONVNET}
+RULES = {"standard": STANDARD, "guided": GUIDED}
 MOST_FORMS = 8  # image sizes whose form is kept
+Opened = tuple[Rows, Backward]  # a graph of a head or of the model, in its session
+T = TypeVar("T")
 
 
 class Rewritten:
@@ -95,8 +96,8 @@ class Rewritten:
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
-        self._feature_sessions: dict[tuple[str, ...], Rows] = {}
-        self._heads: dict[Any, Any] = {}
+        self._made: dict[Hashable, Any] = {}
+        self._features_opened: list[Rows] = []
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
@@ -106,7 +107,6 @@ class Rewritten:
         self._scored: dict[str, Any] = {"score": score, "output": output}
         if score is not None or output is not None:
             _ = self.score  # what does not fit is said now
-        self._running = ""
         self._means: dict[str, dict[int, Array]] = {}
         self._forms: dict[tuple[int, ...], Rewritten] = {}
         self._of_size: tuple[tuple[int, ...], Graph] | None = None
@@ -122,21 +122,23 @@ class Rewritten:
         shape = self.graph.shape(found.name)
         return ultralytics.with_detections(found, shape, self.metadata) if is_output else found
 
+    @cached_property
+    def score_or_none(self) -> Score | None:
+        """The score; None where several may be meant, which is said when it is asked for: a target may choose one."""
+        try:
+            return self.score
+        except ModelError:
+            return None
+
     @property
     def placed(self) -> bool:
         """Whether the score, or each that a target may choose, is no row of classes."""
-        try:
-            return bool(self.score.axes)
-        except ModelError:  # several may be meant: said when it is asked for
-            return not any_class_row(self.graph, self.image)
+        score = self.score_or_none
+        return bool(score.axes) if score else not any_class_row(self.graph, self.image)
 
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""
-        key = ("explaining", name)
-        if key not in self._heads:
-            self._heads[key] = Rewritten(self.graph, **self._options, output=name)
-        found: Rewritten = self._heads[key]
-        return found
+        return Rewritten(self.graph, **self._options, output=name)
 
     def for_size(self, size: tuple[int, ...]) -> Rewritten:
         """The same model for images of a size: with the branches that they take, where an If hangs on that.
@@ -175,7 +177,8 @@ class Rewritten:
     @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
-        return next((form._running for form in (self, *self._forms.values()) if form._running), "")
+        rows = (rows for form in (self, *self._forms.values()) for rows in form._features_opened)
+        return next((one.session.provider for one in rows), "")
 
     @property
     def unsteady(self) -> str:
@@ -187,6 +190,13 @@ class Rewritten:
         options = {**self._options, "optimize": optimize, "pack": pack}
         lean = without_idle_weights(proto)
         return Session(self.model.portable(lean), folder=self.model.folder, name=self.name, **options)
+
+    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
+        """What `make` gives, made when it is first asked for."""
+        if key not in self._made:
+            self._made[key] = make()
+        found: T = self._made[key]
+        return found
 
     # -- layer -----------------------------------------------------------------------------------
 
@@ -202,10 +212,7 @@ class Rewritten:
         size = size if None in self.image.size else None
         source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
         key = ("place", layer, method == "cam", source, size)
-        if key not in self._heads:
-            self._heads[key] = chosen_place(self, self._sized(size), source, layer, method)
-        found: Place = self._heads[key]
-        return found
+        return self._once(key, lambda: chosen_place(self, self._sized(size), source, layer, method))
 
     def _sized(self, size: tuple[int, ...] | None) -> Graph:
         """The graph for images of a size: where positions lie, and which head holds an element, may hang on it."""
@@ -219,18 +226,9 @@ class Rewritten:
         """The value nearest to the image that still holds all chosen elements of one image's scores."""
         return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen)
 
-    def instead(self, place: Place | None) -> str:
-        """What to do where an operator stops the gradient on its way to a layer, or to the image."""
-        return instead(self, place)
-
     def head(self, place: Place) -> Head:
         """The graph from a layer to the score."""
-        key = ("head", place.name)
-        if key not in self._heads:
-            self._heads[key] = head(self.graph, place.name, self.score.name)
-            self._bare |= self._heads[key].still
-        found: Head = self._heads[key]
-        return found
+        return self._once(("head", place.name), lambda: head(self.graph, place.name, self.score.name))
 
     # -- forward ---------------------------------------------------------------------------------
 
@@ -248,13 +246,14 @@ class Rewritten:
 
     def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""
-        key = ("view", gradient, *((place.name, place.mean_only) if place else ()))
-        if key not in self._heads:
+
+        def opened() -> tuple[Rows, list[str]]:
             names = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
             taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
-            self._heads[key] = self._features(tuple(taps)), taps
-        found: tuple[Rows, list[str]] = self._heads[key]
-        return found
+            still = self.head(place).still if place else ()
+            return self._once(("features", *taps), lambda: self._features(taps, still)), taps
+
+        return self._once(("view", gradient, *((place.name, place.mean_only) if place else ())), opened)
 
     def _head_inputs(self, place: Place, gradient: str) -> Sequence[str]:
         """What the head, or its gradient, reads of the features."""
@@ -269,31 +268,29 @@ class Rewritten:
                 raise
             return extra
 
-    def _class_backward(self, place: Place, axis: int) -> tuple[Rows, Backward]:
-        """The gradient of a class's score at the layer, or of its mean, where that is all that is wanted."""
-        part = self.head(place)
+    def _class_backward(self, place: Place, axis: int) -> Opened:
+        """The gradient of a class's score: what of it, and where, `_differentiated` says."""
+        part, (wrt, mean) = self.head(place), self._differentiated(place)
+        key = ("class" if wrt == place.name and not mean else "mean", wrt)
+        return self._backward(key, lambda: class_gradient(part, axis, wrt=wrt, mean=mean), place)
+
+    def _differentiated(self, place: Place) -> tuple[str, tuple[int, ...]]:
+        """With respect to what, and the axes over which the gradient's mean is taken.
+
+        Where the mean is all that is wanted, and the layer's own mean over positions all that is read of it, that: the
+        layer's gradient is the mean's, divided by the number of positions.
+        """
         if not place.mean_only:
-            return self._backward(("class", place.name), lambda: class_gradient(part, axis), part)
-        wrt, mean = self._pooled(place) or place.name, grid_axes(place.layout)
-        mean = () if wrt != place.name else mean
-        return self._backward(("mean", wrt), lambda: class_gradient(part, axis, wrt=wrt, mean=mean), part)
+            return place.name, ()
+        pooled = self._once(("pooled", place.name), lambda: global_mean(self.graph, place.name, place.layout))
+        return (pooled, ()) if pooled else (place.name, grid_axes(place.layout))
 
-    def _pooled(self, place: Place) -> str | None:
-        """The layer's mean over positions, when that is all that is read of it: its gradient is Z times the mean."""
-        key = ("pooled", place.name)
-        if key not in self._heads:
-            self._heads[key] = global_mean(self.graph, place.name, place.layout)
-        found: str | None = self._heads[key]
-        return found
-
-    def _features(self, taps: tuple[str, ...]) -> Rows:
-        if taps not in self._feature_sessions:
-            session = self.open(features(self.graph, taps))
-            self._running = session.provider
-            self._feature_sessions[taps] = self._rows(
-                session, self._bare.intersection([self.image.name, *taps]), may_batch=self.image.batch is None
-            )
-        return self._feature_sessions[taps]
+    def _features(self, taps: Sequence[str], still: Collection[str]) -> Rows:
+        """The session of the deployed model with some values exposed; `still`: those that have no axis of rows."""
+        bare = (self._bare | set(still)).intersection([self.image.name, *taps])
+        rows = self._rows(self.open(features(self.graph, taps)), bare, may_batch=self.image.batch is None)
+        self._features_opened.append(rows)
+        return rows
 
     def _rows(self, session: Session, bare: Collection[str], *, may_batch: bool = True) -> Rows:
         return Rows(session, may_batch=may_batch, bare=bare, copies=self.image.batch or 1)
@@ -319,21 +316,34 @@ class Rewritten:
 
     # -- backward --------------------------------------------------------------------------------
 
-    def _backward(
-        self, key: tuple[str, ...], build: Callable[[], Backward], part: Head | None = None
-    ) -> tuple[Rows, Backward]:
-        """The session of a backward graph, built when first asked for, of a head or of the whole graph.
+    def _backward(self, key: tuple[str, ...], build: Callable[[], Backward], place: Place | None) -> Opened:
+        """The session of a backward graph, of the head behind a layer or of the whole graph.
 
         The key: what for, with respect to what, and what else decides.
+
+        Raises:
+            UnsupportedOpError: an operator stops the gradient; what to do instead is worked out once.
         """
-        if key not in self._heads:
-            backward = build()
-            bare = self._bare.intersection([*backward.inputs, backward.output])
-            bare |= {backward.output} if key[1] in self._bare else set()
-            pack = part is None or packing_pays(part.graph)  # else a weight of all rows would be held a third time
-            self._heads[key] = (self._rows(self.open(backward.proto, pack=pack), bare), backward)
-        found: tuple[Rows, Backward] = self._heads[key]
+
+        def made() -> Opened | UnsupportedOpError:
+            try:
+                backward = build()
+            except UnsupportedOpError as error:
+                return error.advising(instead(self, place))
+            # without gain a weight of all rows would be held a third time
+            return self._opened(backward, key[1], place, pack=place is None or packing_pays(self.head(place).graph))
+
+        found = self._once(key, made)
+        if isinstance(found, UnsupportedOpError):
+            raise found.with_traceback(None)
         return found
+
+    def _opened(self, backward: Backward, wrt: str, place: Place | None, *, pack: bool = True) -> Opened:
+        """A graph in its session."""
+        bare = self._bare | (self.head(place).still if place else set())
+        without_rows = bare.intersection([*backward.inputs, backward.output])
+        without_rows |= {backward.output} if wrt in bare else set()
+        return self._rows(self.open(backward.proto, pack=pack), without_rows), backward
 
     def _run(self, rows: Rows, backward: Backward, seen: Seen, ask: Ask, **others: Array) -> Array:
         feeds = {name: others[name] if name in others else ask.of(seen.values[name]) for name in backward.inputs}
@@ -351,20 +361,19 @@ class Rewritten:
         axis, classes = self._axis, ask.classes
         if axis is None or classes is None:
             key = ("seed", place.name, *sorted(seen.values))  # what is tapped hangs on what the features were read for
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), part)
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), place)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
         rows, backward = self._class_backward(place, axis)
         if place.mean_only and list(backward.inputs) == [CLASS]:
             gradient = self._class_means(place, rows, backward, classes)
         else:
             gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
-        pooled, axes = place.mean_only and self._pooled(place), grid_axes(place.layout)
-        if not pooled and place.mean_only and axes:
-            return gradient.reshape(len(gradient), -1, *[1] * len(axes))
-        if not pooled:
+        wrt, mean = self._differentiated(place)
+        if wrt == place.name and not mean:
             return to_grid(gradient, place.layout)
         positions = to_grid(seen.values[place.name], place.layout).shape[2:]
-        return gradient.reshape(len(gradient), -1, *[1] * len(positions)) / np.float32(math.prod(positions))
+        means = gradient.reshape(len(gradient), -1, *[1] * len(positions))
+        return means if mean else means / np.float32(math.prod(positions))
 
     def _class_means(self, place: Place, rows: Rows, backward: Backward, classes: Array) -> Array:
         """Means that nothing of the image decides (behind global pooling and a matrix), a class: each is made once."""
@@ -381,47 +390,16 @@ class Rewritten:
 
     def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences of the target's value."""
-        if node := self.rounding(place):
-            raise VerificationError(
-                f"no numeric gradient over {node}, which rounds: {instead_of_differences(self, place)}"
-            )
-        found = []
-        for image, target in zip(ask.images, ask.targets, strict=True):
-            grid, values = self._differenced(place, seen, image, target)
-            found.append(mean_gradient(values, grid, 0))
-        return np.stack(found)
+        return numeric_mean(self, place, seen, ask)
 
-    def apart_from_differences(self, place: Place, seen: Seen, ask: Ask, gradient: Array) -> tuple[float, int]:
-        """How far the first target's gradient (C, *grid) is from differences: see `runtime.apart_from_differences`."""
-        grid, values = self._differenced(place, seen, ask.images[0], ask.targets[0])
-        return apart_from_differences(values, grid, 0, gradient)
-
-    def _differenced(
-        self, place: Place, seen: Seen, image: int, target: Target
-    ) -> tuple[Array, Callable[[Array], Array]]:
-        """The layer's grid in one image, (C, *grid), and the target's values for other grids."""
-        one = {name: value[image : image + 1] for name, value in seen.values.items()}
-        return to_grid(one[place.name], place.layout)[0], partial(self._values_at, place, one, target)
-
-    def _values_at(self, place: Place, one: dict[str, Array], target: Target, grids: Array) -> Array:
-        """The target's value for one image whose layer has other grids, a row each."""
-        rows, forward = self._forward(self.head(place), target.index)
-        count = len(grids)
-        feeds = {place.name: from_grid(grids, one[place.name], place.layout)}
-        if target.index is not None:
-            feeds[CLASS] = np.full(count, target.index, np.int64)
-        feeds |= {n: np.repeat(one[n], count, axis=0) for n in forward.inputs if n not in feeds}
-        values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
-        if forward.output != self.score.name:
-            return values.reshape(count)
-        return np.array([target.value(row) for row in as_rows(values, self.score)])
-
-    def _forward(self, part: Head, index: int | None) -> tuple[Rows, Backward]:
+    def forward(self, place: Place, index: int | None) -> Opened:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""
-        axis = self._axis
-        if axis is None or index is None:
-            return self._backward(("forward", part.layer), lambda: whole_score(part))
-        return self._backward((f"forward along {axis}", part.layer), lambda: class_score(part, axis))
+        part, axis = self.head(place), self._axis
+        chosen = None if index is None else axis
+        key = ("forward", place.name, chosen)
+        if chosen is None:
+            return self._once(key, lambda: self._opened(whole_score(part), place.name, place))
+        return self._once(key, lambda: self._opened(class_score(part, chosen), place.name, place))
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""
@@ -434,19 +412,19 @@ class Rewritten:
         part = self.head(place)
         axis, classes = self._axis, ask.classes
         if axis is not None and classes is not None:
-            rows, backward = self._backward(
-                ("weights", place.name), lambda: class_gradient(part, axis, wrt=pooled, taps=())
-            )
+            key = ("weights", place.name)
+            rows, backward = self._backward(key, lambda: class_gradient(part, axis, wrt=pooled, taps=()), place)
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:
-            rows, backward = self._backward(("seed weights", place.name), lambda: seeded_gradient(part, wrt=pooled))
+            key = ("seed weights", place.name)
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled), place)
             weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
         return weights.reshape(len(ask.targets), -1)
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
         """d target / d input, a row per target, in the input's layout: forward and backward in one graph."""
+        score, image = self.score.name, self.image.name
         rows, backward = self._backward(
-            (rules, self.image.name),
-            lambda: whole_seeded_gradient(self.graph, self.score.name, self.image.name, rules=RULES[rules]),
+            (rules, image), lambda: whole_seeded_gradient(self.graph, score, image, rules=RULES[rules]), None
         )
         return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})

@@ -19,10 +19,14 @@ def checked_scores(scores: Array, images: int, score: Score) -> Array:
         )
     if not scores.size:
         raise ModelError(f"the score '{name}' is empty: its shape is {list(scores.shape)}")
+    return finite(as_rows(scores, score), name)
+
+
+def finite(scores: Array, name: str) -> Array:
+    """The scores, those of a narrow type in float32. InputError: they are not finite."""
     if not np.logical_and.reduce(np.isfinite(scores), axis=None):  # `all`, at half its cost
         raise InputError(f"the score '{name}' is not finite on this input: nothing to explain")
-    rows = as_rows(scores, score)
-    return rows if rows.dtype.char in "fd" else rows.astype(np.float32)
+    return scores if scores.dtype.char in "fd" else scores.astype(np.float32)
 
 
 def as_rows(scores: Array, score: Score) -> Array:

@@ -58,11 +58,7 @@ class Ask:
     def of(self, array: Array) -> Array:
         """An array with a row per image, as one with a row per target."""
         images = list(self.images)
-        if images == list(range(len(array))):
-            return array
-        if len(array) == 1:
-            return np.repeat(array, len(images), axis=0)
-        return array[images]
+        return array if images == list(range(len(array))) else array[images]
 
     @property
     def classes(self) -> npt.NDArray[np.int64] | None:
@@ -81,6 +77,10 @@ class Subject(Protocol):
     @property
     def score(self) -> Score:
         """The tensor that is explained."""
+
+    @property
+    def score_or_none(self) -> Score | None:
+        """The same; None where several may be meant: a target may choose one."""
 
     @property
     def placed(self) -> bool:
@@ -113,14 +113,14 @@ class Subject(Protocol):
         shape of one image's input for that size, where the model leaves it free.
         """
 
-    def instead(self, place: Place | None) -> str:
-        """What to do where an operator stops the gradient on its way to a layer (None: to the image alone)."""
-
     def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
 
     def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
-        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
+        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...).
+
+        UnsupportedOpError: an operator has no rule; says what to do instead. So do the two below.
+        """
 
     def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences."""

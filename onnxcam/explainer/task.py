@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from onnxcam.errors import ModelError, UnsupportedOpError, UsageError
+from onnxcam.errors import UnsupportedOpError, UsageError
 from onnxcam.explainer import ultralytics
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
@@ -34,7 +33,7 @@ class Task:
         subject: the model with that score.
         output: what the user called the score; None for the model's own.
         layer: as the user named it; None for the automatic choice.
-        gradient: "symbolic", "numeric" or "auto".
+        gradient: "symbolic"; "numeric" or "auto" for methods that read its mean alone.
     """
 
     explainer: Explainer
@@ -61,24 +60,21 @@ class Task:
         """The same for images of one size."""
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
-        place = common = None if late else self._place(x.shape[1:])
+        common = None if late else self._place(x.shape[1:])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
-        try:
-            seen = self.subject.see(x, common, "" if late else self._route)
-            for i, item in enumerate(items):
-                reading = self._reading(item, seen.scores[i])
-                for at, spec in enumerate(specs):
-                    for target in resolve(spec, reading):
-                        place = self._place(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
-                        asked.setdefault(place, []).append((i, at, target))
-            for place, rows in asked.items():
-                ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-                held = self.subject.see(x, place, self._route) if late else seen
-                for (i, at, _), e in zip(rows, self._results(items, held, place, ask), strict=True):
-                    found[i][at].append(e)
-        except UnsupportedOpError as error:
-            raise error.advising(self.subject.instead(place)) from error
+        seen = self.subject.see(x, common, "" if late else self._route)
+        for i, item in enumerate(items):
+            reading = self.reading(item, seen.scores[i])
+            for at, spec in enumerate(specs):
+                for target in resolve(spec, reading):
+                    place = self._place(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
+                    asked.setdefault(place, []).append((i, at, target))
+        for place, rows in asked.items():
+            ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
+            held = self.subject.see(x, place, self._route) if late else seen
+            for (i, at, _), e in zip(rows, self._results(items, held, place, ask), strict=True):
+                found[i][at].append(e)
         return found
 
     @property
@@ -101,7 +97,7 @@ class Task:
             )
         return found.of_mean if self.method.mean_only else found
 
-    def _reading(self, item: Item, scores: Array) -> Reading:
+    def reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
         score = self.subject.score
         behind = ultralytics.behind(scores.shape, score.axes, self.subject.metadata)
@@ -125,39 +121,33 @@ class Task:
 
     def _evidence(self, seen: Seen, place: Place | None, ask: Ask) -> tuple[Evidence, str]:
         """The arrays that the method reads, and which gradient they hold."""
-        arrays: dict[str, Array] = {}
-        how = "symbolic"
-        for need in self.method.needs:
-            if need == "activations" and place is not None:
-                arrays[need] = ask.of(to_grid(seen.values[place.name], place.layout))
-            elif need == "gradients" and place is not None:
-                arrays[need], how = self._layer_gradient(seen, place, ask)
-            elif need == "weights" and place is not None:
-                arrays[need], how = self._class_weights(seen, place, ask)
-            elif need == "image":
-                arrays[need] = self._channels_first(ask.of(seen.x)).astype(np.float32)
-            else:
+        found = {need: self._array(need, seen, place, ask) for need in self.method.needs}
+        numeric = any(how == "numeric" for _, how in found.values())
+        return Evidence(**{need: array for need, (array, _) in found.items()}), "numeric" if numeric else "symbolic"
+
+    def _array(self, need: str, seen: Seen, place: Place | None, ask: Ask) -> tuple[Array, str]:
+        """One of the arrays, and how it was had."""
+        match need, place:
+            case "activations", Place() as layer:
+                return ask.of(to_grid(seen.values[layer.name], layer.layout)), "symbolic"
+            case "gradients", Place() as layer:
+                return self._layer_gradient(seen, layer, ask)
+            case "weights", Place() as layer:
+                return self._class_weights(seen, layer, ask)
+            case "image", _:
+                return self._channels_first(ask.of(seen.x)).astype(np.float32), "symbolic"
+            case (("image_gradients" | "guided_gradients"), _):
                 rules = "guided" if need == "guided_gradients" else "standard"
-                if self.gradient == "numeric":
-                    raise UsageError(
-                        f"{self.method.name} needs the gradient itself: "
-                        "a numeric one gives only its mean over positions"
-                    )
-                arrays[need] = self._channels_first(self.subject.input_gradient(seen, ask, rules))
-        return Evidence(**arrays), how
+                return self._channels_first(self.subject.input_gradient(seen, ask, rules)), "symbolic"
+        raise AssertionError(f"nothing gives {need} at {place}")
 
     def _layer_gradient(self, seen: Seen, place: Place, ask: Ask) -> tuple[Array, str]:
         """d target / d layer as (targets, C, *grid), or its mean as (targets, C, 1, ...), and how it was had."""
-        method = self.method
-        if self.gradient == "numeric" and not method.mean_only:
-            raise UsageError(
-                f"{method.name} needs the gradient at every position: a numeric one gives only its mean (try gradcam)"
-            )
         if self.gradient != "numeric":
             try:
                 return self.subject.layer_gradient(place, seen, ask), "symbolic"
-            except ModelError as error:
-                if self.gradient != "auto" or not method.mean_only or not hasattr(error, "op"):
+            except UnsupportedOpError:
+                if self.gradient != "auto":
                     raise
         mean = self.subject.numeric_mean(place, seen, ask)
         grid = to_grid(seen.values[place.name], place.layout).shape[2:]
@@ -195,15 +185,6 @@ class Task:
             return target.label
         labels = self.explainer.labels(len(scores), strict=False)
         return labels[target.index] if labels is not None else None
-
-
-@contextmanager
-def advised(subject: Subject, place: Place | None) -> Iterator[None]:
-    """An operator that stops the gradient is told with advice that fits the model and what was asked of it."""
-    try:
-        yield
-    except UnsupportedOpError as error:
-        raise error.advising(subject.instead(place)) from error
 
 
 def region_of(item: Item, scores: Array, axes: str, where: tuple[float, ...] | str) -> Mask:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.arguments import NAMES_OF_CLASSES, PATH, require
 from onnxcam.errors import ModelError, UsageError
-from onnxcam.explainer import Place, advised, as_labels, choose_recipe
+from onnxcam.explainer import Place, as_labels, choose_recipe
+from onnxcam.explainer.advice import advised
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
     Graph,

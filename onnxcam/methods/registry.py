@@ -24,7 +24,7 @@ class Method:
     """One way to explain.
 
     Attributes:
-        name: what a user types; lower case.
+        name: what a user types, and files are called by: a-z and + alone.
         title: what a legend says.
         level: "layer", a map at the target layer's resolution; "input", an attribution to every element of the image.
         function: the method itself; its parameters are named after the fields of Evidence that it reads.
@@ -42,11 +42,6 @@ class Method:
     reduce: str | None = None
     signed: bool = False
     mean_only: bool = False
-
-    @property
-    def slug(self) -> str:
-        """The name as a part of file names: names hold nothing but a-z and +, which every file system takes."""
-        return self.name
 
     @cached_property
     def needs(self) -> tuple[str, ...]:

@@ -1,13 +1,13 @@
 """ONNX Runtime: providers, sessions, batches, the numeric gradient, and what an exported file says of itself."""
 
 from onnxcam.runtime.manifest import LABELS, MANIFEST, PREPROCESS, ImageInput, Layout, Manifest, Score, read_manifest
-from onnxcam.runtime.numeric import apart_from_differences, mean_gradient, moved
+from onnxcam.runtime.numeric import distance_from_differences, mean_gradient, moved
 from onnxcam.runtime.providers import short_name
-from onnxcam.runtime.rows import Rows, close
+from onnxcam.runtime.rows import Rows
 from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
     "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score", "Session",
-    "apart_from_differences", "close", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
+    "distance_from_differences", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
 ]  # fmt: skip

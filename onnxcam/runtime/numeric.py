@@ -28,23 +28,23 @@ ENOUGH = 0.1  # of the elements
 LEVEL = 0.1  # of a channel's size: the least that counts as its spread. A flat image has none
 
 
-def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: int) -> Array:
+def mean_gradient(score: Callable[[Array], Array], activations: Array) -> Array:
     """Mean over positions of d score / d activations, (C,) float32, for one row.
 
     Args:
         score: activations (rows, ...) to scores (rows,).
-        activations: one row, without its batch axis; `channel` is its axis of channels.
+        activations: one row, (C, ...).
 
     Raises:
         VerificationError: two step sizes disagree: the head is not smooth here (a quantizer, a rounding).
     """
-    scale, positions = spreads(activations, channel), activations.size // activations.shape[channel]
+    scale, positions = spreads(activations), activations.size // len(activations)
     steps = COARSE_STEPS if activations.dtype == np.float16 else STEPS
-    coarse = differences(score, activations, channel, steps[0] * scale)
+    coarse = differences(score, activations, steps[0] * scale)
     if is_drowned(coarse * 2 * steps[0] * scale, score(activations[None])[0], activations.dtype):
         steps = COARSE_STEPS
-        coarse = differences(score, activations, channel, steps[0] * scale)
-    coarse, fine = coarse / positions, differences(score, activations, channel, steps[1] * scale) / positions
+        coarse = differences(score, activations, steps[0] * scale)
+    coarse, fine = coarse / positions, differences(score, activations, steps[1] * scale) / positions
     lengths = float(np.linalg.norm(coarse)), float(np.linalg.norm(fine))
     if not any(lengths):
         return np.asarray(fine, np.float32)
@@ -57,8 +57,8 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array, channel: 
     return np.asarray(fine, np.float32)
 
 
-def apart_from_differences(
-    score: Callable[[Array], Array], activations: Array, channel: int, gradient: Array
+def distance_from_differences(
+    score: Callable[[Array], Array], activations: Array, gradient: Array
 ) -> tuple[float, int]:
     """How far a gradient is from differences along some directions, and how many of these settled.
 
@@ -68,14 +68,14 @@ def apart_from_differences(
     have.
 
     Args:
-        score, activations, channel: as in `mean_gradient`.
+        score, activations: as in `mean_gradient`.
         gradient: d score / d activations, of their shape.
     """
-    rng, shape = np.random.default_rng(0), [-1 if axis == channel else 1 for axis in range(activations.ndim)]
-    scale, claims = spreads(activations, channel).reshape(shape), gradient.astype(np.float64)
+    rng, space = np.random.default_rng(0), tuple(range(1, activations.ndim))
+    scale, claims = np.expand_dims(spreads(activations), space), gradient.astype(np.float64)
     free = moved(activations)
     slopes = claims * scale
-    mean = slopes.mean(axis=tuple(axis for axis in range(slopes.ndim) if axis != channel), keepdims=True)
+    mean = slopes.mean(axis=space, keepdims=True)
     own = [part / (float(np.sqrt(np.mean(part**2))) or 1.0) for part in (slopes, mean)]
     signs = [rng.choice([-1.0, 1.0], size) for size in 3 * [mean.shape] + 2 * [slopes.shape]]
     worst, settled = 0.0, 0
@@ -130,24 +130,23 @@ def is_drowned(changes: Array, score: Any, dtype: np.dtype[Any]) -> bool:
     return float(np.sqrt(np.mean(changes**2))) < RESOLVED * resolution
 
 
-def spreads(activations: Array, channel: int) -> Array:
+def spreads(activations: Array) -> Array:
     """How far each channel may be moved to see what it does, (C,) float64, never zero."""
-    values = np.moveaxis(activations, channel, 0).reshape(activations.shape[channel], -1).astype(np.float64)
+    values = activations.reshape(len(activations), -1).astype(np.float64)
     spread, size = values.std(axis=1), np.sqrt((values**2).mean(axis=1))
     least = max(float(spread.mean()), LEVEL * float(np.sqrt((size**2).mean()))) or 1.0
     return np.asarray(np.maximum(np.maximum(spread, LEVEL * size), least))
 
 
-def differences(score: Callable[[Array], Array], activations: Array, channel: int, steps: Array) -> Array:
+def differences(score: Callable[[Array], Array], activations: Array, steps: Array) -> Array:
     """Central differences of the score as each channel as a whole moves by its step, (C,) float64."""
     parts = []
     for start in range(0, len(steps), TOGETHER):
         some = steps[start : start + TOGETHER]
         rows = np.repeat(activations[None], 2 * len(some), axis=0)
-        slots = np.moveaxis(rows, channel + 1, 1)
         moved = np.empty(len(some))
         for i, step in enumerate(some):
-            up, down = slots[2 * i, start + i], slots[2 * i + 1, start + i]
+            up, down = rows[2 * i, start + i], rows[2 * i + 1, start + i]
             up += step
             down -= step
             moved[i] = np.mean(up - down, dtype=np.float64)  # what rounding left of the step

@@ -89,10 +89,6 @@ class Session:
         self.inputs = [Port(p.name, p.type, tuple(p.shape or ())) for p in inputs]
         self.outputs = [Port(p.name, p.type, tuple(p.shape or ())) for p in self._session.get_outputs()]
 
-    def metadata(self) -> dict[str, str]:
-        """The model's metadata_props."""
-        return dict(self._session.get_modelmeta().custom_metadata_map)
-
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Any]:
         """Outputs by name; ModelError with ONNX Runtime's reason when the run fails."""
         names = [port.name for port in self.outputs] if outputs is None else list(outputs)

@@ -1,6 +1,6 @@
 """What is explained: targets, labels, and how a user names them."""
 
-from onnxcam.targets.forms import class_target, default_target, some_target
+from onnxcam.targets.forms import class_target, some_target
 from onnxcam.targets.kinds import (
     SATURATED,
     ClassTarget,
@@ -20,6 +20,6 @@ __all__ = [
     "BOX", "SATURATED", "ClassTarget", "DifferenceTarget", "ElementTarget", "NegatedTarget", "ProductTarget", "Reading",
     "RegionTarget", "SimilarityTarget", "Spec", "Target", "TokensTarget", "WeightedTarget", "best", "check_class",
     "check_labels",
-    "class_counts", "class_target", "default_target", "imagenet_labels", "named_output", "parse_labels", "read_labels",
+    "class_counts", "class_target", "imagenet_labels", "named_output", "parse_labels", "read_labels",
     "resolve", "some_target",
 ]  # fmt: skip

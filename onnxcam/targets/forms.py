@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -14,28 +15,19 @@ from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarge
 
 Mask = npt.NDArray[np.bool_]
 BACKGROUND = ("background", "_background_", "__background__")
-SAYABLE = {
-    "classes": "a class's index or label, top:K, 'A not B', similar:IMAGE",
-    "maps": "CLASS (over its own region), CLASS@X0,Y0,X1,Y1 in pixels of the photo, CLASS@MASK.png, CLASS@all",
-    "map": "0@X0,Y0,X1,Y1 in pixels of the photo, 0@MASK.png, 0@all",
-    "rows": "CLASS (in its best row), token:STEP,CLASS, tokens:A,B,C, ctc",
-    "detections": "CLASS (in its best row)",
-    "": "",
-}
-"""What can be said of each form, besides NAME[INDEX]."""
 
 
 def sayable(reading: Reading) -> str:
     """What can be said of some scores, for a message."""
     shape = " x ".join(map(str, reading.scores.shape)) or "one"
-    said = SAYABLE[reading.form]
-    said = f"{said}, or NAME[INDEX]" if said else "NAME[INDEX]"
+    form = "map" if reading.form == "maps" and reading.classes == 1 else reading.form
+    said = f"{FORMS[form].sayable}, or NAME[INDEX]".removeprefix(", or ")
     return f"'{reading.score}' holds {shape} numbers for an image: say {said} with --target"
 
 
 def class_target(which: int, reading: Reading) -> Target:
     """The target that a class is; TargetError when there is none such."""
-    return CLASS_IN[reading.form](which, reading)
+    return FORMS[reading.form].of_class(which, reading)
 
 
 def default_target(reading: Reading) -> Target:
@@ -44,7 +36,7 @@ def default_target(reading: Reading) -> Target:
     Raises:
         TargetError: nothing suggests itself; tells what can be said. InputError: nothing does for this image.
     """
-    found = DEFAULT[reading.form](reading)
+    found = FORMS[reading.form].default(reading)
     if found is None and reading.form == "detections":
         raise InputError("the model detects nothing in this image")
     if found is None and reading.form in ("map", "maps") and own_region(0, reading) is not None:
@@ -59,7 +51,7 @@ def default_target(reading: Reading) -> Target:
 def some_target(reading: Reading) -> Target:
     """A target that any scores have: the default one, or the element farthest from zero."""
     farthest = np.unravel_index(np.argmax(np.abs(reading.scores)), reading.scores.shape)
-    return DEFAULT[reading.form](reading) or ElementTarget(",".join(map(str, farthest)))
+    return FORMS[reading.form].default(reading) or ElementTarget(",".join(map(str, farthest)))
 
 
 # -- a class ------------------------------------------------------------------------------------------
@@ -154,12 +146,6 @@ def nameless(which: int, reading: Reading) -> Target:
     raise TargetError(f"which of the scores is class {which} cannot be told: {sayable(reading)}")
 
 
-CLASS_IN: dict[str, Callable[[int, Reading], Target]] = {
-    "classes": in_row, "maps": over_own_region, "map": over_own_region, "rows": in_best_row,
-    "detections": in_surest_detection, "": nameless,
-}  # fmt: skip
-
-
 # -- nobody says --------------------------------------------------------------------------------------
 
 
@@ -194,7 +180,31 @@ def surest_detection(reading: Reading) -> Target | None:
     return in_surest_detection(int(np.rint(reading.scores[np.argmax(sure), CLASS])), reading)
 
 
-DEFAULT: dict[str, Callable[[Reading], Target | None]] = {
-    "classes": highest, "maps": most_frequent, "map": most_frequent, "rows": surest_row,
-    "detections": surest_detection, "": lambda _: None,
-}  # fmt: skip
+def nothing(_: Reading) -> Target | None:
+    """Nothing suggests itself."""
+    return None
+
+
+# -- the forms ----------------------------------------------------------------------------------------
+
+
+class Form(NamedTuple):
+    """A form of scores (see `Reading.form`): what can be said besides NAME[INDEX], what a class is, and the default."""
+
+    sayable: str
+    of_class: Callable[[int, Reading], Target]
+    default: Callable[[Reading], Target | None]
+
+
+FORMS = {
+    "classes": Form("a class's index or label, top:K, 'A not B', similar:IMAGE", in_row, highest),
+    "maps": Form(
+        "CLASS (over its own region), CLASS@X0,Y0,X1,Y1 in pixels of the photo, CLASS@MASK.png, CLASS@all",
+        over_own_region,
+        most_frequent,
+    ),
+    "map": Form("0@X0,Y0,X1,Y1 in pixels of the photo, 0@MASK.png, 0@all", over_own_region, most_frequent),
+    "rows": Form("CLASS (in its best row), token:STEP,CLASS, tokens:A,B,C, ctc", in_best_row, surest_row),
+    "detections": Form("CLASS (in its best row)", in_surest_detection, surest_detection),
+    "": Form("", nameless, nothing),
+}

@@ -11,6 +11,7 @@ from onnxcam.errors import TargetError
 from onnxcam.reading import read_start
 
 LARGEST = 10 * 2**20  # bytes of a labels file
+NEAR = 2  # by how many labels a file may miss what it was most likely meant for
 
 
 def imagenet_labels() -> list[str]:
@@ -19,7 +20,7 @@ def imagenet_labels() -> list[str]:
 
 
 def read_labels(path: str | Path) -> list[str]:
-    """A labels file in UTF-8: a class a line, empty lines at the end left off, or what `from_json` reads in a .json.
+    """A labels file in UTF-8: a class per line, empty lines at the end left off, or what `from_json` reads in a .json.
 
     Raises:
         TargetError: it is none.
@@ -60,9 +61,12 @@ def from_json(text: str, path: Path) -> list[str]:
 
 
 def parse_labels(text: str) -> list[str]:
-    """Class names, one per line, empty lines at the end left off. Nothing but a newline ends a line."""
+    """Class names, one per line, empty lines at the end left off: a space is a class of readers of text.
+
+    Nothing but a newline ends a line.
+    """
     labels = [line.rstrip("\r") for line in text.split("\n")]
-    while labels and not labels[-1].strip():
+    while labels and not labels[-1]:
         labels.pop()
     return labels
 
@@ -70,8 +74,9 @@ def parse_labels(text: str) -> list[str]:
 def check_labels(labels: Sequence[str], *counts: int) -> None:
     """TargetError unless there is a label for every class, and no more: one too many may shift every name.
 
-    Several counts where it cannot be told which axis holds the classes.
+    Several counts where it cannot be told which axis holds the classes; what is nearly right is said alone.
     """
     if len(labels) not in counts:
-        classes = " or ".join(map(str, sorted(set(counts))))
+        near = {count for count in counts if abs(count - len(labels)) <= NEAR}
+        classes = " or ".join(map(str, sorted(near or set(counts))))
         raise TargetError(f"{len(labels)} labels for a model of {classes} classes: give one for every class, in order")

@@ -211,3 +211,13 @@ def test_a_volume_is_a_npy_and_gives_one(onnxcam: Invoke, folder: Path) -> None:
     assert names(folder / "onnxcam_out") == ["scan.gradcam.npy"]
     assert np.load(folder / "onnxcam_out" / "scan.gradcam.npy").shape == (2, 4, 6)
     assert "takes volumes (NCDHW), a photo has no depth" in refusal(onnxcam("run", "volume.onnx", "blobs.png"))
+
+
+def test_what_a_mean_does_to_a_row_is_said(onnxcam: Invoke, segments: Path) -> None:
+    boxes = SEGMENTS.replace("float[N, 3, 8, 8] y", "float[N, 64, 3] y").replace(
+        "y = Conv(a, k)", "m = Conv(a, k) r = Reshape(m, flat) y = Transpose<perm = [0, 2, 1]>(r)"
+    )
+    onnx.save(net(boxes, {**COLOURS, "flat": np.array([0, 3, -1])}), segments / "boxes.onnx")
+    asked = ("run", "boxes.onnx", "half.png", "-t", "y[0,0]", "--preprocess", "unit")
+    assert "where a single row or step looks, --method hirescam shows" in onnxcam(*asked).stderr
+    assert "--method hirescam" not in onnxcam(*asked, "-m", "hirescam").stderr

@@ -118,7 +118,7 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(library, "check", check)
     result = onnxcam(
-        "check", "--timeout", "0", "m.onnx", "i.png", "-l", "relu1", "--score", "y", "--preprocess", "unit"
+        "check", "--timeout", "0", "m.onnx", "i.png", "-l", "relu1", "--score", "y", "--preprocess", "unit", "-t", "cat"
     )
     assert result.exit_code == 1
     assert result.stdout.splitlines() == [
@@ -130,7 +130,7 @@ def test_a_failed_check_exits_1(onnxcam: Invoke, monkeypatch: pytest.MonkeyPatch
     ]
     assert asked == {
         "model": "m.onnx", "image": "i.png", "layer": "relu1", "score": "y", "preprocess": "unit", "provider": "cpu",
-        "feeds": {},
+        "feeds": {}, "target": "cat", "labels": None,
     }  # fmt: skip
 
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import onnx
 import pytest
 
@@ -189,3 +190,18 @@ def test_a_model_that_uses_a_name_of_ours(name: str) -> None:
         node.output[:] = [name if output == score else output for output in node.output]
     with pytest.raises(ModelError, match=f"calls a value '{name}', as onnxcam calls one of its own"):
         Explainer(model)
+
+
+@pytest.mark.parametrize(
+    ("shape", "says"),
+    [
+        ((3, 16, 16), "resize it"),
+        ((32, 32, 3), "its channels are last, move that axis"),
+        ((2, 3, 32, 32), "it holds 2 of them; give one per file, or the array itself from Python"),
+    ],
+)
+def test_an_array_of_another_shape_is_told_what_to_do(shape: tuple[int, ...], says: str, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.zeros(shape, np.float32))
+    told = rf"the model's input 'image' takes \[3, 32, 32\] \(CHW\): {says}$"
+    with pytest.raises(ImageError, match=told):
+        Explainer(TINY)(tmp_path / "x.npy")

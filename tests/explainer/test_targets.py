@@ -146,7 +146,7 @@ def test_a_target_without_a_class_by_the_head_of_every_layout() -> None:
 
 def test_labels_are_given_or_the_models_own(samples: Path, tmp_path: Path, two_objects: Array) -> None:
     path = tmp_path / "labels.txt"
-    path.write_text("rot\ngrün\nblau\n\n \n", encoding="utf-8")
+    path.write_text("rot\ngrün\nblau\n\n\n", encoding="utf-8")
     for labels in (path, str(path), ["rot", "grün", "blau"]):
         assert Explainer(samples / "tiny_cnn.onnx", labels=labels)(two_objects, target="BLAU").target.index == BLUE
 

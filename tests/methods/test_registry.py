@@ -70,8 +70,7 @@ class TestRow:
         assert method.reduce in {None, *REDUCTIONS}
 
     def test_name_is_fit_for_files(self, method: Method) -> None:
-        assert re.fullmatch(r"[a-z+]+", method.slug)
-        assert method.slug == method.name
+        assert re.fullmatch(r"[a-z+]+", method.name)
 
     def test_title_and_source_are_given(self, method: Method) -> None:
         assert method.title

@@ -11,8 +11,8 @@ import onnx
 import pytest
 
 from onnxcam.errors import InputError, ModelError
-from onnxcam.runtime import Rows, Session, close
-from onnxcam.runtime.rows import far_from
+from onnxcam.runtime import Rows, Session
+from onnxcam.runtime.rows import close, far_from
 from tests.graph.building import plain
 from tests.nets import net, normal
 

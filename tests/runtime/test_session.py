@@ -33,13 +33,11 @@ def test_a_model_from_bytes_and_from_a_path(tmp_path: Path) -> None:
         assert session.provider == "CPUExecutionProvider"
 
 
-def test_ports_and_metadata() -> None:
+def test_ports() -> None:
     model = net("(float[N,4,M] x, int64[2] i) => (float[N,4,2] y) { y = Gather<axis=2>(x, i) }")
-    helper.set_model_props(model, {"names": "{0: 'cat'}"})
     session = Session(model.SerializeToString())
     assert session.inputs == [Port("x", "tensor(float)", ("N", 4, "M")), Port("i", "tensor(int64)", (2,))]
     assert session.outputs == [Port("y", "tensor(float)", ("N", 4, 2))]
-    assert session.metadata() == {"names": "{0: 'cat'}"}
 
 
 def test_an_optional_input_is_listed_and_need_not_be_fed() -> None:
