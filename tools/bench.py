@@ -22,6 +22,7 @@ from typing import Any
 
 import numpy as np
 from bench_nets import NETS
+from markdown import table
 
 import onnxcam
 
@@ -29,11 +30,11 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLE, PHOTO = ROOT / "sample_models" / "squeezenet11.onnx", ROOT / "sample_models" / "chelsea.png"
 TITLES = {
     "gradcam": "Grad-CAM / forward",
-    "gradcam_extra_ms": "more, ms",
-    "five_targets": "five targets / one",
+    "gradcam_extra_ms": "Grad-CAM adds, ms",
+    "five_targets": "five targets / one target",
     "input_gradient": "forward + input gradient / forward",
     "memory": "peak memory / plain",
-    "memory_extra_mb": "more, MB",
+    "memory_extra_mb": "memory added, MB",
 }
 PEAK = """
 print(next(int(line.split()[1]) / 1024 for line in open("/proc/self/status") if line.startswith("VmHWM")))
@@ -154,17 +155,17 @@ def cold_start(rounds: int) -> dict[str, float]:
 
 def markdown(measured: Mapping[str, Any]) -> str:
     """The table of the README."""
-    head = ["net", "forward, ms", *TITLES.values()]
-    lines = [f"| {' | '.join(head)} |", f"| --- |{' ---: |' * (len(head) - 1)}"]
-    for name, cost in measured["nets"].items():
-        cells = [f"{cost['forward_ms']:.1f}", *(f"{cost[key]:.{1 if 'extra' in key else 2}f}" for key in TITLES)]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    rows = (
+        [name, f"{cost['forward_ms']:.1f}", *(f"{cost[key]:.{1 if 'extra' in key else 2}f}" for key in TITLES)]
+        for name, cost in measured["nets"].items()
+    )
     start = measured["cold_start_s"]
     more = start["onnxcam run"] - start["bare script"]
     return "\n".join(
         [
-            *lines,
+            table(["net", "forward, ms", *TITLES.values()], rows, figures=True),
             "",
+            "*Forward* is one run of the plain file. "
             f"Measured with onnxcam {measured['version']} on the CPU provider, {measured['threads']} thread, batch 1, "
             f"224 or 227 pixels. From a cold process, `onnxcam run` takes {more:.2f} s more than a script that only "
             "loads and runs.",

@@ -8,14 +8,13 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 import click
+from markdown import table
 
 ROOT = Path(__file__).resolve().parent.parent
-Table = Callable[[Iterable[str], Iterable[Iterable[str]]], str]
 
 TINY, CAT = "tiny_cnn.onnx blobs.png", "squeezenet11.onnx chelsea.png"
 EXAMPLES = {
@@ -27,7 +26,7 @@ EXAMPLES = {
 }
 
 
-def cli_reference(table: Table) -> str:
+def cli_reference() -> str:
     """A section for every command: what it does, its options, examples."""
     from onnxcam.cli import main
 
@@ -39,12 +38,12 @@ def cli_reference(table: Table) -> str:
         for name in main.list_commands(context):
             command = main.get_command(context, name)
             assert command is not None
-            parts.append(section(command, click.Context(command, context, info_name=name), table))
+            parts.append(section(command, click.Context(command, context, info_name=name)))
             parts += [example(words, Path(folder)) for words in EXAMPLES[name]]
     return "\n\n".join(parts)
 
 
-def section(command: click.Command, context: click.Context, table: Table) -> str:
+def section(command: click.Command, context: click.Context) -> str:
     """One command without its examples."""
     usage = command.get_usage(context).removeprefix("Usage: ")
     parts = [f"## `onnxcam {context.info_name}`", f"```\n{usage}\n```", unwrapped(command.help or "")]

@@ -12,18 +12,13 @@ import re
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
+
+from markdown import table
 
 ROOT = Path(__file__).resolve().parent.parent
 SECTION = re.compile(r"(?P<start><!-- generated: (?P<name>[\w-]+) -->\n).*?(?P<end><!-- end -->)", re.DOTALL)
-
-
-def table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> str:
-    """A Markdown table."""
-    head = list(head)
-    lines = [head, ["---"] * len(head), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def methods_table() -> str:
@@ -47,6 +42,16 @@ def methods_table() -> str:
             for method in list_methods()
         ),
     )
+
+
+def methods_in_short() -> str:
+    """The methods, what kind of map each gives, and where it comes from."""
+    from onnxcam.methods import list_methods
+
+    rows = (
+        (f"`{m.name}`", m.title, m.level, "both signs" if m.signed else "above zero", m.paper) for m in list_methods()
+    )
+    return table(("Method", "Title", "Level", "Shows", "Source"), rows)
 
 
 def targets_table() -> str:
@@ -96,7 +101,7 @@ def cli_sections() -> str:
     """The commands, their options and what they print."""
     from document_cli import cli_reference
 
-    return cli_reference(table)
+    return cli_reference()
 
 
 def readme_example() -> str:
@@ -132,6 +137,7 @@ SECTIONS: dict[str, Callable[[], str]] = {
     "cost": costs_table,
     "example": readme_example,
     "methods": methods_table,
+    "methods-short": methods_in_short,
     "operators": operators_table,
     "parity": parity_tables,
     "targets": targets_table,

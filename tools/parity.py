@@ -26,8 +26,12 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from markdown import table
+
 FIGURES = Path(__file__).resolve().parent.parent / "docs" / "parity.json"
 LIMIT = 1200  # seconds for a network
+STATES = ("right", "wrong", "refused", "crashed", "runtime differs", "not exported")
+PEER_STATES = ("right", "wrong", "refused")
 Facts = dict[str, Any]
 COSTS: dict[str, Callable[[Facts, Facts], float]] = {
     "gradient / forward": lambda net, file: file["gradient_ms"] / file["forward_ms"],
@@ -179,24 +183,14 @@ def markdown(figures: Facts) -> str:
     exceptions = [f"- {text}" for text in figures["exceptions"]]
     return "\n\n".join(
         [
-            table(["export", *columns], rows),
-            table(["cost", "median", "worst"], costs),
+            table(["export", *columns], rows, figures=True),
+            table(["cost", "median", "worst"], costs, figures=True),
             f"{figures['nets']} networks, onnxcam {figures['version']}. Compared: "
             + ", ".join(f"{what} {count}" for what, count in figures["compared"].items())
             + ".",
             *(["\n".join(["Not right:", "", *exceptions])] if exceptions else []),
         ]
     )
-
-
-STATES = ("right", "wrong", "refused", "crashed", "runtime differs", "not exported")
-PEER_STATES = ("right", "wrong", "refused")
-
-
-def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table, figures to the right."""
-    lines = [head, ["---", *["---:"] * (len(head) - 1)], *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 def main() -> None:

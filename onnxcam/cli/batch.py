@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -58,12 +58,12 @@ def explain_all(request: Request) -> int:
         OnnxCamError: what would go wrong with every image alike.
     """
     methods = list({method.name: method for method in map(get_method, request.method)}.values())
-    colormap(request.colormap)
+    colormap(request.colormap)  # an unknown one is refused before the model is opened
     check_folder(Path(request.out))
     sources = list(expand(request.images))
     explainer = open_explainer(request)
     work = Work(request, explainer, methods, {os.path.realpath(path) for path in sources if isinstance(path, str)})
-    unexplained = partly = 0
+    outcomes: Counter[str] = Counter()
     with reporter(len(sources), quiet=request.quiet) as terminal:
         for source, stem in zip(sources, unique_stems(map(str, sources)), strict=True):
             records, refused = work.records(source, stem)
@@ -71,12 +71,12 @@ def explain_all(request: Request) -> int:
                 work.tell(records, terminal)
             for reason in refused:
                 terminal.complain(reason if len(sources) == 1 else about(reason, source))
-            unexplained, partly = unexplained + (not records), partly + bool(records and refused)
+            outcomes["refused" if not records else "in part" if refused else "whole"] += 1
             terminal.step()
         if len(sources) > 1 and not (request.quiet or request.json):
-            parts = f" ({partly} in part)" if partly else ""
-            terminal.say(f"{len(sources) - unexplained} explained{parts}, {unexplained} refused")
-    return 2 if unexplained or partly else 0
+            parts = f" ({outcomes['in part']} in part)" if outcomes["in part"] else ""
+            terminal.say(f"{len(sources) - outcomes['refused']} explained{parts}, {outcomes['refused']} refused")
+    return 2 if outcomes["refused"] or outcomes["in part"] else 0
 
 
 def open_explainer(request: Request) -> Explainer:
@@ -163,6 +163,7 @@ class Work:
         request, explainer, found = self._request, self._explainer, Found()
         for method in self._methods:
             start = time.perf_counter()
+            # a layer is not meant for a method of the input beside one that reads it; alone that one refuses it
             layer = request.layer if method.uses_layer or not any(m.uses_layer for m in self._methods) else None
             (results,) = explainer.explain_items([item], list(targets) or None, method, layer, request.gradient)
             seconds = reading + time.perf_counter() - start

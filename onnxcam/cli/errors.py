@@ -45,7 +45,12 @@ def for_the_user() -> Iterator[None]:
 def complain(message: str) -> None:
     """The one line on stderr, unless nothing can be written there: the exit code says it too."""
     with suppress(OSError):
-        click.echo(one_line(f"Error: {message}"), err=True)
+        click.echo(error_line(message), err=True)
+
+
+def error_line(message: str) -> str:
+    """What an error looks like, as click has it too."""
+    return one_line(f"Error: {message}")
 
 
 def one_line(text: str) -> str:

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from onnxcam.cli.errors import ENDED, one_line
+from onnxcam.cli.errors import ENDED, error_line
 
 PATIENCE = 1.0  # seconds for Python to end by itself
 ENDING = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
@@ -57,7 +57,7 @@ def _watch(heard: int, over: threading.Event) -> None:
 def _end(number: int) -> None:
     """The one line, where anybody reads it, and out."""
     try:
-        sys.stderr.write(one_line("Error: interrupted") + "\n")
+        sys.stderr.write(error_line("interrupted") + "\n")
         sys.stderr.flush()
     finally:
         os._exit(ENDED + number)

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from onnxcam.cli.errors import one_line
+from onnxcam.cli.errors import error_line
 
 CLEAR_LINE = "\r\x1b[K"
 
@@ -88,7 +88,7 @@ class Reporter:
 
     def complain(self, message: str) -> None:
         """One error among others."""
-        self.say(one_line(f"Error: {message}"), err=True)
+        self.say(error_line(message), err=True)
 
     def step(self) -> None:
         """One more is done."""

@@ -116,7 +116,9 @@ class Rewritten:
         """The score: given, or the one that the graph suggests. LayerError, ModelError: as `find_score`."""
         if (output := self._scored["output"]) is not None:
             return behind_output(self.graph, output, image=self.image)
-        named = self._scored["score"] or ultralytics.main_output(self.metadata, self.graph.outputs)
+        named = self._scored["score"]
+        if named is None:
+            named = ultralytics.main_output(self.metadata, self.graph.outputs)
         found = find_score(self.graph, named, image=self.image)
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)

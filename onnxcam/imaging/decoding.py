@@ -21,7 +21,7 @@ from onnxcam.imaging.text import printable
 
 MAX_PIXELS = 178_956_970
 """Most pixels of an image, unless told otherwise: where Pillow itself refuses a decompression bomb."""
-_LONGEST = 1000  # a strip's sides, one over the other: legend and map make a picture of it that is at least so thick
+_LONGEST = 1000  # a strip's sides, one over the other: its picture, with map and legend, is never thinner
 
 # What Pillow's readers raise on damaged files, found by mutating images of seventeen formats.
 _DAMAGE = (
@@ -111,7 +111,7 @@ def decode(source: str | Path | bytes | Image.Image, *, max_pixels: int = MAX_PI
             image.load()
             return _upright(_eight_bit(image))
     except Image.DecompressionBombError as error:
-        raise _too_large(name, "too many", max_pixels) from error
+        raise _too_large(name, f"more than {2 * max_pixels}", max_pixels) from error
     except _DAMAGE as error:
         raise ImageError(f"{name} cannot be read as an image: {_reason(error)}") from error
 
@@ -121,7 +121,7 @@ def _name_of(source: str | Path | bytes | Image.Image) -> str:
         return f"the image ({len(source)} bytes)"
     if isinstance(source, Image.Image):
         return printable(str(getattr(source, "filename", "") or "the image"))
-    return printable(str(source))
+    return printable(str(source)) or "''"
 
 
 @contextmanager
@@ -172,7 +172,8 @@ def _check_size(image: Image.Image, max_pixels: int, name: str) -> None:
 
 
 def _too_large(name: str, size: str, max_pixels: int) -> ImageError:
-    return ImageError(f"{name} holds {size} pixels, more than {max_pixels}; raise --max-pixels if the file is trusted")
+    said = f"{name} holds {size} pixels, {max_pixels} are allowed"
+    return ImageError(f"{said}: raise --max-pixels if the file is trusted")
 
 
 def _reason(error: BaseException) -> str:

@@ -51,22 +51,6 @@ class Geometry:
         width, height = self.input_size
         return self.framed(left * width, top * height, ((right - left) * width, (bottom - top) * height))
 
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """x0, y0, x1, y1 of the input that shows photo; beside it lies padding."""
-        start = [min(max(o, 0.0), n) for o, n in zip(self.offset, self.input_size, strict=True)]
-        ends = (o + s * p for o, s, p in zip(self.offset, self.scale, self.photo_size, strict=True))
-        x1, y1 = (min(max(end, 0.0), n) for end, n in zip(ends, self.input_size, strict=True))
-        return start[0], start[1], x1, y1
-
-    def to_input(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the photo, in the input."""
-        return x * self.scale[0] + self.offset[0], y * self.scale[1] + self.offset[1]
-
-    def to_photo(self, x: float, y: float) -> tuple[float, float]:
-        """A point of the input, on the photo."""
-        return (x - self.offset[0]) / self.scale[0], (y - self.offset[1]) / self.scale[1]
-
 
 def place(
     map: npt.NDArray[np.floating], geometry: Geometry, *, shape: tuple[int, int] | None = None

@@ -120,7 +120,7 @@ def _coloured(indices: npt.NDArray[np.uint8], table: Table) -> Image.Image:
 
 
 def _outline(picture: Image.Image, boxes: Sequence[Box], factor: int) -> None:
-    """White rectangles in a dark edge, inside the box, legible on any photo."""
+    """A white line with a dark one inside it, both within the box: legible on any photo."""
     draw = ImageDraw.Draw(picture)
     line = max(1, round(max(picture.size) / 300))
     for box in boxes:

@@ -163,7 +163,7 @@ def _complaints(recipe: Preprocess) -> Iterator[str]:
     count = len(recipe.channels)
     for key, values in {"mean": recipe.mean, "std": recipe.std}.items():
         if len(values) != count:
-            yield f"{key} holds {len(values)} numbers for {count} channel{'s' * (count > 1)} ({recipe.channels})"
+            yield f"{key} holds {len(values)} numbers for {count} channel{'s' * (count > 1)} ({recipe.channels}): give one per channel"
     for key, values in {"scale": (recipe.scale,), "std": recipe.std}.items():
         if not all(_TINIEST <= abs(value) <= _LARGEST for value in values):
             yield f"{key} has to be finite and not zero, not {', '.join(f'{value:g}' for value in values)}"

@@ -6,7 +6,6 @@ import re
 
 import click
 import document_cli
-import make_docs
 import pytest
 
 from onnxcam.cli import main
@@ -22,7 +21,7 @@ def test_a_command_is_documented_as_it_is(name: str) -> None:
     context = click.Context(main, info_name="onnxcam", **main.context_settings)
     command = main.get_command(context, name)
     assert command is not None
-    text = document_cli.section(command, click.Context(command, context, info_name=name), make_docs.table)
+    text = document_cli.section(command, click.Context(command, context, info_name=name))
     assert text in PAGE
 
 

@@ -78,7 +78,7 @@ OPTIONS: dict[str, tuple[dict[str, Any], type[OnnxCamError], str]] = {
     "no such score": ({"score": "logit"}, LayerError, "the model has no value 'logit' to explain; did you mean"),
     "an input as the score": ({"score": "image"}, LayerError, "'image' is an input of the model: choose something"),
     "no such provider": ({"provider": "quantum"}, ProviderError, "the provider 'quantum' is not in this build"),
-    "a photo of too many pixels": ({"max_pixels": 10}, ImageError, ".*blobs.png holds too many pixels, more than 10"),
+    "too many pixels": ({"max_pixels": 10}, ImageError, ".*blobs.png holds more than 20 pixels, 10 are allowed"),
 }  # fmt: skip
 
 

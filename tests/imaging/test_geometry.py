@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from onnxcam.imaging import Geometry, place
+from tests.imaging.frames import box, to_input, to_photo
 
 
 def delta(height: int, width: int, row: int, column: int) -> np.ndarray:
@@ -27,16 +28,16 @@ CENTRED = Geometry.resized((200, 100), (100, 50)).framed(0, -25, (100, 100))
 
 
 def test_points_go_there_and_back() -> None:
-    assert CROPPED.to_input(225, 75) == (62.5, 37.5)
-    assert CROPPED.to_photo(62.5, 37.5) == (225, 75)
-    assert CENTRED.to_photo(62.5, 37.5) == (125, 25)
+    assert to_input(CROPPED, 225, 75) == (62.5, 37.5)
+    assert to_photo(CROPPED, 62.5, 37.5) == (225, 75)
+    assert to_photo(CENTRED, 62.5, 37.5) == (125, 25)
 
 
 def test_the_box_is_where_photo_is_seen() -> None:
-    assert CROPPED.box == (0, 0, 100, 100)
-    assert TOP_LEFT.box == (0, 0, 100, 50)
-    assert CENTRED.box == (0, 25, 100, 75)
-    assert Geometry.identity(7, 5).box == (0, 0, 7, 5)
+    assert box(CROPPED) == (0, 0, 100, 100)
+    assert box(TOP_LEFT) == (0, 0, 100, 50)
+    assert box(CENTRED) == (0, 25, 100, 75)
+    assert box(Geometry.identity(7, 5)) == (0, 0, 7, 5)
 
 
 @pytest.mark.parametrize(("geometry", "centre"), [(CROPPED, (225, 75)), (TOP_LEFT, (125, 75)), (CENTRED, (125, 25))])

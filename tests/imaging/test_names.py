@@ -6,6 +6,7 @@ from PIL import Image
 
 from onnxcam.errors import PreprocessError
 from onnxcam.imaging import named_preprocess, prepare, preprocess_names
+from tests.imaging.frames import box
 
 GREY = Image.new("RGB", (60, 40), (0, 51, 255))
 
@@ -46,7 +47,7 @@ def test_geometry_of_imagenet_is_256_to_224() -> None:
 def test_an_oblong_input_is_covered() -> None:
     recipe = named_preprocess("clip", size=(100, 50), channels=3)
     geometry = prepare(Image.new("RGB", (30, 60), "red"), recipe).geometry
-    assert geometry.box == (0, 0, 100, 50)
+    assert box(geometry) == (0, 0, 100, 50)
 
 
 def test_exact_takes_width_before_height() -> None:
