@@ -8,7 +8,7 @@ from typing import Any
 import numpy.typing as npt
 
 from onnxcam.errors import UsageError
-from onnxcam.explainer.files import read_array
+from onnxcam.explainer.arrays import read_array
 
 
 def read_feeds(given: Iterable[str]) -> dict[str, npt.NDArray[Any]]:

@@ -1,8 +1,8 @@
 """Explanations of one model: the floors below, wired together."""
 
+from onnxcam.explainer.arrays import save_array
 from onnxcam.explainer.core import Explainer, explain
 from onnxcam.explainer.explanation import Explanation, Item
-from onnxcam.explainer.files import save_array
 from onnxcam.explainer.recipes import as_labels, choose_recipe
 from onnxcam.explainer.subject import Ask, Place, Seen, Subject
 

@@ -12,14 +12,14 @@ import numpy as np
 
 from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
 from onnxcam.errors import ImageError, UsageError
+from onnxcam.explainer.arrays import read_array
 from onnxcam.explainer.explanation import Explanation, Item
-from onnxcam.explainer.files import read_array
 from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Subject
 from onnxcam.explainer.task import Task
+from onnxcam.files import check_regular
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
-from onnxcam.reading import check_regular
 from onnxcam.runtime import ImageInput, read_manifest, short_name
 from onnxcam.runtime import metadata as metadata_of
 from onnxcam.targets import Spec, named_output

@@ -232,7 +232,7 @@ class Explanation:
         require("path", path, PATH)
         path = Path(path)
         if path.suffix.lower() == ".npy":
-            from onnxcam.explainer.files import save_array
+            from onnxcam.explainer.arrays import save_array
 
             save_array(self.map, path)
         elif path.suffix.lower() == ".png":

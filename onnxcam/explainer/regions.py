@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError
-from onnxcam.explainer.files import read_array
+from onnxcam.explainer.arrays import read_array
 from onnxcam.imaging import Geometry, decode
 
 Mask = npt.NDArray[np.bool_]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import secrets
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -13,11 +11,11 @@ import numpy.typing as npt
 from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
-from onnxcam.errors import ImageError, UsageError
+from onnxcam.errors import UsageError
+from onnxcam.files import read_start, write_whole
 from onnxcam.imaging.colormaps import colormap as table_of
 from onnxcam.imaging.localization import Box
-from onnxcam.imaging.text import clip, drawable, printable, wrap
-from onnxcam.reading import read_start
+from onnxcam.imaging.text import clip, drawable, wrap
 
 Heat = npt.NDArray[np.floating]
 Table = npt.NDArray[np.uint8]
@@ -70,23 +68,14 @@ def overlay(
 
 
 def save_png(image: Image.Image, path: str | Path) -> None:
-    """Write a PNG, which says that it is ours, whole or not at all: to a temporary name beside `path`, then renamed.
+    """Write a PNG, which says that it is ours, whole or not at all.
 
     Raises:
         ImageError: the file cannot be written.
     """
-    temporary = Path(path).parent / f".onnxcam-{secrets.token_hex(8)}.png"
     said = PngInfo()
     said.add_text(*_OURS)
-    try:
-        try:
-            image.save(temporary, format="PNG", pnginfo=said, compress_level=_COMPRESSION)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise ImageError(printable(f"{path} cannot be written: {reason}")) from error
+    write_whole(Path(path), lambda file: image.save(file, format="PNG", pnginfo=said, compress_level=_COMPRESSION))
 
 
 def is_ours(path: str | Path) -> bool:

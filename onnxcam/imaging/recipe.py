@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Final
 
 from onnxcam.errors import PreprocessError, did_you_mean
+from onnxcam.files import read_start
 from onnxcam.imaging.decoding import MAX_PIXELS
 from onnxcam.imaging.fields import Fields
 from onnxcam.imaging.huggingface import is_huggingface, translated
 from onnxcam.imaging.text import printable
-from onnxcam.reading import read_start
 
 LOADS: Final = {"RGB": "RGB", "BGR": "RGB", "L": "L", "Y": "Y"}
 """The channels of the model's input -> how the photo is loaded for them."""
@@ -163,7 +163,8 @@ def _complaints(recipe: Preprocess) -> Iterator[str]:
     count = len(recipe.channels)
     for key, values in {"mean": recipe.mean, "std": recipe.std}.items():
         if len(values) != count:
-            yield f"{key} holds {len(values)} numbers for {count} channel{'s' * (count > 1)} ({recipe.channels}): give one per channel"
+            channels = f"{count} channel{'s' * (count > 1)} ({recipe.channels})"
+            yield f"{key} holds {len(values)} numbers for {channels}: give one per channel"
     for key, values in {"scale": (recipe.scale,), "std": recipe.std}.items():
         if not all(_TINIEST <= abs(value) <= _LARGEST for value in values):
             yield f"{key} has to be finite and not zero, not {', '.join(f'{value:g}' for value in values)}"

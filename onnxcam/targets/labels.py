@@ -8,7 +8,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from onnxcam.errors import TargetError
-from onnxcam.reading import read_start
+from onnxcam.files import read_start
 
 LARGEST = 10 * 2**20  # bytes of a labels file
 NEAR = 2  # by how many labels a file may miss what it was most likely meant for

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from onnxcam import Explainer, ImageError, ModelError, OnnxCamError, PreprocessError, TargetError
-from onnxcam.explainer.files import read_array
+from onnxcam.explainer.arrays import read_array
 from onnxcam.explainer.regions import read_mask
 from onnxcam.imaging import decode, load_preprocess
 from onnxcam.targets import read_labels

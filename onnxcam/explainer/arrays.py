@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import secrets
 from pathlib import Path
 from tokenize import TokenError
 from typing import Any
@@ -12,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ImageError, OnnxCamError
-from onnxcam.reading import check_regular
+from onnxcam.files import check_regular, write_whole
 
 # What NumPy's reader raises on junk, whose header it has Python's own tokenizer and parser read.
 DAMAGE = (
@@ -40,14 +38,5 @@ def read_array(path: str | Path, *, what: str = "", refusal: type[OnnxCamError] 
 
 
 def save_array(array: npt.NDArray[Any], path: Path) -> None:
-    """Write a .npy to a temporary name and rename it; ImageError when the disk says no."""
-    temporary = path.parent / f".onnxcam-{secrets.token_hex(8)}.npy"
-    try:
-        try:
-            with temporary.open("wb") as file:
-                np.save(file, array)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}") from error
+    """Write a .npy, whole or not at all; ImageError when the disk says no."""
+    write_whole(path, lambda file: np.save(file, array))
