@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError, UsageError
-from onnxcam.explainer import Ask, Explainer, Item, Place, Seen
+from onnxcam.explainer import Ask, Explainer, Item, Seen, TargetLayer
 from onnxcam.explainer.differences import apart_from_differences
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.parity import run_original, run_rewritten
@@ -82,13 +82,13 @@ def check(
         raise UsageError(f"{explainer.subject.name} is an exported file: check the model it was made from")
     item = explainer.item(noise(explainer.subject) if image is None else image)
     case = case_of(explainer, item, target, layer)
-    subject, place = case.subject, case.place
-    gradients = subject.layer_gradient(place, case.seen, case.ask)
+    subject, at = case.subject, case.at
+    gradients = subject.layer_gradient(at, case.seen, case.ask)
     own = raw_map(case, case.seen, gradients)
     limit = max(SAME_FORWARD, 2 * float(np.finfo(case.layer_values.dtype).eps))
     return [
-        *forward(subject, case.seen.x, place, limit),
-        finite("activations finite", case.layer_values, place.name),
+        *forward(subject, case.seen.x, at, limit),
+        finite("activations finite", case.layer_values, at.name),
         *gradient(case, gradients),
         by_image(case, own),
         by_class(case, own),
@@ -100,7 +100,7 @@ class Case:
     """What is checked: a target of one image, at a layer."""
 
     subject: Rewritten
-    place: Place
+    at: TargetLayer
     seen: Seen
     reading: Reading
     target: Target
@@ -113,7 +113,7 @@ class Case:
     @property
     def layer_values(self) -> Array:
         """The activations."""
-        return self.seen.values[self.place.name]
+        return self.seen.values[self.at.name]
 
 
 def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | None) -> Case:
@@ -125,8 +125,8 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     reading = Task(explainer, subject, output, get_method("gradcam"), layer, "symbolic").reading(item, scores)
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
     cotangent = target.cotangent(scores) if subject.score.axes else None
-    place = subject.place(layer, "gradcam", cotangent, item.row.shape)
-    return Case(subject, place, subject.see(x, place, "symbolic"), reading, target)
+    at = subject.target_layer(layer, "gradcam", cotangent, item.row.shape)
+    return Case(subject, at, subject.see(x, at, "symbolic"), reading, target)
 
 
 def noise(subject: Rewritten) -> Array:
@@ -153,7 +153,7 @@ def finite(name: str, values: Array, where: str) -> CheckResult:
     return CheckResult(name, bad == 0, f"{bad} not finite", "0", where)
 
 
-def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterator[CheckResult]:
+def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iterator[CheckResult]:
     """The outputs of what we run against those of the file as given, unoptimized on both sides."""
     original = {
         output: value
@@ -162,7 +162,7 @@ def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterato
     }
     if not original:
         yield CheckResult("forward", True, NOT_MEASURED, "", "no output holds floating-point numbers")
-    for name, outputs in run_rewritten(subject, x, place).items():
+    for name, outputs in run_rewritten(subject, x, at).items():
         for output, value in original.items():
             if output not in outputs:
                 continue
@@ -177,7 +177,7 @@ def forward(subject: Rewritten, x: Array, place: Place, limit: float) -> Iterato
 
 def gradient(case: Case, symbolic: Array) -> Iterator[CheckResult]:
     """The symbolic gradient at the layer, and against differences of the head."""
-    where = f"d {case.target.name} / d {case.place.name}"
+    where = f"d {case.target.name} / d {case.at.name}"
     yield finite("gradient finite", symbolic, where)
     yield CheckResult(
         "gradient not all zero", bool(symbolic.any()), f"largest {np.max(np.abs(symbolic)):.2e}", "> 0", where
@@ -191,12 +191,12 @@ def against_differences(case: Case, symbolic: Array, where: str) -> CheckResult:
     Where the head rounds there are no differences, and rounding may drown them: then nothing was measured.
     """
     name, limit = "symbolic against numeric", f"{SAME_GRADIENT} apart"
-    if node := case.subject.rounding(case.place):
+    if node := case.subject.rounding(case.at):
         return CheckResult(name, True, NOT_MEASURED, limit, f"{node} rounds: there are no differences over it")
     if not np.isfinite(symbolic).all():
         return CheckResult(name, False, "not finite", limit, where)
     try:
-        apart, settled = apart_from_differences(case.subject, case.place, case.seen, case.ask, symbolic[0])
+        apart, settled = apart_from_differences(case.subject, case.at, case.seen, case.ask, symbolic[0])
     except InputError as error:  # other activations give scores of another shape, or that nothing can be read of
         return CheckResult(name, True, NOT_MEASURED, limit, str(error))
     if not settled:
@@ -215,8 +215,8 @@ def by_image(case: Case, own: Array) -> CheckResult:
     """Whether noise instead of the image gives another map."""
     name = "map changes with the image"
     try:
-        other = case.subject.see(noise_of(case.seen.x.shape, case.subject.image.dtype, 1), case.place, "symbolic")
-        on_noise = raw_map(case, other, case.subject.layer_gradient(case.place, other, case.ask))
+        other = case.subject.see(noise_of(case.seen.x.shape, case.subject.image.dtype, 1), case.at, "symbolic")
+        on_noise = raw_map(case, other, case.subject.layer_gradient(case.at, other, case.ask))
     except (InputError, TargetError) as error:  # not every model can be fed noise, or finds as much in it
         return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", str(error))
     return changed(name, own, on_noise, f"{case.target.name}, here and on noise")
@@ -229,14 +229,14 @@ def by_class(case: Case, own: Array) -> CheckResult:
         why = "there is one class alone" if scores.ndim < 3 else "the scores are no row of classes"
         return CheckResult(name, True, NOT_MEASURED, f"> {CHANGED}", why)
     other = class_target(next(i for i in best(scores[0], 2) if i != case.target.index), case.reading)
-    gradients = case.subject.layer_gradient(case.place, case.seen, Ask([0], [other]))
+    gradients = case.subject.layer_gradient(case.at, case.seen, Ask([0], [other]))
     return changed(name, own, raw_map(case, case.seen, gradients), f"{case.target.name} and {other.name}")
 
 
 def raw_map(case: Case, seen: Seen, gradients: Array) -> Array:
     """Grad-CAM before its ReLU."""
     with np.errstate(all="ignore"):  # what is not finite has its own line
-        return grad_cam(to_grid(seen.values[case.place.name], case.place.layout), gradients)
+        return grad_cam(to_grid(seen.values[case.at.name], case.at.layout), gradients)
 
 
 def changed(name: str, one: Array, other: Array, where: str) -> CheckResult:

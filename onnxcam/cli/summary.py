@@ -18,7 +18,7 @@ WHY = {
 }
 OPPOSED = "blank: no position speaks for it at this layer"
 EVEN = "blank: the map is the same everywhere"
-NOTHING = "blank: the map is zero everywhere: there is no gradient, or its parts cancel"
+NOTHING = "blank: the map is zero everywhere: no gradient, or its parts cancel: try another method or layer"
 
 
 def heading(explainer: Explainer, record: Record) -> str:

@@ -4,9 +4,18 @@ from onnxcam.explainer.arrays import save_array
 from onnxcam.explainer.core import Explainer, explain
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.recipes import as_labels, choose_recipe
-from onnxcam.explainer.subject import Ask, Place, Seen, Subject
+from onnxcam.explainer.subject import Ask, Seen, Subject, TargetLayer
 
 __all__ = [
-    "Ask", "Explainer", "Explanation", "Item", "Place", "Seen", "Subject", "as_labels", "choose_recipe",
-    "explain", "save_array",
+    "Ask",
+    "Explainer",
+    "Explanation",
+    "Item",
+    "Seen",
+    "Subject",
+    "TargetLayer",
+    "as_labels",
+    "choose_recipe",
+    "explain",
+    "save_array",
 ]  # fmt: skip

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from onnxcam.errors import OnnxCamError, UnsupportedOpError
-from onnxcam.explainer.subject import Place
+from onnxcam.explainer.subject import TargetLayer
 from onnxcam.graph import Graph, candidates, head, layouts, placed_before
 from onnxcam.vjp import STANDARD
 from onnxcam.vjp.coverage import blocker, covered
@@ -19,24 +19,24 @@ RUN = "use `onnxcam run` with gradcam and --gradient numeric"  # also for what t
 NOTHING = "no layer of this model has a gradient that onnxcam can work out (see `onnxcam ops`)"
 
 
-def instead(subject: Rewritten, place: Place | None) -> str:
+def instead(subject: Rewritten, at: TargetLayer | None) -> str:
     """Where the rules end on the way to a layer (None: to the image alone)."""
     reached = reached_layers(subject)
-    if place is None:
+    if at is None:
         return "use a method of a layer" + layer_with_gradcam(subject, reached)
     ways = [f"choose --layer '{reached[0]}'"] if reached else []
-    if differences(subject, place):
-        ways.append("choose --gradient numeric" if place.mean_only else RUN)
+    if differences(subject, at):
+        ways.append("choose --gradient numeric" if at.mean_only else RUN)
     return ", or ".join(ways) or NOTHING
 
 
 @contextmanager
-def advised(subject: Rewritten, place: Place) -> Iterator[None]:
+def advised(subject: Rewritten, at: TargetLayer) -> Iterator[None]:
     """An operator that stops the gradient on its way to a layer is told with what to do instead."""
     try:
         yield
     except UnsupportedOpError as error:
-        raise error.advising(instead(subject, place)) from error
+        raise error.advising(instead(subject, at)) from error
 
 
 def layer_with_gradcam(subject: Rewritten, reached: list[str]) -> str:
@@ -49,10 +49,10 @@ def layer_with_gradcam(subject: Rewritten, reached: list[str]) -> str:
     return ": gradcam with --gradient numeric" if automatic and differences(subject, automatic) else f"; but {NOTHING}"
 
 
-def instead_of_differences(subject: Rewritten, place: Place) -> str:
+def instead_of_differences(subject: Rewritten, at: TargetLayer) -> str:
     """Where a head rounds, so that differences say nothing."""
     reached = reached_layers(subject)
-    if place.name in reached or not stopped(subject.graph, subject.score.name, place.name):
+    if at.name in reached or not stopped(subject.graph, subject.score.name, at.name):
         return "choose --gradient symbolic"
     return f"choose --gradient symbolic and --layer '{reached[0]}'" if reached else NOTHING
 
@@ -84,16 +84,16 @@ def reached_layers(subject: Rewritten) -> list[str]:
     return [row.layer.name for row in covered(subject.graph, subject.score.name, ranked, STANDARD) if not row.blocker]
 
 
-def automatic_layer(subject: Rewritten) -> Place | None:
+def automatic_layer(subject: Rewritten) -> TargetLayer | None:
     """The layer that is taken when none is named."""
     found = (c for c in candidates(subject.graph, subject.image, subject.score) if c.automatic)
-    return next((Place(c.name, c.layout) for c in found), None)
+    return next((TargetLayer(c.name, c.layout) for c in found), None)
 
 
-def differences(subject: Rewritten, place: Place) -> bool:
+def differences(subject: Rewritten, at: TargetLayer) -> bool:
     """Whether a numeric gradient may be had: the model can be cut there, and nothing behind rounds."""
     try:
-        return not subject.rounding(place)
+        return not subject.rounding(at)
     except OnnxCamError:
         return False
 

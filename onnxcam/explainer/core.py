@@ -92,7 +92,7 @@ class Explainer:
     def preprocess(self) -> Chosen:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
         subject = self.subject
-        return choose_recipe(self._preprocess_given, subject.image, subject.metadata, placed=subject.placed)
+        return choose_recipe(self._preprocess_given, subject.image, subject.metadata, places=subject.answers_for_places)
 
     @property
     def labels_guessed(self) -> bool:

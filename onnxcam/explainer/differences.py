@@ -12,7 +12,7 @@ from onnxcam.errors import VerificationError
 from onnxcam.explainer.advice import instead_of_differences
 from onnxcam.explainer.grids import from_grid, to_grid
 from onnxcam.explainer.scores import as_rows
-from onnxcam.explainer.subject import Array, Ask, Place, Seen
+from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
 from onnxcam.runtime import distance_from_differences, mean_gradient
 from onnxcam.targets import Target
 from onnxcam.vjp import CLASS
@@ -21,43 +21,41 @@ if TYPE_CHECKING:
     from onnxcam.explainer.rewritten import Rewritten
 
 
-def numeric_mean(subject: Rewritten, place: Place, seen: Seen, ask: Ask) -> Array:
+def numeric_mean(subject: Rewritten, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
     """The gradient's mean over positions, (targets, C).
 
     VerificationError: the head rounds, or is not smooth.
     """
-    if node := subject.rounding(place):
-        raise VerificationError(
-            f"no numeric gradient over {node}, which rounds: {instead_of_differences(subject, place)}"
-        )
+    if node := subject.rounding(at):
+        raise VerificationError(f"no numeric gradient over {node}, which rounds: {instead_of_differences(subject, at)}")
     found = []
     for image, target in zip(ask.images, ask.targets, strict=True):
-        grid, values = moved_layer(subject, place, seen, image, target)
+        grid, values = moved_layer(subject, at, seen, image, target)
         found.append(mean_gradient(values, grid))
     return np.stack(found)
 
 
 def apart_from_differences(
-    subject: Rewritten, place: Place, seen: Seen, ask: Ask, gradient: Array
+    subject: Rewritten, at: TargetLayer, seen: Seen, ask: Ask, gradient: Array
 ) -> tuple[float, int]:
     """How far the first target's gradient (C, *grid) is from them: see `runtime.distance_from_differences`."""
-    grid, values = moved_layer(subject, place, seen, ask.images[0], ask.targets[0])
+    grid, values = moved_layer(subject, at, seen, ask.images[0], ask.targets[0])
     return distance_from_differences(values, grid, gradient)
 
 
 def moved_layer(
-    subject: Rewritten, place: Place, seen: Seen, image: int, target: Target
+    subject: Rewritten, at: TargetLayer, seen: Seen, image: int, target: Target
 ) -> tuple[Array, Callable[[Array], Array]]:
     """The layer's grid in one image, (C, *grid), and the target's values for other grids."""
     one = {name: value[image : image + 1] for name, value in seen.values.items()}
-    return to_grid(one[place.name], place.layout)[0], partial(values_at, subject, place, one, target)
+    return to_grid(one[at.name], at.layout)[0], partial(values_at, subject, at, one, target)
 
 
-def values_at(subject: Rewritten, place: Place, one: dict[str, Array], target: Target, grids: Array) -> Array:
+def values_at(subject: Rewritten, at: TargetLayer, one: dict[str, Array], target: Target, grids: Array) -> Array:
     """The target's value for one image whose layer has other grids, a row each."""
-    rows, forward = subject.forward(place, target.index)
+    rows, forward = subject.forward(at, target.index)
     count = len(grids)
-    feeds = {place.name: from_grid(grids, one[place.name], place.layout)}
+    feeds = {at.name: from_grid(grids, one[at.name], at.layout)}
     if target.index is not None:
         feeds[CLASS] = np.full(count, target.index, np.int64)
     feeds |= {n: np.repeat(one[n], count, axis=0) for n in forward.inputs if n not in feeds}

@@ -10,7 +10,7 @@ from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.scores import finite
-from onnxcam.explainer.subject import Array, Ask, Place, Seen
+from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
 from onnxcam.runtime import Manifest, Rows, Session
 from onnxcam.runtime.session import Port
 
@@ -54,7 +54,7 @@ class Prepared:
         return self
 
     @property
-    def placed(self) -> bool:
+    def answers_for_places(self) -> bool:
         """Whether the score is no row of classes."""
         return bool(self.score.axes)
 
@@ -62,22 +62,22 @@ class Prepared:
         """Itself: what hangs on sizes is left in the file."""
         return self
 
-    def place(
+    def target_layer(
         self,
         layer: str | None,
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
-    ) -> Place:
+    ) -> TargetLayer:
         """The layer it was exported for."""
         require("layer", layer, NAME_OR_NONE)
         if layer not in (None, self._manifest.layer):
             raise LayerError(
                 f"an exported file explains one layer, here '{self._manifest.layer}': for '{layer}' {self._original}"
             )
-        return Place(self._manifest.layer, self._manifest.layout)
+        return TargetLayer(self._manifest.layer, self._manifest.layout)
 
-    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One run; the gradient of the highest score comes with it."""
         said = self._manifest
         values = self._run(x, np.full(len(x), -1, np.int64), [said.scores, said.activations, said.gradients])
@@ -97,21 +97,21 @@ class Prepared:
         feeds = {self.image.name: x, self._manifest.class_input: classes}
         return self._rows.run(feeds, outputs)
 
-    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid)."""
         classes = ask.classes
         if classes is None:
             raise UsageError(f"an exported file explains classes only: for other targets {self._original}")
         if np.array_equal(classes, ask.of(seen.scores.argmax(axis=1))):
-            return to_grid(ask.of(seen.values[GRADIENTS]), place.layout)
+            return to_grid(ask.of(seen.values[GRADIENTS]), at.layout)
         gradients = self._manifest.gradients
-        return to_grid(self._run(ask.of(seen.x), classes, [gradients])[gradients], place.layout)
+        return to_grid(self._run(ask.of(seen.x), classes, [gradients])[gradients], at.layout)
 
-    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def numeric_mean(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """Not to be had."""
         raise UsageError(f"an exported file holds its gradient: for a numeric one {self._original}")
 
-    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """Not to be had."""
         raise UsageError(f"cam reads the weights of the head: {self._original}")
 

@@ -38,11 +38,11 @@ def choose_recipe(
     image: ImageInput,
     metadata: Mapping[str, str],
     *,
-    placed: bool = False,
+    places: bool = False,
 ) -> Chosen:
     """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
 
-    `placed`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
+    `places`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
 
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
@@ -67,7 +67,7 @@ def choose_recipe(
         recipe = (
             load_preprocess(given, layout=layout, dtype=image.dtype)
             if is_file or Path(given).is_file()
-            else named(str(given), image, placed=placed)
+            else named(str(given), image, places=places)
         )
         guess = False
     elif PREPROCESS in metadata:
@@ -79,11 +79,11 @@ def choose_recipe(
     elif (own := ultralytics.recipe(metadata, image)) is not None:
         recipe, guess = own, False
     else:
-        recipe, guess = named(guessed(image), image, placed=placed), True
+        recipe, guess = named(guessed(image), image, places=places), True
     return Chosen(fitted(recipe, image), guess)
 
 
-def named(name: str, image: ImageInput, *, placed: bool) -> Preprocess:
+def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
     """A named recipe for this input.
 
     Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
@@ -99,7 +99,7 @@ def named(name: str, image: ImageInput, *, placed: bool) -> Preprocess:
         resize = Resize("short_side", USUAL_SHORT, multiple=STEP)
     elif width is None or height is None:
         resize = Resize("short_side", int(width or height or USUAL_SIDE))
-    return replace(recipe, resize=resize, crop=None) if placed or width != height else recipe
+    return replace(recipe, resize=resize, crop=None) if places or width != height else recipe
 
 
 def guessed(image: ImageInput) -> str:

@@ -16,9 +16,9 @@ from onnxcam.explainer import ultralytics
 from onnxcam.explainer.advice import instead
 from onnxcam.explainer.differences import numeric_mean
 from onnxcam.explainer.grids import grid_axes, to_grid
-from onnxcam.explainer.placing import chosen_place
 from onnxcam.explainer.scores import checked_scores
-from onnxcam.explainer.subject import Array, Ask, Place, Seen
+from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
+from onnxcam.explainer.target_layer import chosen_layer
 from onnxcam.graph import (
     Graph,
     Head,
@@ -133,7 +133,7 @@ class Rewritten:
             return None
 
     @property
-    def placed(self) -> bool:
+    def answers_for_places(self) -> bool:
         """Whether the score, or each that a target may choose, is no row of classes."""
         score = self.score_or_none
         return bool(score.axes) if score else not any_class_row(self.graph, self.image)
@@ -202,19 +202,19 @@ class Rewritten:
 
     # -- layer -----------------------------------------------------------------------------------
 
-    def place(
+    def target_layer(
         self,
         layer: str | None,
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
-    ) -> Place:
+    ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
         require("layer", layer, NAME_OR_NONE)
         size = size if None in self.image.size else None
         source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
-        key = ("place", layer, method == "cam", source, size)
-        return self._once(key, lambda: chosen_place(self, self._sized(size), source, layer, method))
+        key = ("target layer", layer, method == "cam", source, size)
+        return self._once(key, lambda: chosen_layer(self, self._sized(size), source, layer, method))
 
     def _sized(self, size: tuple[int, ...] | None) -> Graph:
         """The graph for images of a size: where positions lie, and which head holds an element, may hang on it."""
@@ -228,64 +228,64 @@ class Rewritten:
         """The value nearest to the image that still holds all chosen elements of one image's scores."""
         return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen)
 
-    def head(self, place: Place) -> Head:
+    def head(self, at: TargetLayer) -> Head:
         """The graph from a layer to the score."""
-        return self._once(("head", place.name), lambda: head(self.graph, place.name, self.score.name))
+        return self._once(("head", at.name), lambda: head(self.graph, at.name, self.score.name))
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        rows, taps = self._view(place, gradient)
+        rows, taps = self._view(at, gradient)
         values = rows.run({self.image.name: x}, taps)
         scores = checked_scores(values[self.score.name], len(x), self.score)
-        if place and len(values[place.name]) != len(x):
+        if at and len(values[at.name]) != len(x):
             raise LayerError(
-                f"the layer '{place.name}' holds {len(values[place.name])} rows for {len(x)} image(s): "
+                f"the layer '{at.name}' holds {len(values[at.name])} rows for {len(x)} image(s): "
                 "the model makes several views of one image there; choose a layer in front of that"
             )
         return Seen(x, scores, {**values, self.image.name: x})
 
-    def _view(self, place: Place | None, gradient: str) -> tuple[Rows, list[str]]:
+    def _view(self, at: TargetLayer | None, gradient: str) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""
 
         def opened() -> tuple[Rows, list[str]]:
-            names = [self.score.name] + ([place.name, *self._head_inputs(place, gradient)] if place else [])
+            names = [self.score.name] + ([at.name, *self._head_inputs(at, gradient)] if at else [])
             taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
-            still = self.head(place).still if place else ()
+            still = self.head(at).still if at else ()
             return self._once(("features", *taps), lambda: self._features(taps, still)), taps
 
-        return self._once(("view", gradient, *((place.name, place.mean_only) if place else ())), opened)
+        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ())), opened)
 
-    def _head_inputs(self, place: Place, gradient: str) -> Sequence[str]:
+    def _head_inputs(self, at: TargetLayer, gradient: str) -> Sequence[str]:
         """What the head, or its gradient, reads of the features."""
-        extra = self.head(place).extra
+        extra = self.head(at).extra
         axis = self._axis
         if gradient in ("", "numeric") or axis is None:
             return extra
         try:
-            return [*extra, *self._class_backward(place, axis)[1].inputs]
+            return [*extra, *self._class_backward(at, axis)[1].inputs]
         except UnsupportedOpError:
             if gradient != "auto":
                 raise
             return extra
 
-    def _class_backward(self, place: Place, axis: int) -> Opened:
+    def _class_backward(self, at: TargetLayer, axis: int) -> Opened:
         """The gradient of a class's score: what of it, and where, `_differentiated` says."""
-        part, (wrt, mean) = self.head(place), self._differentiated(place)
-        key = ("class" if wrt == place.name and not mean else "mean", wrt)
-        return self._backward(key, lambda: class_gradient(part, axis, wrt=wrt, mean=mean), place)
+        part, (wrt, mean) = self.head(at), self._differentiated(at)
+        key = ("class" if wrt == at.name and not mean else "mean", wrt)
+        return self._backward(key, lambda: class_gradient(part, axis, wrt=wrt, mean=mean), at)
 
-    def _differentiated(self, place: Place) -> tuple[str, tuple[int, ...]]:
+    def _differentiated(self, at: TargetLayer) -> tuple[str, tuple[int, ...]]:
         """With respect to what, and the axes over which the gradient's mean is taken.
 
         Where the mean is all that is wanted, and the layer's own mean over positions all that is read of it, that: the
         layer's gradient is the mean's, divided by the number of positions.
         """
-        if not place.mean_only:
-            return place.name, ()
-        pooled = self._once(("pooled", place.name), lambda: global_mean(self.graph, place.name, place.layout))
-        return (pooled, ()) if pooled else (place.name, grid_axes(place.layout))
+        if not at.mean_only:
+            return at.name, ()
+        pooled = self._once(("pooled", at.name), lambda: global_mean(self.graph, at.name, at.layout))
+        return (pooled, ()) if pooled else (at.name, grid_axes(at.layout))
 
     def _features(self, taps: Sequence[str], still: Collection[str]) -> Rows:
         """The session of the deployed model with some values exposed; `still`: those that have no axis of rows."""
@@ -318,7 +318,7 @@ class Rewritten:
 
     # -- backward --------------------------------------------------------------------------------
 
-    def _backward(self, key: tuple[str, ...], build: Callable[[], Backward], place: Place | None) -> Opened:
+    def _backward(self, key: tuple[str, ...], build: Callable[[], Backward], at: TargetLayer | None) -> Opened:
         """The session of a backward graph, of the head behind a layer or of the whole graph.
 
         The key: what for, with respect to what, and what else decides.
@@ -331,18 +331,18 @@ class Rewritten:
             try:
                 backward = build()
             except UnsupportedOpError as error:
-                return error.advising(instead(self, place))
+                return error.advising(instead(self, at))
             # without gain a weight of all rows would be held a third time
-            return self._opened(backward, key[1], place, pack=place is None or packing_pays(self.head(place).graph))
+            return self._opened(backward, key[1], at, pack=at is None or packing_pays(self.head(at).graph))
 
         found = self._once(key, made)
         if isinstance(found, UnsupportedOpError):
             raise found.with_traceback(None)
         return found
 
-    def _opened(self, backward: Backward, wrt: str, place: Place | None, *, pack: bool = True) -> Opened:
+    def _opened(self, backward: Backward, wrt: str, at: TargetLayer | None, *, pack: bool = True) -> Opened:
         """A graph in its session."""
-        bare = self._bare | (self.head(place).still if place else set())
+        bare = self._bare | (self.head(at).still if at else set())
         without_rows = bare.intersection([*backward.inputs, backward.output])
         without_rows |= {backward.output} if wrt in bare else set()
         return self._rows(self.open(backward.proto, pack=pack), without_rows), backward
@@ -357,69 +357,69 @@ class Rewritten:
         rows = [target.cotangent(seen.scores[i]) for i, target in zip(ask.images, ask.targets, strict=True)]
         return np.stack(rows).reshape(len(rows), *like.shape[1:]).astype(like.dtype)
 
-    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
-        part = self.head(place)
+        part = self.head(at)
         axis, classes = self._axis, ask.classes
         if axis is None or classes is None:
-            key = ("seed", place.name, *sorted(seen.values))  # what is tapped hangs on what the features were read for
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), place)
-            return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), place.layout)
-        rows, backward = self._class_backward(place, axis)
-        if place.mean_only and list(backward.inputs) == [CLASS]:
-            gradient = self._class_means(place, rows, backward, classes)
+            key = ("seed", at.name, *sorted(seen.values))  # what is tapped hangs on what the features were read for
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), at)
+            return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
+        rows, backward = self._class_backward(at, axis)
+        if at.mean_only and list(backward.inputs) == [CLASS]:
+            gradient = self._class_means(at, rows, backward, classes)
         else:
             gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
-        wrt, mean = self._differentiated(place)
-        if wrt == place.name and not mean:
-            return to_grid(gradient, place.layout)
-        positions = to_grid(seen.values[place.name], place.layout).shape[2:]
+        wrt, mean = self._differentiated(at)
+        if wrt == at.name and not mean:
+            return to_grid(gradient, at.layout)
+        positions = to_grid(seen.values[at.name], at.layout).shape[2:]
         means = gradient.reshape(len(gradient), -1, *[1] * len(positions))
         return means if mean else means / np.float32(math.prod(positions))
 
-    def _class_means(self, place: Place, rows: Rows, backward: Backward, classes: Array) -> Array:
+    def _class_means(self, at: TargetLayer, rows: Rows, backward: Backward, classes: Array) -> Array:
         """Means that nothing of the image decides (behind global pooling and a matrix), a class: each is made once."""
-        known = self._means.setdefault(place.name, {})
+        known = self._means.setdefault(at.name, {})
         asked = classes.tolist()
         if new := [which for which in dict.fromkeys(asked) if which not in known]:
             made = rows.run({CLASS: np.array(new, classes.dtype)}, [backward.output])[backward.output]
             known |= zip(new, made, strict=True)
         return np.array([known[which] for which in asked])
 
-    def rounding(self, place: Place) -> str:
+    def rounding(self, at: TargetLayer) -> str:
         """The first node behind a layer that rounds; empty when none does."""
-        return rounding(self.head(place))
+        return rounding(self.head(at))
 
-    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def numeric_mean(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences of the target's value."""
-        return numeric_mean(self, place, seen, ask)
+        return numeric_mean(self, at, seen, ask)
 
-    def forward(self, place: Place, index: int | None) -> Opened:
+    def forward(self, at: TargetLayer, index: int | None) -> Opened:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""
-        part, axis = self.head(place), self._axis
+        part, axis = self.head(at), self._axis
         chosen = None if index is None else axis
-        key = ("forward", place.name, chosen)
+        key = ("forward", at.name, chosen)
         if chosen is None:
-            return self._once(key, lambda: self._opened(whole_score(part), place.name, place))
-        return self._once(key, lambda: self._opened(class_score(part, chosen), place.name, place))
+            return self._once(key, lambda: self._opened(whole_score(part), at.name, at))
+        return self._once(key, lambda: self._opened(class_score(part, chosen), at.name, at))
 
-    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""
-        pooled = pooled_value(self.graph, place.name, place.layout, self.score.name)
+        pooled = pooled_value(self.graph, at.name, at.layout, self.score.name)
         if pooled is None:
             raise LayerError(
                 f"cam needs a layer that goes straight into global average pooling and linear layers, "
-                f"'{place.name}' does not: use gradcam, or another layer"
+                f"'{at.name}' does not: use gradcam, or another layer"
             )
-        part = self.head(place)
+        part = self.head(at)
         axis, classes = self._axis, ask.classes
         if axis is not None and classes is not None:
-            key = ("weights", place.name)
-            rows, backward = self._backward(key, lambda: class_gradient(part, axis, wrt=pooled, taps=()), place)
+            key = ("weights", at.name)
+            rows, backward = self._backward(key, lambda: class_gradient(part, axis, wrt=pooled, taps=()), at)
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:
-            key = ("seed weights", place.name)
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled), place)
+            key = ("seed weights", at.name)
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled), at)
             weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
         return weights.reshape(len(ask.targets), -1)
 

@@ -17,7 +17,7 @@ Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
-class Place:
+class TargetLayer:
     """A target layer: the value's name, what its axes mean, and whether its gradient's mean over positions will do."""
 
     name: str
@@ -28,7 +28,7 @@ class Place:
         return hash(self.name)  # tells places of one model apart, and costs less than all fields
 
     @cached_property
-    def of_mean(self) -> Place:
+    def of_mean(self) -> TargetLayer:
         """The same layer where the gradient's mean will do."""
         return replace(self, mean_only=True)
 
@@ -83,7 +83,7 @@ class Subject(Protocol):
         """The same; None where several may be meant: a target may choose one."""
 
     @property
-    def placed(self) -> bool:
+    def answers_for_places(self) -> bool:
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
     @property
@@ -100,32 +100,32 @@ class Subject(Protocol):
     def for_size(self, size: tuple[int, ...]) -> Subject:
         """The same model for images of one size, the shape of one image's input."""
 
-    def place(
+    def target_layer(
         self,
         layer: str | None,
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
-    ) -> Place:
+    ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method.
 
         With a target's cotangent (of one image's scores) it is chosen for what that target depends on, and with the
         shape of one image's input for that size, where the model leaves it free.
         """
 
-    def see(self, x: Array, place: Place | None, gradient: str) -> Seen:
+    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
 
-    def layer_gradient(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...).
 
         UnsupportedOpError: an operator has no rule; says what to do instead. So do the two below.
         """
 
-    def numeric_mean(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def numeric_mean(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences."""
 
-    def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
+    def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C), where the head is global pooling and linear."""
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:

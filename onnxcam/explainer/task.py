@@ -15,7 +15,7 @@ from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import label_counts
 from onnxcam.explainer.regions import Mask, seen_region
-from onnxcam.explainer.subject import Array, Ask, Place, Seen, Subject
+from onnxcam.explainer.subject import Array, Ask, Seen, Subject, TargetLayer
 from onnxcam.methods import Evidence, Method
 from onnxcam.runtime import short_name
 from onnxcam.targets import Reading, Spec, Target, resolve
@@ -60,21 +60,21 @@ class Task:
         """The same for images of one size."""
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
-        common = None if late else self._place(x.shape[1:])
+        common = None if late else self._target_layer(x.shape[1:])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
-        asked: dict[Place | None, list[tuple[int, int, Target]]] = {}
+        asked: dict[TargetLayer | None, list[tuple[int, int, Target]]] = {}
         seen = self.subject.see(x, common, "" if late else self._route)
         for i, item in enumerate(items):
             reading = self.reading(item, seen.scores[i])
-            for at, spec in enumerate(specs):
+            for which, spec in enumerate(specs):
                 for target in resolve(spec, reading):
-                    place = self._place(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
-                    asked.setdefault(place, []).append((i, at, target))
-        for place, rows in asked.items():
+                    at = self._target_layer(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
+                    asked.setdefault(at, []).append((i, which, target))
+        for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            held = self.subject.see(x, place, self._route) if late else seen
-            for (i, at, _), e in zip(rows, self._results(items, held, place, ask), strict=True):
-                found[i][at].append(e)
+            held = self.subject.see(x, at, self._route) if late else seen
+            for (i, which, _), e in zip(rows, self._results(items, held, at, ask), strict=True):
+                found[i][which].append(e)
         return found
 
     @property
@@ -82,14 +82,14 @@ class Task:
         """The gradient that the layer's values are read for."""
         return self.gradient if "gradients" in self.method.needs else ""
 
-    def _place(self, size: tuple[int, ...], cotangent: Array | None = None) -> Place | None:
+    def _target_layer(self, size: tuple[int, ...], cotangent: Array | None = None) -> TargetLayer | None:
         """The target layer for images of a size; with a target's cotangent the one of what it depends on.
 
         None: the method reads none.
         """
         if not self.method.uses_layer:
             return None
-        found = self.subject.place(self.layer, self.method.name, cotangent, size)
+        found = self.subject.target_layer(self.layer, self.method.name, cotangent, size)
         if self.method.level == "input" and not found.layout.whole:
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
@@ -110,73 +110,73 @@ class Task:
             probability=score.kind == "probability", behind=behind,
         )  # fmt: skip
 
-    def _results(self, items: Sequence[Item], seen: Seen, place: Place | None, ask: Ask) -> Iterator[Explanation]:
+    def _results(self, items: Sequence[Item], seen: Seen, at: TargetLayer | None, ask: Ask) -> Iterator[Explanation]:
         """An explanation for each row that is asked."""
-        evidence, how = self._evidence(seen, place, ask)
+        evidence, how = self._evidence(seen, at, ask)
         computed = self.method.compute(evidence)
         maps = self.method.to_map(computed)
         for row, (image, target) in enumerate(zip(ask.images, ask.targets, strict=True)):
             attribution = computed[row] if self.method.reduce else None
-            yield self._result(items[image], seen.scores[image], target, maps[row], attribution, place, how)
+            yield self._result(items[image], seen.scores[image], target, maps[row], attribution, at, how)
 
-    def _evidence(self, seen: Seen, place: Place | None, ask: Ask) -> tuple[Evidence, str]:
+    def _evidence(self, seen: Seen, at: TargetLayer | None, ask: Ask) -> tuple[Evidence, str]:
         """The arrays that the method reads, and which gradient they hold."""
-        found = {need: self._array(need, seen, place, ask) for need in self.method.needs}
+        found = {need: self._array(need, seen, at, ask) for need in self.method.needs}
         numeric = any(how == "numeric" for _, how in found.values())
         return Evidence(**{need: array for need, (array, _) in found.items()}), "numeric" if numeric else "symbolic"
 
-    def _array(self, need: str, seen: Seen, place: Place | None, ask: Ask) -> tuple[Array, str]:
+    def _array(self, need: str, seen: Seen, at: TargetLayer | None, ask: Ask) -> tuple[Array, str]:
         """One of the arrays, and how it was had."""
-        match need, place:
-            case "activations", Place() as layer:
+        match need, at:
+            case "activations", TargetLayer() as layer:
                 return ask.of(to_grid(seen.values[layer.name], layer.layout)), "symbolic"
-            case "gradients", Place() as layer:
+            case "gradients", TargetLayer() as layer:
                 return self._layer_gradient(seen, layer, ask)
-            case "weights", Place() as layer:
+            case "weights", TargetLayer() as layer:
                 return self._class_weights(seen, layer, ask)
             case "image", _:
                 return self._channels_first(ask.of(seen.x)).astype(np.float32), "symbolic"
             case (("image_gradients" | "guided_gradients"), _):
                 rules = "guided" if need == "guided_gradients" else "standard"
                 return self._channels_first(self.subject.input_gradient(seen, ask, rules)), "symbolic"
-        raise AssertionError(f"nothing gives {need} at {place}")
+        raise AssertionError(f"nothing gives {need} at {at}")
 
-    def _layer_gradient(self, seen: Seen, place: Place, ask: Ask) -> tuple[Array, str]:
+    def _layer_gradient(self, seen: Seen, at: TargetLayer, ask: Ask) -> tuple[Array, str]:
         """d target / d layer as (targets, C, *grid), or its mean as (targets, C, 1, ...), and how it was had."""
         if self.gradient != "numeric":
             try:
-                return self.subject.layer_gradient(place, seen, ask), "symbolic"
+                return self.subject.layer_gradient(at, seen, ask), "symbolic"
             except UnsupportedOpError:
                 if self.gradient != "auto":
                     raise
-        mean = self.subject.numeric_mean(place, seen, ask)
-        grid = to_grid(seen.values[place.name], place.layout).shape[2:]
+        mean = self.subject.numeric_mean(at, seen, ask)
+        grid = to_grid(seen.values[at.name], at.layout).shape[2:]
         return mean.reshape(*mean.shape, *[1] * len(grid)), "numeric"
 
-    def _class_weights(self, seen: Seen, place: Place, ask: Ask) -> tuple[Array, str]:
+    def _class_weights(self, seen: Seen, at: TargetLayer, ask: Ask) -> tuple[Array, str]:
         """d target / d pooled feature, (targets, C), and how it was had. Such a feature is its channel's mean."""
-        weights = self.subject.class_weights(place, seen, ask)
+        weights = self.subject.class_weights(at, seen, ask)
         if self.gradient != "numeric":
             return weights, "symbolic"
-        positions = np.prod(to_grid(seen.values[place.name], place.layout).shape[2:], dtype=np.float32)
-        return self.subject.numeric_mean(place, seen, ask) * positions, "numeric"
+        positions = np.prod(to_grid(seen.values[at.name], at.layout).shape[2:], dtype=np.float32)
+        return self.subject.numeric_mean(at, seen, ask) * positions, "numeric"
 
     def _channels_first(self, rows: Array) -> Array:
         return np.moveaxis(rows, self.subject.image.layout.replace("N", "").index("C") + 1, 1)
 
     def _result(
-        self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, place: Place | None,
+        self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, at: TargetLayer | None,
         how: str,
     ) -> Explanation:  # fmt: skip
         subject = self.subject
         return Explanation(
             map=raw, attribution=attribution, target=target, label=self._label(target, scores),
-            layer=place.name if place else subject.image.name, method=self.method,
+            layer=at.name if at else subject.image.name, method=self.method,
             gradient=how, provider=short_name(subject.provider), scored=subject.score, scores=scores, item=item,
             channels_last=subject.image.layout.endswith("C"), model=subject.name,
             preprocess="array as given" if item.photo is None else self.explainer.preprocess.recipe.name,
-            window=place.layout.window if place and self.method.level == "layer" else None,
-            placed="followed" if place is None or place.layout.followed else "by shape",
+            window=at.layout.window if at and self.method.level == "layer" else None,
+            placed="followed" if at is None or at.layout.followed else "by shape",
         )  # fmt: skip
 
     def _label(self, target: Target, scores: Array) -> str | None:

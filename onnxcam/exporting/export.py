@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from onnxcam.arguments import NAMES_OF_CLASSES, PATH, require
 from onnxcam.errors import ModelError, UsageError
-from onnxcam.explainer import Place, as_labels, choose_recipe
+from onnxcam.explainer import TargetLayer, as_labels, choose_recipe
 from onnxcam.explainer.advice import advised
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.graph import (
@@ -67,19 +67,19 @@ def export(
     if Path(out).is_dir() or str(out).endswith(SEPARATORS):
         raise UsageError(f"{out} is a folder, not a file: name one in it, such as {Path(out) / 'explained.onnx'}")
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
-    place = subject.place(layer, "gradcam")
+    at = subject.target_layer(layer, "gradcam")
     graph = subject.graph
-    with advised(subject, place):
-        backward = whole_class_gradient(graph, subject.score.name, classes_along(subject), place.name)
+    with advised(subject, at):
+        backward = whole_class_gradient(graph, subject.score.name, classes_along(subject), at.name)
     proto = backward.proto
     names = {CLASS: free(graph, "class"), GRADIENT: free(graph, "gradients")}
     rename(proto, names)
     default_to(proto, names[CLASS], -1)
-    expose(graph, proto, [place.name, subject.score.name])
+    expose(graph, proto, [at.name, subject.score.name])
     restore_interface(graph, proto)
     forget_authors(proto)
     manifest = Manifest(
-        image=subject.image, score=subject.score, layer=place.name, layout=place.layout, activations=place.name,
+        image=subject.image, score=subject.score, layer=at.name, layout=at.layout, activations=at.name,
         gradients=names[GRADIENT], scores=subject.score.name, class_input=names[CLASS],
         model=Path(subject.name).name if subject.model.path else "model",
     )  # fmt: skip
@@ -109,13 +109,13 @@ def split(
     """
     require("folder", folder, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
-    place: Place = subject.place(layer, "gradcam")
-    part = subject.head(place)
-    with advised(subject, place):
+    at: TargetLayer = subject.target_layer(layer, "gradcam")
+    part = subject.head(at)
+    with advised(subject, at):
         backward = class_gradient(part, classes_along(subject), taps=())
-    if place.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
-        backward.proto.graph.input.insert(0, declared(part.graph, place.name))
-    taps = [place.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
+    if at.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
+        backward.proto.graph.input.insert(0, declared(part.graph, at.name))
+    taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)
     restore_interface(subject.graph, front)
@@ -156,7 +156,7 @@ def stored(
     """Metadata entries of what was given for preprocessing and labels."""
     found = {}
     if preprocess is not None:
-        chosen = choose_recipe(preprocess, subject.image, {}, placed=subject.placed)
+        chosen = choose_recipe(preprocess, subject.image, {}, places=subject.answers_for_places)
         found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
         require("labels", labels, NAMES_OF_CLASSES)

@@ -1,4 +1,4 @@
-"""What the methods have in common: the type of an array, and the one check that broadcasting makes necessary."""
+"""What the methods have in common: the type of an array, its mean, what is rounding, and a check of shapes."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ import numpy.typing as npt
 from onnxcam.errors import UsageError
 
 Array: TypeAlias = npt.NDArray[Any]
+CANCELLED = 1e-4  # of the terms of a sum: less is rounding
 
 
 def positions(array: Array) -> tuple[int, ...]:
@@ -24,6 +25,12 @@ def spatial_mean(array: Array) -> Array:
         return flat[..., 0]
     mean: Array = flat @ np.full(flat.shape[2], 1 / flat.shape[2], array.dtype)
     return mean
+
+
+def unless_cancelled(sums: Array, terms: Array) -> Array:
+    """Sums (N, ...), a row of nothing but rounding as zeros; `terms`: the sums of their terms' magnitudes."""
+    largest, most = (np.abs(one).max(axis=tuple(range(1, one.ndim)), keepdims=True) for one in (sums, terms))
+    return np.where(largest < CANCELLED * most, sums * 0, sums)
 
 
 def require_same_shape(**arrays: Array) -> None:

@@ -11,9 +11,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.errors import UsageError
-from onnxcam.methods.arrays import Array, positions, require_same_shape, spatial_mean
-
-CANCELLED = 1e-4  # of the terms of a sum: less is rounding
+from onnxcam.methods.arrays import Array, positions, require_same_shape, spatial_mean, unless_cancelled
 
 
 def cam(activations: Array, weights: Array) -> Array:
@@ -35,12 +33,16 @@ def grad_cam(activations: Array, gradients: Array) -> Array:
     """Grad-CAM: sum_k w_k A_k, w_k the spatial mean of g_k.
 
     activations, gradients (N, C, *S); only the mean of the gradient matters, so (N, C, 1, ...) will do.  Returns
-    (N, *S), signed: behind global average pooling and a linear layer, CAM / Z.
+    (N, *S), signed: behind global average pooling and a linear layer, CAM / Z.  Where a normalization over positions
+    follows, which does not mind what is added to all of them, each channel's mean cancels: what is below 1e-4 of its
+    terms is rounding, and where all means are that the map is zeros.
     Selvaraju et al. 2020, eq. 1-2.
     """
+    weights = spatial_mean(gradients)
     if gradients.shape != (*activations.shape[:2], *[1] * (activations.ndim - 2)):
         require_same_shape(activations=activations, gradients=gradients)
-    return cam(activations, spatial_mean(gradients))
+        weights = unless_cancelled(weights, spatial_mean(np.abs(gradients)))
+    return cam(activations, weights)
 
 
 def counterfactual(activations: Array, gradients: Array) -> Array:
@@ -62,9 +64,7 @@ def hires_cam(activations: Array, gradients: Array) -> Array:
     Draelos and Carin 2020.
     """
     require_same_shape(activations=activations, gradients=gradients)
-    maps, terms = _weighted(activations, gradients), _weighted(np.abs(activations), np.abs(gradients))
-    largest, most = (np.abs(sums).max(axis=tuple(range(1, sums.ndim)), keepdims=True) for sums in (maps, terms))
-    return np.where(largest < CANCELLED * most, maps * 0, maps)
+    return unless_cancelled(_weighted(activations, gradients), _weighted(np.abs(activations), np.abs(gradients)))
 
 
 def layer_cam(activations: Array, gradients: Array) -> Array:

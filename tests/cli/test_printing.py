@@ -84,7 +84,7 @@ def test_a_map_is_told_with_what_to_think_of_it() -> None:
     zero, even = ({"shape": [7, 7], "min": value, "max": value} for value in (0.0, 2.0))
     for method in ("gradcam", "saliency", "guidedbackprop"):  # a sum over channels may cancel: more is not known
         assert made(record(status="blank", method=method, map=zero)).endswith(
-            ": blank: the map is zero everywhere: there is no gradient, or its parts cancel"
+            ": blank: the map is zero everywhere: no gradient, or its parts cancel: try another method or layer"
         )
     assert made(record(status="blank", map=even)).endswith(": blank: the map is the same everywhere")
     assert "probability within 1e-6 of 0 or 1" in made(record(status="saturated"))

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam.explainer import Ask, Explainer, Place
+from onnxcam.explainer import Ask, Explainer, TargetLayer
 from onnxcam.runtime import Layout, Session
 from onnxcam.targets import ClassTarget
 from onnxcam.vjp import CLASS, class_gradient
@@ -48,12 +48,12 @@ MODELS = {name: classifier(tail) for name, tail in IMAGES.items()} | {n: transfo
 def test_the_mean_is_that_of_the_whole_gradient(name: str) -> None:
     explainer = Explainer(MODELS[name])
     subject = explainer.subject
-    place = subject.place(None, "gradcam")
-    only = replace(place, mean_only=True)
+    at = subject.target_layer(None, "gradcam")
+    only = replace(at, mean_only=True)
     width, height = subject.image.size
     x = normal(1, 3, height, width)
     ask = Ask([0, 0], [ClassTarget(1), ClassTarget(4)])
-    whole = subject.layer_gradient(place, subject.see(x, place, "symbolic"), ask)
+    whole = subject.layer_gradient(at, subject.see(x, at, "symbolic"), ask)
     mean = subject.layer_gradient(only, subject.see(x, only, "symbolic"), ask)
     expected = whole.mean(axis=(2, 3), keepdims=True)
     assert np.abs(expected).max() > 0
@@ -63,7 +63,7 @@ def test_the_mean_is_that_of_the_whole_gradient(name: str) -> None:
 def test_no_gradient_of_the_layer_s_size_is_made_where_the_mean_will_do() -> None:
     for name in IMAGES:
         subject = Explainer(MODELS[name]).subject
-        only = replace(subject.place(None, "gradcam"), mean_only=True)
+        only = replace(subject.target_layer(None, "gradcam"), mean_only=True)
         mean = subject.layer_gradient(
             only, subject.see(normal(1, 3, 6, 8), only, "symbolic"), Ask([0], [ClassTarget(0)])
         )
@@ -71,7 +71,7 @@ def test_no_gradient_of_the_layer_s_size_is_made_where_the_mean_will_do() -> Non
 
 
 def test_the_mean_is_taken_before_a_pointwise_convolution_s_product() -> None:
-    part = Explainer(MODELS["class maps"]).subject.head(Place("last", Layout("NCHW")))
+    part = Explainer(MODELS["class maps"]).subject.head(TargetLayer("last", Layout("NCHW")))
     nodes = [node.op_type for node in class_gradient(part, 1, mean=(2, 3)).proto.graph.node]
     assert nodes.index("ReduceMean") < len(nodes) - 1 - nodes[::-1].index("MatMul")
 

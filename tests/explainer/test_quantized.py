@@ -58,7 +58,7 @@ def test_the_integer_kernels_stay(form: str) -> None:
     model = quantized(form)
     deployed = integer_kernels(model)
     subject = Explainer(model).subject
-    layers = [subject.place(layer, "gradcam").name for layer in (None, "a1", "a2")]
+    layers = [subject.target_layer(layer, "gradcam").name for layer in (None, "a1", "a2")]
     assert deployed.get("QLinearConv", 0) >= (0 if form == "int16 activations" else 3)
     assert integer_kernels(features(read_graph(load(model)), [*layers, subject.score.name])) == deployed
     gradient = differentiate(model, of="probabilities", wrt="x")
@@ -150,8 +150,8 @@ def test_dynamically_quantized(method: str) -> None:
 def test_the_integer_kernels_of_operators_stay(model: onnx.ModelProto) -> None:
     deployed = integer_kernels(model)
     assert sum(deployed.values()) >= 6
-    place = Explainer(model).subject.place(None, "gradcam")
-    assert integer_kernels(features(read_graph(load(model)), [place.name])) == deployed
+    at = Explainer(model).subject.target_layer(None, "gradcam")
+    assert integer_kernels(features(read_graph(load(model)), [at.name])) == deployed
     gradient = differentiate(model, of="probabilities", wrt="x")
     assert integer_kernels(gradient.model) == deployed
     given = run(gradient.model, {"x": X, gradient.seed: np.ones((1, CLASSES), np.float32)})["probabilities"]

@@ -236,7 +236,7 @@ def test_lines_of_text_and_maps_lose_nothing_to_a_crop(
     given: str | None, size: Any, placed: bool, resize: Resize, crop: Any
 ) -> None:
     """And what is announced as a guess is the same recipe when it is said."""
-    chosen = choose_recipe(given, ImageInput("x", "NCHW", size, 3, "float32", None), {}, placed=placed)
+    chosen = choose_recipe(given, ImageInput("x", "NCHW", size, 3, "float32", None), {}, places=placed)
     assert chosen.guess == (given is None)
     assert (chosen.recipe.name, chosen.recipe.resize, chosen.recipe.crop) == ("imagenet", resize, crop)
 

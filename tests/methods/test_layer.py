@@ -12,6 +12,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 from onnxcam.errors import UsageError
 from onnxcam.methods import Array, cam, counterfactual, grad_cam, grad_cam_plus_plus, hires_cam, layer_cam
+from onnxcam.methods.arrays import spatial_mean
 
 # Two channels on a 2 x 2 grid. Means of the gradients: 2/4 and -2/4. Sums of the activations: 10 and 2.
 ACTIVATIONS = np.array([[[[1, 2], [3, 4]], [[0, 1], [1, 0]]]], np.float32)
@@ -43,6 +44,17 @@ def test_counterfactual_by_hand() -> None:
 def test_cam_by_hand() -> None:
     # 2 * [[1, 2], [3, 4]] - 3 * [[0, 1], [1, 0]]
     assert_array_equal(cam(ACTIVATIONS, np.array([[2, -3]], np.float32)), [[[2, 1], [3, 8]]])
+
+
+def test_grad_cam_of_means_that_cancel_is_nothing() -> None:
+    """An instance normalization does not mind what is added to a channel everywhere: its mean gradient is rounding."""
+    a = np.array([[[[3.0, 1]], [[1, 2]]]], np.float32)
+    g = np.array([[[[1.0, -1]], [[-3, 3]]]], np.float32) + np.array(1e-6, np.float32)
+    assert_array_equal(grad_cam(a, g), [[[0, 0]]])
+    given = grad_cam(a, spatial_mean(g)[..., None, None])
+    assert_allclose(given, [[[4e-6, 3e-6]]], rtol=0.05)  # of a mean alone that is not known
+    g[0, 0, 0, 1] += 0.1
+    assert_allclose(grad_cam(a, g), [[[0.15, 0.05]]], atol=1e-5)
 
 
 def test_hires_cam_of_what_cancels_is_nothing() -> None:

@@ -114,7 +114,7 @@ def test_scores_and_the_automatic_layer(both: Both) -> None:
     found = both.explainer(both.x.numpy())
     close(np.stack([e.scores for e in found]), both.net(both.x))
     activations, _ = both.at_layer(CHOSEN)
-    seen = both.explainer.subject.see(both.x.numpy(), both.explainer.subject.place(None, "gradcam"), "symbolic")
+    seen = both.explainer.subject.see(both.x.numpy(), both.explainer.subject.target_layer(None, "gradcam"), "symbolic")
     close(seen.values[found[0].layer], activations)
 
 

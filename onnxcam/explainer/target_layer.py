@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING
 
 from onnxcam.errors import LayerError
 from onnxcam.explainer.advice import without_layer
-from onnxcam.explainer.subject import Place
+from onnxcam.explainer.subject import TargetLayer
 from onnxcam.graph import Graph, candidates, named_layer, pooled_value
 
 if TYPE_CHECKING:
     from onnxcam.explainer.rewritten import Rewritten
 
 
-def chosen_place(subject: Rewritten, graph: Graph, source: str, layer: str | None, method: str) -> Place:
+def chosen_layer(subject: Rewritten, graph: Graph, source: str, layer: str | None, method: str) -> TargetLayer:
     """The layer that a caller named, or the best one for a method.
 
     Args:
@@ -26,7 +26,7 @@ def chosen_place(subject: Rewritten, graph: Graph, source: str, layer: str | Non
     """
     if layer is not None:
         found = named_layer(graph, layer)
-        return Place(found.name, found.layout)
+        return TargetLayer(found.name, found.layout)
     ranked = candidates(graph, subject.image, replace(subject.score, name=source))
     if method == "cam":
         fitting = [c for c in ranked if pooled_value(graph, c.name, c.layout, subject.score.name)]
@@ -34,11 +34,11 @@ def chosen_place(subject: Rewritten, graph: Graph, source: str, layer: str | Non
             raise LayerError(
                 "cam needs a head of global average pooling and linear layers, this model has none: use gradcam"
             )
-        return Place(fitting[0].name, fitting[0].layout)
+        return TargetLayer(fitting[0].name, fitting[0].layout)
     automatic = [c for c in ranked if c.automatic]
     if not automatic:
         raise LayerError(
             f"{subject.name} has no layer with a grid of positions on all paths to its score"
             f"{without_layer(subject.graph, subject.image.name, subject.score.name)}"
         )
-    return Place(automatic[0].name, automatic[0].layout)
+    return TargetLayer(automatic[0].name, automatic[0].layout)
