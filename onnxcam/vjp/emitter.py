@@ -175,6 +175,12 @@ class Emitter:
 
     # -- spellings that depend on the opset, and idioms ---------------------------------------------
 
+    def size(self, value: str, axis: int) -> int | None:
+        """The size of a primal value along an axis, where it is known."""
+        shape = self.graph.shape(value)
+        size = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+        return size if isinstance(size, int) else None
+
     def shape_of(self, value: str) -> str:
         """The shape of a primal value, a constant where it is known."""
         shape = self.graph.shape(value)
@@ -207,7 +213,6 @@ class Emitter:
 
     def dims(self, value: str, *parts: int | tuple[int, int] | str) -> str:
         """A shape vector of ints, of dimensions of `value` (as (axis, times)) and of int64 vectors (by name)."""
-        shape = self.graph.shape(value) or ()
         known: list[int] = []
         pieces: list[str] = []
 
@@ -219,8 +224,8 @@ class Emitter:
         for part in parts:
             if isinstance(part, tuple):
                 axis, times = part
-                size = shape[axis] if axis < len(shape) else None
-                if isinstance(size, int):
+                size = self.size(value, axis)
+                if size is not None:
                     known.append(size * times)
                     continue
                 flush()
@@ -236,10 +241,9 @@ class Emitter:
 
     def dims_of(self, axis: int, values: Sequence[str]) -> str:
         """The sizes of several primal values along one axis, as a vector."""
-        shapes = [self.graph.shape(value) for value in values]
-        sizes = [shape[axis] if shape is not None else None for shape in shapes]
-        if all(isinstance(size, int) for size in sizes):
-            return self.const(np.array(sizes, np.int64))
+        sizes = [self.size(value, axis) for value in values]
+        if None not in sizes:
+            return self.ints(*(size or 0 for size in sizes))
         return self.op("Concat", *(self.dims(value, (axis, 1)) for value in values), axis=0)
 
     def zeros_like(self, value: str, elem_type: int) -> str:
@@ -250,8 +254,8 @@ class Emitter:
     def eye(self, value: str, axis: int, elem_type: int) -> str:
         """The identity matrix of the size of a primal value along one axis."""
         kind = numpy_type(elem_type)
-        size = (self.graph.shape(value) or ())[axis]
-        if isinstance(size, int):
+        size = self.size(value, axis)
+        if size is not None:
             return self.const(np.eye(size), kind)
         now = self.dims(value, (axis, 1))
         square = self.op("Expand", self.const(0, kind), self.op("Concat", now, now, axis=0))

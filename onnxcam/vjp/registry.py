@@ -90,6 +90,10 @@ class Node:
         """The shape of input i."""
         return self._g.graph.shape(self.input[i])
 
+    def size(self, axis: int, i: int = 0) -> int | None:
+        """The size of input i along an axis, where it is known."""
+        return self._g.size(self.input[i], axis)
+
     def rank(self, i: int = 0) -> int:
         """The rank of input i; RuleError when it is not known."""
         rank = self._g.graph.rank(self.input[i])

@@ -79,21 +79,15 @@ class Chooser:
         index = self.g.op("Expand", index, self.g.op("Concat", *parts, axis=0))
         return self.g.op("GatherElements", name, index, axis=axis)
 
-    def size(self, name: str, axis: int) -> int | None:
-        """A known size of a value along an axis counted from the front."""
-        shape = self.graph.shape(name)
-        dim = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
-        return dim if isinstance(dim, int) else None
-
     def of_constant(self, name: str, axis: int, rank: int) -> str | None:
         """A constant operand of an element-wise node, at the class: broadcast along the classes, or gathered."""
         own = self.graph.rank(name)
         if own is None:
             return None
         at = axis - (rank - own)  # the classes' axis within the constant
-        if at < 0 or self.size(name, at) == 1:
+        if at < 0 or self.g.size(name, at) == 1:
             return name
-        others = [self.size(name, i) for i in range(own) if i != at]
+        others = [self.g.size(name, i) for i in range(own) if i != at]
         if any(size != 1 for size in others):
             return None
         flat = self.g.op("Reshape", name, self.g.ints(-1))

@@ -98,9 +98,8 @@ HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
 
 def heads_of(n: Node, i: int) -> int:
     """The number of heads of an input; RuleError when it is not known."""
-    shape = n.shape(i)
-    count = n.attr(HEADS[i]) or (shape[1] if shape is not None and len(shape) == 4 else None)
-    if not isinstance(count, int):
+    count: int | None = n.attr(HEADS[i]) or (n.size(1, i) if n.rank(i) == 4 else None)
+    if count is None:
         raise RuleError("the number of its heads is not known")
     return count
 
@@ -152,8 +151,8 @@ def packed_attention(w: Emitter, n: Node) -> Names:
     refuse(n, {6: "past_sequence_length"}, ["do_rotary", "past_present_share_buffer"])
     projected = w.op("MatMul", n.x(0), n.x(1))
     projected = w.op("Add", projected, n.x(2)) if n.has(2) else projected
-    width = (n.shape(1) or (None,))[-1]
-    sizes = n.attr("qkv_hidden_sizes") or ([width // 3] * 3 if isinstance(width, int) else None)
+    width = n.size(-1, 1)
+    sizes = n.attr("qkv_hidden_sizes") or ([width // 3] * 3 if width is not None else None)
     if sizes is None:
         raise RuleError("the width of its weight is not known")
     parts = w.op("Split", projected, w.ints(*sizes), outputs=3, axis=-1)
@@ -195,8 +194,8 @@ def queries_keys_values(w: Emitter, n: Node) -> tuple[str, str, str]:
         raise RuleError("its queries, keys and values are packed into one, which ONNX Runtime does not do on a CPU")
     biases = [""] * 3
     if n.has(3):
-        width, whole = (n.shape(0) or (None,))[-1], (n.shape(3) or (None,))[0]
-        if not isinstance(width, int) or not isinstance(whole, int):
+        width, whole = n.size(-1), n.size(0, 3)
+        if width is None or whole is None:
             raise RuleError("the width of its queries is not known")
         biases = list(w.op("Split", n.x(3), w.ints(width, width, whole - 2 * width), outputs=3, axis=0))
     found = []
@@ -232,7 +231,7 @@ def kept(w: Emitter, n: Node, k: str, i: int) -> str:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1, 2))
     if rank == 3:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1))
-    if rank == 1 and (n.shape(i) or ())[0] == (n.shape(0) or ())[0]:
+    if rank == 1 and (n.shape(i) or ())[:1] == (n.shape(0) or ())[:1]:
         lengths = w.op("Reshape", w.cast(name, TensorProto.INT64), w.ints(-1, 1, 1, 1))
         return w.op("Less", positions(w, k), lengths)
     raise RuleError("its mask is of a kind that is not differentiated: give one number per key")

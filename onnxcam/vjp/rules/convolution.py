@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import Shape, same_in_front, same_padding
+from onnxcam.graph import same_in_front, same_padding
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -61,9 +61,8 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
     found = Window(kernel, strides, dilations, begins, ends, auto == "SAME_LOWER")
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         return found
-    shape = (n.shape() or ())[2:]
-    sizes = [size for size in shape if isinstance(size, int)]
-    if not sizes or len(sizes) < len(shape):
+    sizes = [size for axis in found.axes if (size := n.size(axis + 2)) is not None]
+    if len(sizes) < rank:
         check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)])
         return Window(kernel, strides, dilations, None, None, found.lower)
     totals = same_padding(sizes, strides, kernel)
@@ -114,11 +113,10 @@ def prefers_flip(n: Node, w: Window) -> bool:
         return False
     if any(max(w.begins[i], w.ends[i]) > w.reach(i) - 1 for i in w.axes):
         return False
-    channels = (n.shape(1) or (None,))[:2]
-    group = n.attr("group", 1)
-    if not all(isinstance(size, int) for size in channels):
+    per_group, group = n.size(1, 1), n.attr("group", 1)
+    if n.size(0, 1) is None or per_group is None:
         return False
-    total = int(channels[-1] or 0) * group
+    total = per_group * group
     return bool(1 < group == total or (total % BLOCK == 0 and group == 1))
 
 
@@ -144,7 +142,7 @@ def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """
     scales = g.const([1, 1, *w.strides], np.float32)
     copies = g.op("Resize", ct, "", scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-    rows, columns = (int(size or 0) * stride for size, stride in zip(out_sizes(g, n), w.strides, strict=True))
+    rows, columns = ((g.size(n.output[0], i + 2) or 0) * w.strides[i] for i in w.axes)
     if rows * columns > LARGEST_PLANE:
         raise RuleError("it makes planes larger than any image")
     first = np.zeros((1, 1, rows, columns), bool)
@@ -207,15 +205,10 @@ def shortage(g: Emitter, whole: str, ends: str, w: Window) -> str:
 
 def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
     """Pixels at the end of an axis that no window reads; negative where a window reaches beyond; None: not known."""
-    size, out = (n.shape() or ())[i + 2], out_sizes(g, n)[i]
-    if not isinstance(size, int) or not isinstance(out, int) or w.begins is None or w.ends is None:
+    size, out = n.size(i + 2), g.size(n.output[0], i + 2)
+    if size is None or out is None or w.begins is None or w.ends is None:
         return None
     return size + w.begins[i] + w.ends[i] - w.reach(i) - w.strides[i] * (out - 1)
-
-
-def out_sizes(g: Emitter, n: Node) -> Shape:
-    """The spatial size of what a node gives out."""
-    return (g.graph.shape(n.output[0]) or ())[2:]
 
 
 def same_begins(g: Emitter, size: str, w: Window) -> str:
@@ -288,12 +281,12 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
     if shape is None and auto not in ("SAME_UPPER", "SAME_LOWER"):
         pads = n.attr("pads", [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
         return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
-    sizes, extra = (n.shape() or ())[2:], n.attr("output_padding", [0] * rank)
+    sizes, extra = [n.size(i + 2) for i in plain.axes], n.attr("output_padding", [0] * rank)
     if shape is None:  # strides times the input's size, so that this drops out
         totals = [max(extra[i] + plain.reach(i) - strides[i], 0) for i in plain.axes]
-    elif all(isinstance(size, int) for size in sizes):
+    elif None not in sizes:
         totals = [
-            max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
+            max(strides[i] * ((size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
             for i, size in enumerate(sizes)
         ]
     else:

@@ -83,8 +83,8 @@ def at_an_end(g: Emitter, n: Node, taps: Taps, size: str) -> str:
 @rule("AffineGrid", versions=(20,), only=[0])
 def affine_grid(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = theta times the points (x, y, 1);  d theta = ct^T times the points, which the identity's grid is."""
-    length = (n.shape(1) or (None,))[0]
-    if not isinstance(length, int):
+    length = n.size(0, 1)
+    if length is None:
         raise RuleError("the number of its dimensions is computed")
     rank = length - 2
     identity = g.op("Expand", n.array(np.eye(rank, rank + 1)[None]), g.op("Shape", n.input[0]))

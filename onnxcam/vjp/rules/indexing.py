@@ -32,8 +32,8 @@ def as_int64(g: Emitter, index: str) -> str:
 
 def positions(g: Emitter, n: Node, axis: int) -> str:
     """0, 1, 2, ... along an axis of input 0, as a vector."""
-    size = (n.shape() or ())[axis]
-    if isinstance(size, int):
+    size = n.size(axis)
+    if size is not None:
         return g.const(np.arange(size), np.int64)
     count = g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0))
     return g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
@@ -60,7 +60,7 @@ def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
 @rule("Slice", versions=(13,))
 def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct where it came from, zeros elsewhere."""
-    axes = sliced_axes(g, n)
+    axes = sliced_axes(n)
     if axes is None:
         return [put_back(g, n, ct, g.op("Slice", numbered(g, n), *n.input[1:]))]
     margins = slice_margins(n, axes)
@@ -75,25 +75,25 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
-def sliced_axes(g: Emitter, n: Node) -> list[int] | None:
+def sliced_axes(n: Node) -> list[int] | None:
     """The axes a Slice cuts, counted from the front: those it names, or the first ones; None: known when it runs."""
     if n.has(3):
         axes = n.const(3)
         return None if axes is None else [int(axis) % n.rank() for axis in axes.ravel()]
-    (count,) = g.graph.shape(n.input[1]) or (None,)
-    return list(range(count)) if isinstance(count, int) else None
+    count = n.size(0, 1)
+    return None if count is None else list(range(count))
 
 
 def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
     """The padding that undoes a Slice with steps of 1; None when it has others, or is not known before it runs."""
-    starts, ends, steps, shape = n.const(1), n.const(2), n.const(4), n.shape() or ()
+    starts, ends, steps, sizes = n.const(1), n.const(2), n.const(4), [n.size(axis) for axis in axes]
     if n.has(4) and (steps is None or np.any(steps != 1)):
         return None
-    if starts is None or ends is None or not all(isinstance(shape[axis], int) for axis in axes):
+    if starts is None or ends is None or None in sizes:
         return None
     margins = np.zeros((2, n.rank()), np.int64)
-    for axis, start, end in zip(axes, starts.ravel(), ends.ravel(), strict=True):
-        size = int(shape[axis] or 0)
+    for axis, start, end, known in zip(axes, starts.ravel(), ends.ravel(), sizes, strict=True):
+        size = known or 0
         first, last, _ = slice(int(start), int(end)).indices(size)
         margins[:, axis] = first, size - max(first, last)
     return [int(margin) for margin in margins.ravel()]
@@ -130,15 +130,15 @@ COPIED = {"reflect": -1, "wrap": 0, "edge": 2**31}  # mode -> how much more than
 
 def can_fold(n: Node, axis: int, before: int, after: int) -> bool:
     """Whether an axis of known size is padded on each side with one piece of itself, or with its end."""
-    size, more = (n.shape() or ())[axis], COPIED.get(n.attr("mode"))
-    if not isinstance(size, int) or not size or more is None:
+    size, more = n.size(axis), COPIED.get(n.attr("mode"))
+    if not size or more is None:
         return False
     return min(before, after) >= 0 and max(before, after) <= size + more
 
 
 def folded(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
     """The adjoint of padding an axis with copies: what lies outside is added to the piece that it is a copy of."""
-    size, mode = int((n.shape() or ())[axis] or 0), n.attr("mode")
+    size, mode = n.size(axis) or 0, n.attr("mode")
 
     def cut(first: int, last: int, step: int = 1) -> str:
         return g.op("Slice", ct, g.ints(first), g.ints(last), g.ints(axis), g.ints(step))
@@ -187,8 +187,8 @@ def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
 def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx[index] += ct."""
     axis, rank = n.axis(0), n.rank()
-    size, index = (n.shape() or ())[axis], n.const(1)
-    if index is not None and index.size == 1 and isinstance(size, int):  # one slice: put back between zeros
+    size, index = n.size(axis), n.const(1)
+    if index is not None and index.size == 1 and size is not None:  # one slice: put back between zeros
         at = int(index.item()) % size
         one = ct if index.ndim == 1 else g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, 1)))
         pads = np.zeros((2, rank), np.int64)
@@ -252,13 +252,13 @@ def take(g: Emitter, n: Node, value: str) -> str:
 
 def may_collide(n: Node) -> bool:
     """Whether two updates may go to one place; False only where constant indices rule it out."""
-    index, shape = n.const(1), n.shape()
+    index = n.const(1)
     if index is None:
         return True
     nd = n.proto.op_type == "ScatterND"
     axes = range(index.shape[-1]) if nd and index.ndim else [n.axis(0)]
-    sizes = [shape[axis] if shape else None for axis in axes]
-    if np.any(index < 0) and not all(isinstance(size, int) for size in sizes):
+    sizes = [n.size(axis) for axis in axes]
+    if np.any(index < 0) and None in sizes:
         return True
     whole = index % np.array(sizes, np.int64) if np.any(index < 0) else index
     if nd:

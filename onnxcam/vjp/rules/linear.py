@@ -88,8 +88,8 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Det", versions=(11, 22))
 def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = det X;  dX = ct times the cofactors, which are right for singular matrices too."""
-    size, rank = (n.shape() or (None,))[-1], n.rank()
-    if not isinstance(size, int):
+    size, rank = n.size(-1), n.rank()
+    if size is None:
         raise RuleError("the size of its matrices is not known")
     if size == 1:
         return [g.reshape_to(ct, n.input[0])]

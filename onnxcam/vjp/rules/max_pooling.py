@@ -52,17 +52,16 @@ def is_behind_relu(g: Emitter, n: Node) -> bool:
 
 def is_misjudged(g: Emitter, n: Node) -> bool:
     """Whether ONNX Runtime may infer another size for the pool's output than it computes, and so refuse its readers."""
-    sizes = (n.shape() or (None,))[2:]
-    known = bool(sizes) and all(isinstance(size, int) for size in sizes)
+    known = None not in [n.size(i + 2) for i in range(len(n.attr("kernel_shape")))]
     return doubtful(n.proto) and (not known or g.graph.producer[n.output[0]] in g.graph.misjudged)
 
 
 def to_winners(g: Emitter, n: Node, ct: str) -> str:
     """The cotangents of windows, each put where the window's maximum lies."""
     w = window(n, tuple(n.attr("kernel_shape")))
-    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
-    pixels = effort(n, w, outs) if known and w.begins is not None else 0
+    sizes = [g.size(value, i + 2) for value in (n.input[0], n.output[0]) for i in w.axes]
+    known = all(size is not None and size <= LONGEST for size in sizes)
+    pixels = effort(g, n, w) if known and w.begins is not None else 0
     tiled = pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
     small = pixels < AXES or sum(size > 1 for size in w.kernel) == 1
     if tiled and not (small and max(w.kernel) <= FEW_TAPS):
@@ -86,11 +85,10 @@ def margins(g: Emitter, n: Node, w: Window, i: int) -> tuple[int, int]:
     return begin, max((out - 1) * w.strides[i] + w.reach(i) - begin - size, 0)
 
 
-def effort(n: Node, w: Window, outs: tuple[int | str | None, ...]) -> int:
+def effort(g: Emitter, n: Node, w: Window) -> int:
     """How many pixels the windows of one image hold together."""
-    channels = (n.shape() or (0, 1))[1]
-    looked_at = [int(out or 0) * size for out, size in zip(outs, w.kernel, strict=True)]
-    return math.prod(looked_at) * (channels if isinstance(channels, int) else 1)
+    channels, looked_at = n.size(1), [extent(g, n, i)[1] * w.kernel[i] for i in w.axes]
+    return math.prod(looked_at) * (1 if channels is None else channels)
 
 
 def by_indices(g: Emitter, n: Node, ct: str) -> str:
@@ -230,4 +228,4 @@ def moved(g: Emitter, n: Node, value: str, axis: int, before: int, behind: int, 
 
 def extent(g: Emitter, n: Node, i: int) -> tuple[int, int]:
     """Pixels and windows along a spatial axis."""
-    return int((n.shape() or ())[i + 2] or 0), int((g.graph.shape(n.output[0]) or ())[i + 2] or 0)
+    return n.size(i + 2) or 0, g.size(n.output[0], i + 2) or 0

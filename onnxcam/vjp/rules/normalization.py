@@ -101,9 +101,9 @@ def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotange
 @rule("GroupNormalization", versions=(18, 21))
 def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one per channel (opset 18: one per group)."""
-    groups, channels = n.attr("num_groups"), (n.shape() or (None, None))[1]
+    groups, channels = n.attr("num_groups"), n.size(1)
     channels_now = g.op("Div", g.dims(n.input[0], (1, 1)), g.ints(groups))
-    together = channels // groups if isinstance(channels, int) else channels_now
+    together = channels_now if channels is None else channels // groups
     rows = g.dims(n.input[0], 0, groups, together, -1)
     each = g.dims(n.input[0], groups, together if g.graph.opset >= 21 else 1, 1)
     alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same

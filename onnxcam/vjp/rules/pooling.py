@@ -62,7 +62,7 @@ def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
 def tiles(n: Node, w: Window) -> bool:
     """Whether every pixel lies in exactly one window."""
     unpadded = w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends))
-    divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate((n.shape() or ())[2:]))
+    divides = all((size := n.size(i + 2)) is not None and size % w.kernel[i] == 0 for i in w.axes)
     return unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}
 
 
@@ -84,14 +84,12 @@ def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:
 def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """One over the number of pixels that each window averages, shape (1, 1, *windows)."""
     counts_padding = bool(n.attr("count_include_pad", 0))
-    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    if w.begins is not None and w.ends is not None and all(isinstance(size, int) for size in (*sizes, *outs)):
+    sizes, outs = ([g.size(value, i + 2) for i in w.axes] for value in (n.input[0], n.output[0]))
+    if w.begins is not None and w.ends is not None and None not in (*sizes, *outs):
         share = np.ones((1, 1) + (1,) * len(sizes))
         for i, (size, out) in enumerate(zip(sizes, outs, strict=True)):
-            low, high = (-w.begins[i], int(size or 0) + w.ends[i]) if counts_padding else (0, int(size or 0))
-            taps = (np.arange(int(out or 0)) * w.strides[i] - w.begins[i])[:, None] + np.arange(
-                w.kernel[i]
-            ) * w.dilations[i]
+            low, high = (-w.begins[i], (size or 0) + w.ends[i]) if counts_padding else (0, size or 0)
+            taps = (np.arange(out or 0) * w.strides[i] - w.begins[i])[:, None] + np.arange(w.kernel[i]) * w.dilations[i]
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / np.maximum(count, 1).reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)

@@ -63,8 +63,7 @@ def roi_align(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def one_more(g: Emitter, n: Node, value: str, rank: int) -> str:
     """One region of zeros more, where there may be none at all: products over nothing are undefined in ONNX Runtime."""
-    count = (n.shape(1) or (None,))[0]
-    return value if isinstance(count, int) and count else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
+    return value if n.size(0, 1) else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
 
 
 def checked(number: int, least: int = 1) -> int:

@@ -40,8 +40,8 @@ def unchanged(g: Emitter, n: Node, axis: int, i: int) -> bool:
     if crops(n):
         return False
     if n.has(3):
-        before, after = (n.shape() or ())[axis], (g.graph.shape(n.output[0]) or ())[axis]
-        return (isinstance(before, int) or before is not None) and before == after
+        before, after = n.shape(), g.graph.shape(n.output[0])
+        return before is not None and after is not None and before[axis] is not None and before[axis] == after[axis]
     scales = n.const(2)
     return scales is not None and float(scales[i]) == 1
 

@@ -32,8 +32,8 @@ def rotated(w: Emitter, n: Node, x: str, cos: str, sin: str, count: int) -> str:
 
 def width_of(n: Node, i: int) -> int:
     """The number of pairs, which is the last size of input i. RuleError: it is not known."""
-    width = (n.shape(i) or (None,))[-1]
-    if not isinstance(width, int):
+    width = n.size(-1, i)
+    if width is None:
         raise RuleError("the width of its angles is not known")
     return width
 

@@ -30,7 +30,7 @@ def fourier_transform(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def half_spectrum(g: Emitter, n: Node, ct: str, axis: int) -> str:
     """d X of a real signal from half a spectrum, which is read twice, but for 0 and the highest of an even length."""
-    given, bins = n.const(1), (n.shape() or ())[axis]
+    given, bins = n.const(1), n.size(axis)
     if n.has(1) and (given is None or int(given.item()) // 2 + 1 != bins):
         raise RuleError("half a spectrum is not known to have dft_length / 2 + 1 frequencies")
     length = g.op("Gather", g.op("Shape", ct), g.ints(axis))
@@ -55,8 +55,8 @@ def transformed_axis(g: Emitter, n: Node) -> int:
 
 def is_real(n: Node) -> bool:
     """Whether a signal has real parts only."""
-    last = (n.shape() or (None,))[-1]
-    if not isinstance(last, int):
+    last = n.size(-1)
+    if last is None:
         raise RuleError("whether its signal is complex is not known before it runs")
     return last == 1
 
