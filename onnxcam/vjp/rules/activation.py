@@ -25,8 +25,7 @@ def identity(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Dropout", versions=(13, 22))
 def dropout(g: Emitter, n: Node, ct: str, _mask: str | None = None) -> Cotangents:
     """y = x;  dx = ct. Training: y = x / (1 - ratio) where the mask says, else 0;  dx likewise."""
-    training = n.const(2)
-    if not n.has(2) or (training is not None and not training):
+    if not g.graph.drops_out(n.proto):
         return [ct, ZERO]
     if len(n.output) < 2 or not n.output[1]:
         raise RuleError("it drops out at random and does not say what (training mode); export the model in eval mode")
