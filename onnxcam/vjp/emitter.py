@@ -89,10 +89,12 @@ class Emitter:
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
-        """Write one node (attributes that are None are left out); the name of its output, or names of several."""
+        """Write one node; the name of its output, or names of several. Left out: attributes None, last inputs ""."""
         attributes = {key: value for key, value in attributes.items() if value is not None}
         if op_type in ("Shape", "Size"):
             inputs = tuple(self.op("Neg", name) if self.is_narrow(name) else name for name in inputs)
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
         inputs, attributes = self._merged(op_type, inputs, attributes)
         if (perm := attributes.get("perm")) and perm == sorted(perm):
             return inputs[0]

@@ -50,9 +50,13 @@ class Node:
         """Whether anybody asks for the cotangent of input i."""
         return i in self._wanted
 
+    def optional(self, i: int) -> str:
+        """The name of the optional input i; "" where it is left out."""
+        return self.input[i] if self.has(i) else ""
+
     def x(self, i: int = 0) -> str:
-        """The primal input i, in the cotangents' type."""
-        return self._as_cotangent(self.input[i])
+        """The primal input i, in the cotangents' type; "" where it is left out."""
+        return self._as_cotangent(self.optional(i))
 
     def y(self, i: int = 0) -> str:
         """The primal output i, in the cotangents' type; in front of a quantizer its dequantized value.

@@ -19,7 +19,7 @@ def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> Nam
     """X normalized over its last axis, by the standard operator where the opset has it;  Y, mean, 1 / deviation."""
     epsilon = n.attr("epsilon", 1e-12)
     if w.graph.opset >= 17:
-        return [*w.op("LayerNormalization", x, scale, *([shift] if shift else []), epsilon=epsilon, outputs=3)]
+        return [*w.op("LayerNormalization", x, scale, shift, epsilon=epsilon, outputs=3)]
     mean = w.reduce("ReduceMean", x, [-1])
     y, inverse = root_mean_square_normalized(w, n, w.op("Sub", x, mean), scale, [-1], epsilon)
     return [w.op("Add", y, shift) if shift else y, mean, inverse]
@@ -46,7 +46,7 @@ def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
-    return [*layer_normalized(w, n, s, n.x(2), n.x(3) if n.has(3) else ""), s]
+    return [*layer_normalized(w, n, s, n.x(2), n.x(3)), s]
 
 
 @lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
@@ -83,7 +83,7 @@ def given(n: Node) -> list[float]:
 def fused_conv(w: Emitter, n: Node) -> Names:
     """Y = activation(Conv(X, W, B) + Z)."""
     convolution = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    y = w.op("Conv", n.x(0), n.x(1), *([n.x(2)] if n.has(2) else []), **convolution)
+    y = w.op("Conv", n.x(0), n.x(1), n.x(2), **convolution)
     y = w.op("Add", y, n.x(3)) if n.has(3) else y
     return [activated(w, n, y)]
 
@@ -92,7 +92,7 @@ def fused_conv(w: Emitter, n: Node) -> Names:
 def fused_gemm(w: Emitter, n: Node) -> Names:
     """Y = activation(Gemm(A, B, C))."""
     product = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    return [activated(w, n, w.op("Gemm", *(n.x(i) for i in range(3) if n.has(i)), **product))]
+    return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **product))]
 
 
 @lowering("FusedMatMul", "TransposeMatMul", domain=CONTRIB)
@@ -163,7 +163,7 @@ def nhwc_max_pool(w: Emitter, n: Node) -> Names:
 @lowering("Pad", domain=CONTRIB, only=[0, 2])
 def pad(w: Emitter, n: Node) -> Names:
     """Pad."""
-    return [w.op("Pad", n.x(0), *n.input[1:2], *([n.x(2)] if n.has(2) else []), **n.attrs)]
+    return [w.op("Pad", n.x(0), *n.input[1:2], n.x(2), **n.attrs)]
 
 
 @lowering("Trilu", domain=CONTRIB, only=[0])

@@ -22,14 +22,12 @@ def real(w: Emitter, n: Node, i: int, scale: int = -1, zero: int = -1, axis: int
     shape = n.shape(scale)
     if shape is None or len(shape) > 1:
         raise RuleError("a scale is neither one number nor one for each slice")
-    points = [n.input[zero]] if n.has(zero) else []
-    return w.op("DequantizeLinear", n.input[i], n.input[scale], *points, axis=axis)
+    return w.op("DequantizeLinear", n.input[i], n.input[scale], n.optional(zero), axis=axis)
 
 
 def quantized(w: Emitter, n: Node, value: str, scale: int) -> Lowered:
     """The integers of the node's output; the zero point follows the scale."""
-    points = [n.input[scale + 1]] if n.has(scale + 1) else []
-    return [w.op("QuantizeLinear", value, n.input[scale], *points)]
+    return [w.op("QuantizeLinear", value, n.input[scale], n.optional(scale + 1))]
 
 
 def channels_first(w: Emitter, n: Node, x: str, function: Callable[[str], str]) -> str:
@@ -110,11 +108,8 @@ def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
 @lowering("DynamicQuantizeLSTM", domain=CONTRIB, only=[0, 5, 6])
 def dynamic_quantize_lstm(w: Emitter, n: Node) -> Lowered:
     """LSTM of dW and dR, X and H rounded on the way;  inputs as of LSTM, then scale and zero point of W, of R."""
-    inputs = [n.x(0), gates_first(w, n, 1, 8), gates_first(w, n, 2, 10)]
-    inputs += [n.input[i] if n.has(i) else "" for i in range(3, 8)]
-    while not inputs[-1]:
-        inputs.pop()
-    return w.op("LSTM", *inputs, outputs=3, **n.attrs)
+    weights = gates_first(w, n, 1, 8), gates_first(w, n, 2, 10)
+    return w.op("LSTM", n.x(0), *weights, *(n.optional(i) for i in range(3, 8)), outputs=3, **n.attrs)
 
 
 def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
@@ -136,10 +131,7 @@ def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
 @lowering("QAttention", domain=CONTRIB)
 def qattention(w: Emitter, n: Node) -> Lowered:
     """Y = Attention(dX, dW, b);  inputs X, W, b, scale of X, of W, mask, zero point of X, of W, past."""
-    rest = [n.input[i] if n.has(i) else "" for i in (5, 8)]
-    inputs = [real(w, n, 0, 3, 6), real(w, n, 1, 4, 7), n.input[2], *rest]
-    while not inputs[-1]:
-        inputs.pop()
+    inputs = [real(w, n, 0, 3, 6), real(w, n, 1, 4, 7), n.input[2], n.optional(5), n.optional(8)]
     return [w.op("Attention", *inputs, domain=CONTRIB, **n.attrs)]
 
 
