@@ -42,6 +42,10 @@ class Node:
         """An attribute as a Python value."""
         return self.attrs.get(name, default)
 
+    def attrs_except(self, *names: str) -> dict[str, Any]:
+        """The attributes without some."""
+        return {name: value for name, value in self.attrs.items() if name not in names}
+
     def has(self, i: int) -> bool:
         """Whether the optional input i is there."""
         return i < len(self.input) and bool(self.input[i])

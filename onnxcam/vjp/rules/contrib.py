@@ -60,6 +60,7 @@ def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
 
 # -- products with an activation ------------------------------------------------------------------
 
+ACTIVATION = "activation", "activation_params", "activation_alpha", "activation_beta", "activation_gamma"
 PARAMETERS = {
     "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",), "ThresholdedRelu": ("alpha",),
 }  # fmt: skip
@@ -82,8 +83,7 @@ def given(n: Node) -> list[float]:
 @lowering("FusedConv", domain=CONTRIB)
 def fused_conv(w: Emitter, n: Node) -> Names:
     """Y = activation(Conv(X, W, B) + Z)."""
-    convolution = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    y = w.op("Conv", n.x(0), n.x(1), n.x(2), **convolution)
+    y = w.op("Conv", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION))
     y = w.op("Add", y, n.x(3)) if n.has(3) else y
     return [activated(w, n, y)]
 
@@ -91,8 +91,7 @@ def fused_conv(w: Emitter, n: Node) -> Names:
 @lowering("FusedGemm", domain=CONTRIB)
 def fused_gemm(w: Emitter, n: Node) -> Names:
     """Y = activation(Gemm(A, B, C))."""
-    product = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **product))]
+    return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION)))]
 
 
 @lowering("FusedMatMul", "TransposeMatMul", domain=CONTRIB)

@@ -7,7 +7,6 @@ weights. A bias moves nothing and is left out.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
@@ -39,18 +38,13 @@ def channels_first(w: Emitter, n: Node, x: str, function: Callable[[str], str]) 
     return w.op("Transpose", y, perm=[0, *range(2, rank), 1])
 
 
-def attrs_but(n: Node, *names: str) -> dict[str, Any]:
-    """The node's attributes without some."""
-    return {key: value for key, value in n.attrs.items() if key not in names}
-
-
 # -- convolutions and products --------------------------------------------------------------------
 
 
 def qlinear_conv(w: Emitter, n: Node) -> Lowered:
     """Y = Q(Conv(dX, dW) + B);  inputs X, W, Y each with scale and zero point, B."""
     weight = real(w, n, 3, axis=0)
-    attrs = attrs_but(n, "channels_last")
+    attrs = n.attrs_except("channels_last")
     return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op("Conv", x, weight, **attrs)), 6)
 
 
@@ -172,7 +166,7 @@ def qlinear_where(w: Emitter, n: Node) -> Lowered:
 @lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=CONTRIB)
 def qlinear_pool(w: Emitter, n: Node) -> Lowered:
     """Y = Q(pool of dX)."""
-    op, attrs = n.proto.op_type.removeprefix("QLinear"), attrs_but(n, "channels_last")
+    op, attrs = n.proto.op_type.removeprefix("QLinear"), n.attrs_except("channels_last")
     return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op(op, x, **attrs)), 3)
 
 

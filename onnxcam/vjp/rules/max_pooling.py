@@ -93,8 +93,7 @@ def effort(g: Emitter, n: Node, w: Window) -> int:
 
 def by_indices(g: Emitter, n: Node, ct: str) -> str:
     """Any sizes: the indices come from a twin, since asking the forward pool for them would slow it down."""
-    kept = {key: value for key, value in n.attrs.items() if key != "storage_order"}
-    _, index = g.op("MaxPool", n.x(), outputs=2, **kept)
+    _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
     flat = g.ints(-1)
     zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
     dx = g.op(

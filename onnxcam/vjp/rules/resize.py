@@ -69,8 +69,7 @@ def matrix(g: Emitter, n: Node, axis: int, said: list[str]) -> str:
         given = ["", g.op("Concat", g.dims(n.input[0], (axis, 1)), g.ints(1), amount, g.ints(2), axis=0)]
     else:
         given = [g.op("Concat", g.const([1, 1], np.float32), amount, second_scale(g, n), axis=0)]
-    kept = {key: value for key, value in n.attrs.items() if key not in ("axes", "extrapolation_value")}
-    resized = g.op("Resize", units, roi, *given, **kept)
+    resized = g.op("Resize", units, roi, *given, **n.attrs_except("axes", "extrapolation_value"))
     return g.op("Squeeze", g.op("Slice", resized, g.ints(0), g.ints(1), g.ints(3)), g.ints(1, 3))
 
 
