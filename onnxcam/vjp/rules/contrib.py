@@ -15,16 +15,6 @@ Names = list[str | None]
 # -- normalizations -------------------------------------------------------------------------------
 
 
-def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> Names:
-    """X normalized over its last axis, by the standard operator where the opset has it;  Y, mean, 1 / deviation."""
-    epsilon = n.attr("epsilon", 1e-12)
-    if w.graph.opset >= 17:
-        return [*w.op("LayerNormalization", x, scale, shift, epsilon=epsilon, outputs=3)]
-    mean = w.reduce("ReduceMean", x, [-1])
-    y, inverse = root_mean_square_normalized(w, n, w.op("Sub", x, mean), scale, [-1], epsilon)
-    return [w.op("Add", y, shift) if shift else y, mean, inverse]
-
-
 def root_mean_square_normalized(
     w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float
 ) -> tuple[str, str]:
@@ -46,7 +36,8 @@ def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
-    return [*layer_normalized(w, n, s, n.x(2), n.x(3)), s]
+    epsilon = n.attr("epsilon", 1e-12)
+    return [*w.op("LayerNormalization", s, n.x(2), n.x(3), epsilon=epsilon, outputs=3), s]
 
 
 @lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
