@@ -15,22 +15,6 @@ Names = list[str | None]
 # -- normalizations -------------------------------------------------------------------------------
 
 
-def root_mean_square_normalized(
-    w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float
-) -> tuple[str, str]:
-    """s X / root mean square of X, and 1 / root mean square."""
-    mean = w.reduce("ReduceMean", w.op("Mul", x, x), axes)
-    inverse = w.op("Reciprocal", w.op("Sqrt", w.op("Add", mean, n.scalar(epsilon))))
-    return w.op("Mul", w.op("Mul", x, inverse), scale), inverse
-
-
-@lowering("SimplifiedLayerNormalization", domain=CONTRIB)
-def simplified_layer_normalization(w: Emitter, n: Node) -> Names:
-    """Y = scale X / root mean square of X over the axes from `axis` on;  outputs Y, 1 / root mean square."""
-    axes = list(range(n.axis(), n.rank()))
-    return [*root_mean_square_normalized(w, n, n.x(), n.x(1), axes, n.attr("epsilon", 1e-5))]
-
-
 @lowering("SkipLayerNormalization", domain=CONTRIB)
 def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
@@ -45,7 +29,8 @@ def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, 0 (a mean), 1 / root mean square, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
-    y, inverse = root_mean_square_normalized(w, n, s, n.x(2), [-1], n.attr("epsilon", 1e-12))
+    epsilon = n.attr("epsilon", 1e-12)
+    y, inverse = w.op("SimplifiedLayerNormalization", s, n.x(2), axis=-1, epsilon=epsilon, outputs=2)
     return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.scalar(0)), inverse, s]
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.pooling import spread_mean
 
 
@@ -21,14 +21,24 @@ def normalized_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: li
     return scaled_cotangent(g, g.op("Sub", ct, g.reduce("ReduceMean", ct, axes)), x_hat, inverse, axes)
 
 
+def scaled(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
+    """x / root mean square over `axes`, and 1 / root mean square."""
+    mean = g.reduce("ReduceMean", g.op("Mul", x, x), axes)
+    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", mean, epsilon)))
+    return g.op("Mul", x, inverse), inverse
+
+
 def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
     """(x - mean) / deviation over `axes`, and 1 / deviation."""
     if not axes:
         raise RuleError("its input has no axes to normalize over")
-    centred = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
-    variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
-    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, epsilon)))
-    return g.op("Mul", centred, inverse), inverse
+    return scaled(g, g.op("Sub", x, g.reduce("ReduceMean", x, axes)), axes, epsilon)
+
+
+def through_inverse(g: Emitter, n: Node, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
+    """d x from the cotangent of `inverse`, 1 / deviation or 1 / root mean square: -ct inverse^2 x_hat / count."""
+    falls = g.op("Mul", g.cast(ct, n.elem_type), g.op("Neg", g.op("Mul", inverse, inverse)))
+    return g.op("Mul", spread_mean(g, n, falls, axes), x_hat)
 
 
 @rule("BatchNormalization", versions=(15,))
@@ -136,8 +146,7 @@ def layer_normalization(
     if ct_mean:
         parts.append(spread_mean(g, n, g.cast(ct_mean, n.elem_type), axes))
     if ct_inverse:
-        falls = g.op("Mul", g.cast(ct_inverse, n.elem_type), g.op("Neg", g.op("Mul", inverse, inverse)))
-        parts.append(g.op("Mul", spread_mean(g, n, falls, axes), x_hat))
+        parts.append(through_inverse(g, n, ct_inverse, x_hat, inverse, axes))
     if not ct:
         return [g.add(parts), ZERO, ZERO]
     ds, db = (
@@ -148,14 +157,14 @@ def layer_normalization(
 
 
 @rule("RMSNormalization", versions=(23,))
-def rms_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on."""
+@rule("SimplifiedLayerNormalization", versions=(1,), domain=CONTRIB)
+def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
+    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on;  1 / root mean square may be used too."""
     axes = list(range(n.axis(), n.rank()))
-    mean = g.reduce("ReduceMean", g.op("Mul", n.x(), n.x()), axes)
-    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", mean, n.scalar(n.attr("epsilon", 1e-5)))))
-    x_hat = g.op("Mul", n.x(), inverse)
-    dx = scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes) if n.wants(0) else None
-    return [dx, g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if n.wants(1) else None]
+    x_hat, inverse = scaled(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
+    parts = [scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes)] if ct else []
+    parts += [through_inverse(g, n, ct_inverse, x_hat, inverse, axes)] if ct_inverse else []
+    return [g.add(parts), g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if ct else ZERO]
 
 
 @rule("MeanVarianceNormalization", versions=(13,))
