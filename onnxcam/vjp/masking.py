@@ -30,7 +30,7 @@ def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangent
     elementwise = n.proto.op_type in ELEMENTWISE and not n.proto.domain
     if ct is None or not elementwise or not is_masked(g.graph, n.output[0]) or not may_be_infinite(g, n.proto):
         return found
-    zero = n.scalar(0)
+    zero = n.array(0)
     nothing = g.op("Equal", ct, zero)
     return [g.op("Where", nothing, zero, dx) if dx and dx != ZERO else dx for dx in found]
 
@@ -38,7 +38,7 @@ def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangent
 def without_nan(g: Emitter, n: Node) -> str:
     """The output of a softmax, 0 for NaN where a Where chooses from it: rows of -inf alone have none."""
     y = n.y()
-    return g.op("Where", g.op("Equal", y, y), y, n.scalar(0)) if is_masked(g.graph, n.output[0]) else y
+    return g.op("Where", g.op("Equal", y, y), y, n.array(0)) if is_masked(g.graph, n.output[0]) else y
 
 
 def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:

@@ -9,6 +9,7 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx.defs
 
@@ -116,12 +117,8 @@ class Node:
             raise RuleError(f"its {name} {value} is none of {len(shape)}")
         return value % self.rank() if value < 0 else value
 
-    def scalar(self, value: float) -> str:
-        """A constant of the cotangents' type."""
-        return self.array(value)
-
-    def array(self, value: Any) -> str:
-        """An array constant of the cotangents' type."""
+    def array(self, value: npt.ArrayLike) -> str:
+        """A constant of the cotangents' type, a number as an array of rank 0."""
         return self._g.const(value, numpy_type(self.elem_type))
 
     def least(self) -> float:

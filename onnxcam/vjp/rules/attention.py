@@ -36,7 +36,7 @@ def scores_of(w: Emitter, n: Node, q: str, k: str) -> str:
     """Q K^T times `scale`, by default 1 / sqrt(size)."""
     scale = n.attr("scale", 0.0)
     root = w.op("Sqrt", w.cast(size_of(w, q, 3), n.elem_type))
-    q = w.op("Mul", q, n.scalar(scale)) if scale else w.op("Div", q, root)
+    q = w.op("Mul", q, n.array(scale)) if scale else w.op("Div", q, root)
     return w.op("MatMul", q, w.op("Transpose", k, perm=[0, 1, 3, 2]))
 
 
@@ -118,7 +118,7 @@ def shared_by(w: Emitter, n: Node, x: str) -> str:
 def capped(w: Emitter, n: Node, scores: str) -> str:
     """c tanh(scores / c), where there is a softcap c."""
     cap = n.attr("softcap", 0.0)
-    return w.op("Mul", w.op("Tanh", w.op("Div", scores, n.scalar(cap))), n.scalar(cap)) if cap else scores
+    return w.op("Mul", w.op("Tanh", w.op("Div", scores, n.array(cap))), n.array(cap)) if cap else scores
 
 
 def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[str]:
@@ -138,8 +138,8 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
     whole = allowed[0]
     for mask in allowed[1:]:
         whole = w.op("And", whole, mask)
-    scores = w.op("Where", whole, scores, n.scalar(n.least()))
-    return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.scalar(0))]
+    scores = w.op("Where", whole, scores, n.array(n.least()))
+    return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.array(0))]
 
 
 # -- ONNX Runtime's -------------------------------------------------------------------------------
@@ -209,12 +209,12 @@ def attended(w: Emitter, n: Node, q: str, k: str, v: str, past: str, *, mask: in
     """softmax(Q K^T scale + mask) V; `mask` and `bias` are inputs, past the number of keys before the first query."""
     scores = scores_of(w, n, q, k)
     if n.has(mask):
-        off = w.op("Where", kept(w, n, k, mask), n.scalar(0), n.scalar(n.attr("mask_filter_value", -10000.0)))
+        off = w.op("Where", kept(w, n, k, mask), n.array(0), n.array(n.attr("mask_filter_value", -10000.0)))
         scores = w.op("Add", scores, off)
     if n.has(bias):
         scores = w.op("Add", scores, n.x(bias))
     if n.attr("unidirectional", 0):
-        scores = w.op("Where", earlier(w, q, k, past), scores, n.scalar(n.least()))
+        scores = w.op("Where", earlier(w, q, k, past), scores, n.array(n.least()))
     return w.op("MatMul", w.op("Softmax", scores, axis=-1), v)
 
 

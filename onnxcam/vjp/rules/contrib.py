@@ -31,7 +31,7 @@ def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
     epsilon = n.attr("epsilon", 1e-12)
     y, inverse = w.op("SimplifiedLayerNormalization", s, n.x(2), axis=-1, epsilon=epsilon, outputs=2)
-    return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.scalar(0)), inverse, s]
+    return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.array(0)), inverse, s]
 
 
 # -- products with an activation ------------------------------------------------------------------
@@ -46,7 +46,7 @@ def activated(w: Emitter, n: Node, x: str) -> str:
     """The activation that a fused node names, with its parameters."""
     name, values = n.attr("activation", ""), n.attr("activation_params") or given(n)
     if name == "Clip":
-        return w.op("Clip", x, *(n.scalar(limit) for limit in values))
+        return w.op("Clip", x, *(n.array(limit) for limit in values))
     return w.op(name, x, **dict(zip(PARAMETERS.get(name, ()), values, strict=False))) if name else x
 
 
@@ -74,7 +74,7 @@ def fused_gemm(w: Emitter, n: Node) -> Names:
 def fused_matmul(w: Emitter, n: Node) -> Names:
     """Y = alpha A' B', A' and B' transposed as their attributes say."""
     y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
-    return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.scalar(n.attr("alpha")))]
+    return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.array(n.attr("alpha")))]
 
 
 def operand(w: Emitter, n: Node, i: int, side: str) -> str:
@@ -104,7 +104,7 @@ def matmul_of_bits(w: Emitter, n: Node) -> Names:
     block = n.input[4] if n.has(4) else w.const(np.arange(columns) // size, np.int64)
     scale = w.op("Gather", w.op("Reshape", n.x(2), rows), block, axis=1)
     if not n.has(3):
-        zero = n.scalar(2 ** (bits - 1))
+        zero = n.array(2 ** (bits - 1))
     else:
         packed = w.graph.type(n.input[3]).elem_type == TensorProto.UINT8
         points = unpacked(w, n, w.op("Reshape", n.input[3], rows), bits) if packed else n.x(3)
@@ -118,8 +118,8 @@ def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
     """Whole numbers out of bytes, the lowest bits first, along a new last axis."""
     left, parts = w.cast(packed, n.elem_type), list[str]()
     for _ in range(8 // bits):
-        rest = w.op("Floor", w.op("Div", left, n.scalar(2**bits)))
-        parts.append(w.op("Unsqueeze", w.op("Sub", left, w.op("Mul", rest, n.scalar(2**bits))), w.ints(-1)))
+        rest = w.op("Floor", w.op("Div", left, n.array(2**bits)))
+        parts.append(w.op("Unsqueeze", w.op("Sub", left, w.op("Mul", rest, n.array(2**bits))), w.ints(-1)))
         left = rest
     return w.op("Concat", *parts, axis=-1)
 
@@ -177,7 +177,7 @@ def crop_and_resize(w: Emitter, n: Node) -> Names:
     y = w.op("MatMul", w.op("Unsqueeze", rows, w.ints(1)), x)
     y = w.op("MatMul", y, w.op("Unsqueeze", w.op("Transpose", columns, perm=[0, 2, 1]), w.ints(1)))
     inside = w.op("And", w.op("Unsqueeze", inside_rows, w.ints(1, 3)), w.op("Unsqueeze", inside_columns, w.ints(1, 2)))
-    return [w.op("Where", inside, y, n.scalar(n.attr("extrapolation_value", 0.0)))]
+    return [w.op("Where", inside, y, n.array(n.attr("extrapolation_value", 0.0)))]
 
 
 def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -> tuple[str, str]:
@@ -187,9 +187,9 @@ def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -
     steps = np.linspace(0, 1, count)[None] if count > 1 else np.full((1, 1), 0.5)
     part = w.op("Add", start, w.op("Mul", w.op("Sub", end, start), n.array(steps)))
     position = w.op("Mul", part, last)
-    inside = w.op("And", w.op("GreaterOrEqual", position, n.scalar(0)), w.op("LessOrEqual", position, last))
+    inside = w.op("And", w.op("GreaterOrEqual", position, n.array(0)), w.op("LessOrEqual", position, last))
     if n.attr("mode", "bilinear") == "nearest":
-        position = w.op("Floor", w.op("Add", position, n.scalar(0.5)))
-    places = w.op("Range", n.scalar(0), w.op("Add", w.op("Squeeze", last), n.scalar(1)), n.scalar(1))
+        position = w.op("Floor", w.op("Add", position, n.array(0.5)))
+    places = w.op("Range", n.array(0), w.op("Add", w.op("Squeeze", last), n.array(1)), n.array(1))
     distance = w.op("Abs", w.op("Sub", w.op("Unsqueeze", position, w.ints(2)), places))
-    return w.op("Relu", w.op("Sub", n.scalar(1), distance)), inside
+    return w.op("Relu", w.op("Sub", n.array(1), distance)), inside

@@ -147,7 +147,7 @@ def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
         raise RuleError("it makes planes larger than any image")
     first = np.zeros((1, 1, rows, columns), bool)
     first[..., :: w.strides[0], :: w.strides[1]] = True
-    return g.op("Where", g.const(first), copies, n.scalar(0))
+    return g.op("Where", g.const(first), copies, n.array(0))
 
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -300,7 +300,7 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
 def col2im(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = windows, one a column, added up in an image;  dX = the windows of ct, by kernels that pick one pixel each."""
     taps = g.op("ReduceProd", n.input[2], keepdims=1)
-    square = g.op("Expand", n.scalar(0), g.op("Concat", taps, taps, axis=0))
+    square = g.op("Expand", n.array(0), g.op("Concat", taps, taps, axis=0))
     kernels = g.op("Reshape", g.op("EyeLike", square), g.op("Concat", g.ints(-1, 1), n.input[2], axis=0))
     size = g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2**31 - 1))
     planes = g.op("Reshape", ct, g.op("Concat", g.ints(-1, 1), size, axis=0))

@@ -52,9 +52,9 @@ def positions_of_taps(g: Emitter, n: Node, ct: str, w: Window, groups: int) -> P
     split = g.op("Reshape", n.x(2), g.op("Concat", g.ints(0, groups, taps, 2), spatial(g, ct), axis=0))
     sizes, axes = [g.dims(n.input[0], (axis, 1)) for axis in (2, 3)], []
     for i, offset in enumerate(g.op("Split", split, g.ints(1, 1), axis=3, outputs=2)):
-        steps = g.op("Range", n.scalar(0), g.cast(output_size(g, ct, i), n.elem_type), n.scalar(1))
+        steps = g.op("Range", n.array(0), g.cast(output_size(g, ct, i), n.elem_type), n.array(1))
         begin = w.begins[i] if w.begins else 0
-        starts = g.op("Sub", g.op("Mul", steps, n.scalar(w.strides[i])), n.scalar(begin))
+        starts = g.op("Sub", g.op("Mul", steps, n.array(w.strides[i])), n.array(begin))
         starts = g.op("Reshape", starts, g.ints(-1, *[1] * (1 - i)))
         within = np.indices(w.kernel)[i].reshape(taps, 1, 1, 1) * w.dilations[i]
         position = g.op("Add", offset, g.op("Add", n.array(within), starts))  # (N, groups, K, 1, P...)

@@ -20,7 +20,7 @@ def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int, size: str
     size = size or g.dims(n.input[0], (axis, 1))
     parts = [g.op("Slice", shape, g.ints(0), g.ints(axis))] if axis else []
     parts += [size] + ([g.op("Slice", shape, g.ints(axis + 1), g.ints(rank))] if axis + 1 < rank else [])
-    zeros = g.op("Expand", n.scalar(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])
+    zeros = g.op("Expand", n.array(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])
     column = g.op("Reshape", index, g.ints(-1, *[1] * (rank - axis - 1)))
     return g.op("ScatterElements", zeros, g.op("Expand", column, shape), ct, axis=axis, reduction="add")
 
@@ -52,7 +52,7 @@ def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
     By ScatterElements: ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
     """
     flat = g.ints(-1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
+    zeros = g.op("Expand", n.array(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
     parts = g.op("Reshape", origin, flat), g.op("Reshape", ct, flat)
     return g.reshape_to(g.op("ScatterElements", zeros, *parts, axis=0, reduction="add"), n.input[0])
 
@@ -179,7 +179,7 @@ def all_pads(g: Emitter, n: Node, sign: int = 1) -> str:
 
 def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
     """d value of a constant Pad: ct summed over the padding."""
-    outside = g.op("Pad", g.zeros_like(n.input[0], n.elem_type), all_pads(g, n), n.scalar(1))
+    outside = g.op("Pad", g.zeros_like(n.input[0], n.elem_type), all_pads(g, n), n.array(1))
     return g.reshape_to(g.op("ReduceSum", g.op("Mul", ct, outside), keepdims=0), n.input[2])
 
 
@@ -233,7 +233,7 @@ def scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [data, None, None]
     there = take(g, n, ct)
     lost = mode == "none" and may_collide(n)
-    return [data, None, g.op("Where", survivors(g, n), there, n.scalar(0)) if lost else there]
+    return [data, None, g.op("Where", survivors(g, n), there, n.array(0)) if lost else there]
 
 
 def put(g: Emitter, n: Node, data: str, updates: str, reduction: str | None = None) -> str:
@@ -289,7 +289,7 @@ def scattered_extremum(g: Emitter, n: Node, ct: str, mode: str) -> Cotangents:
 
 def scattered_product(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = data times its updates;  each gets ct times the product of the others, right also where one is 0."""
-    zero, one = n.scalar(0), n.scalar(1)
+    zero, one = n.array(0), n.array(1)
     data = g.op("Mul", ct, put(g, n, g.op("Expand", one, g.shape_of(n.input[0])), n.x(2), "mul"))
     is_zero = g.op("Equal", n.x(2), zero)
     filled = g.op("Where", is_zero, one, n.x(2))
@@ -312,7 +312,7 @@ def compress(g: Emitter, n: Node, ct: str) -> Cotangents:
     if n.attr("axis") is None:
         kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
         flat = g.op("Reshape", n.x(), g.ints(-1))
-        dx = g.op("ScatterElements", g.op("Expand", n.scalar(0), g.op("Shape", flat)), kept, ct, axis=0)
+        dx = g.op("ScatterElements", g.op("Expand", n.array(0), g.op("Shape", flat)), kept, ct, axis=0)
         return [g.reshape_to(dx, n.input[0])]
     kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
     return [scatter_along(g, n, ct, kept, n.axis(0))]
@@ -336,7 +336,7 @@ def one_hot(g: Emitter, n: Node, ct: str) -> Cotangents:
 def range_(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y_i = start + i step;  d start = sum ct, d step = sum i ct; the limit only decides how many there are."""
     count = g.cast(g.op("Size", ct), n.elem_type)
-    steps = g.op("Range", n.scalar(0), count, n.scalar(1))
+    steps = g.op("Range", n.array(0), count, n.array(1))
     totals = (g.op("ReduceSum", part, keepdims=0) for part in (ct, g.op("Mul", ct, steps)))
     start, step = (g.reshape_to(total, n.input[i]) for total, i in zip(totals, (0, 2), strict=True))
     return [start, ZERO, step]

@@ -81,7 +81,7 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
         )
     if n.wants(2):
         dc = g.sum_to(ct, g.graph.shape(n.output[0]), n.input[2])
-        dc = dc if beta == 1 else g.op("Mul", dc, n.scalar(beta))
+        dc = dc if beta == 1 else g.op("Mul", dc, n.array(beta))
     return [da, db, dc]
 
 

@@ -95,7 +95,7 @@ def by_indices(g: Emitter, n: Node, ct: str) -> str:
     """Any sizes: the indices come from a twin, since asking the forward pool for them would slow it down."""
     _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
     flat = g.ints(-1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
+    zeros = g.op("Expand", n.array(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
     dx = g.op(
         "ScatterElements", zeros, g.op("Reshape", index, flat), g.op("Reshape", ct, flat), axis=0, reduction="add"
     )
@@ -106,7 +106,7 @@ def no_infinity(g: Emitter, n: Node) -> str:
     """The input with the least number for minus infinity, as the plain pool gives for windows of nothing else."""
     if is_finite(g, n.input[0]):
         return n.x()
-    return g.op("Max", n.x(), n.scalar(n.least()))
+    return g.op("Max", n.x(), n.array(n.least()))
 
 
 def is_finite(g: Emitter, name: str) -> bool:
@@ -128,9 +128,9 @@ def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
     x = no_infinity(g, n)
     hit = g.op("Equal", x, repeated(g, maxima(g, n, x, w), w.kernel))
-    first = pooled(g, n, g.op("Where", hit, ranks, n.scalar(0)), w, w.axes)
+    first = pooled(g, n, g.op("Where", hit, ranks, n.array(0)), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
-    return g.op("Where", mine, repeated(g, ct, w.kernel), n.scalar(0))
+    return g.op("Where", mine, repeated(g, ct, w.kernel), n.array(0))
 
 
 def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -178,7 +178,7 @@ def along_axis(g: Emitter, n: Node, x: str, y: str, ct: str, w: Window, i: int) 
     firsts, shares, left = taps(g, n, w, i), [], ct
     for first in firsts[:-1]:
         pixels = stepping(g, n, x, axis, range(first, first + out * stride, stride), size)
-        shares.append(g.op("Where", g.op("Equal", pixels, y), left, n.scalar(0)))
+        shares.append(g.op("Where", g.op("Equal", pixels, y), left, n.array(0)))
         left = g.op("Sub", left, shares[-1])
     dx = interleaved(g, n, dict(zip(firsts, [*shares, left], strict=True)), axis, stride, size, out)
     return g.op("Transpose", dx, perm=swap) if swap else dx
@@ -222,7 +222,7 @@ def moved(g: Emitter, n: Node, value: str, axis: int, before: int, behind: int, 
     if not before and not behind:
         return value
     pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, behind)]
-    return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.scalar(filling))
+    return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.array(filling))
 
 
 def extent(g: Emitter, n: Node, i: int) -> tuple[int, int]:

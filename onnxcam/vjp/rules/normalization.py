@@ -55,7 +55,7 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
         slope = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
         factor = n.array(slope.reshape(-1, *[1] * len(spatial)))
     else:
-        root = g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon)))
+        root = g.op("Sqrt", g.op("Add", n.x(4), n.array(epsilon)))
         factor = g.op("Unsqueeze", g.op("Div", n.x(1), root), g.ints(*spatial))
     dx = g.op("Mul", ct, factor)
     if not any(n.wants(i) for i in range(1, 5)):
@@ -63,11 +63,11 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
     others = [0, *range(2, n.rank())]
     total = g.reduce("ReduceSum", ct, others, keepdims=0)
     centred = g.op("Sub", n.x(), g.op("Unsqueeze", n.x(3), g.ints(*spatial)))
-    spread = g.op("Add", n.x(4), n.scalar(epsilon))
+    spread = g.op("Add", n.x(4), n.array(epsilon))
     root = g.op("Sqrt", spread)
     ds = g.op("Div", g.reduce("ReduceSum", g.op("Mul", ct, centred), others, keepdims=0), root)
     dm = g.op("Neg", g.op("Mul", total, g.op("Div", n.x(1), root)))
-    dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.scalar(-0.5))
+    dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.array(-0.5))
     return [dx, ds, total, dm, dv]
 
 
@@ -82,9 +82,9 @@ def in_training(
     for moved, slope in ((ct_mean, ""), (ct_variance, centred)):
         if moved:
             share = spread_mean(g, n, g.op("Unsqueeze", moved, g.ints(*axes)), axes)
-            scaled = g.op("Mul", share, n.scalar((1 - kept) * (2 if slope else 1)))
+            scaled = g.op("Mul", share, n.array((1 - kept) * (2 if slope else 1)))
             parts.append(g.op("Mul", scaled, slope) if slope else scaled)
-    olds = [g.op("Mul", moved, n.scalar(kept)) if moved else ZERO for moved in (ct_mean, ct_variance)]
+    olds = [g.op("Mul", moved, n.array(kept)) if moved else ZERO for moved in (ct_mean, ct_variance)]
     return [g.add(parts) if parts else ZERO, ds, db, *olds]
 
 
@@ -96,7 +96,7 @@ def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one per channel."""
-    x_hat, inverse = standardized(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
+    x_hat, inverse = standardized(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
     scale = g.op("Unsqueeze", n.x(1), g.ints(*range(1, n.rank() - 1)))
     dx = normalized_cotangent(g, g.op("Mul", ct, scale), x_hat, inverse, axes)
     found: list[str | None] = [dx, None, None]
@@ -118,7 +118,7 @@ def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     each = g.dims(n.input[0], groups, together if g.graph.opset >= 21 else 1, 1)
     alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same
     ct = g.op("Reshape", ct, rows)
-    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.scalar(n.attr("epsilon", 1e-5)))
+    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.array(n.attr("epsilon", 1e-5)))
     weighted = g.op("Mul", ct, g.op("Reshape", n.x(1), each))
     dx = g.reshape_to(normalized_cotangent(g, weighted, x_hat, inverse, [2, 3]), n.input[0])
     ds, db = (g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct))
@@ -136,9 +136,9 @@ def layer_normalization(
     axis, rank = n.axis(), n.rank()
     axes, epsilon = list(range(axis, rank)), n.attr("epsilon", 1e-5)
     if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
-        x_hat, inverse = standardized(g, n.x(), axes, n.scalar(epsilon))
+        x_hat, inverse = standardized(g, n.x(), axes, n.array(epsilon))
     else:
-        ones = g.op("Expand", n.scalar(1), g.shape_of(n.input[1]))
+        ones = g.op("Expand", n.array(1), g.shape_of(n.input[1]))
         x_hat, _, inverse = g.op("LayerNormalization", n.x(), ones, outputs=3, axis=axis - rank, epsilon=epsilon)
     parts = []
     if ct:
@@ -161,7 +161,7 @@ def layer_normalization(
 def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
     """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on;  1 / root mean square may be used too."""
     axes = list(range(n.axis(), n.rank()))
-    x_hat, inverse = scaled(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
+    x_hat, inverse = scaled(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
     parts = [scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes)] if ct else []
     parts += [through_inverse(g, n, ct_inverse, x_hat, inverse, axes)] if ct_inverse else []
     return [g.add(parts), g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if ct else ZERO]
@@ -171,7 +171,7 @@ def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | Non
 def mean_variance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (X - mean) / deviation over `axes`."""
     axes = [axis % n.rank() for axis in n.attr("axes", [0, 2, 3])]
-    _, inverse = standardized(g, n.x(), axes, n.scalar(0))
+    _, inverse = standardized(g, n.x(), axes, n.array(0))
     return [normalized_cotangent(g, ct, n.y(), inverse, axes)]
 
 
@@ -183,7 +183,7 @@ def lp_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     slope = g.op("Sign", n.x()) if l1 else n.y()
     along = g.reduce("ReduceSum", g.op("Mul", ct, n.y()), axes)
     dx = g.op("Div", g.op("Sub", ct, g.op("Mul", slope, along)), norm)
-    return [g.op("Where", g.op("Equal", norm, n.scalar(0)), n.scalar(0), dx)]
+    return [g.op("Where", g.op("Equal", norm, n.array(0)), n.array(0), dx)]
 
 
 @rule("LRN", versions=(13,))
@@ -196,10 +196,10 @@ def local_response_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
     x = n.x()
     mean = channel_mean(g, n, g.op("Mul", x, x), size, before, after)
-    d = g.op("Add", g.op("Mul", mean, n.scalar(alpha)), n.scalar(n.attr("bias", 1.0)))
-    first = g.op("Mul", ct, g.op("Pow", d, n.scalar(-beta)))
+    d = g.op("Add", g.op("Mul", mean, n.array(alpha)), n.array(n.attr("bias", 1.0)))
+    first = g.op("Mul", ct, g.op("Pow", d, n.array(-beta)))
     gathered = channel_mean(g, n, g.op("Mul", x, g.op("Div", first, d)), size, after, before)
-    second = g.op("Mul", g.op("Mul", x, gathered), n.scalar(2 * alpha * beta))
+    second = g.op("Mul", g.op("Mul", x, gathered), n.array(2 * alpha * beta))
     return [g.op("Sub", first, second)]
 
 

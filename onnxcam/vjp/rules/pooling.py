@@ -20,7 +20,7 @@ def global_max_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dX[argmax] = ct; the first maximum takes it all."""
     flat = g.op("Reshape", n.x(), g.ints(0, 0, -1))
     index = g.op("ArgMax", flat, axis=2, keepdims=1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Shape", flat))
+    zeros = g.op("Expand", n.array(0), g.op("Shape", flat))
     one = g.op("Reshape", ct, g.ints(0, 0, -1))
     return [g.reshape_to(g.op("ScatterElements", zeros, index, one, axis=2), n.input[0])]
 
@@ -41,7 +41,7 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
         tile = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
         if count <= 65536:  # one multiplication that broadcasts
             return g.op("Mul", ct, n.array(np.full(tile, 1 / count)))
-        return g.op("Expand", g.op("Mul", ct, n.scalar(1 / count)), g.shape_of(n.input[0]))
+        return g.op("Expand", g.op("Mul", ct, n.array(1 / count)), g.shape_of(n.input[0]))
     dims = g.op("Gather", g.op("Shape", n.input[0]), g.ints(*axes))
     count_now = g.cast(g.op("ReduceProd", dims, keepdims=0), n.elem_type)
     return g.op("Expand", g.op("Div", ct, count_now), g.shape_of(n.input[0]))
@@ -95,7 +95,7 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
         return n.array(share)
     if w.begins is None and counts_padding:  # SAME pads just what the windows reach
         return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
-    share_now = n.scalar(1)
+    share_now = n.array(1)
     for i in w.axes:
         share_now = g.op("Div", share_now, taps_at_run_time(g, n, ct, w, i, counts_padding))
     return share_now
@@ -143,14 +143,14 @@ def global_lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def lp_slopes(g: Emitter, n: Node, ct: str) -> tuple[str, str]:
     """ct Y^(1-p) (0 where Y is 0), and sign X |X|^(p-1)."""
-    p, zero = int(n.attr("p", 2)), n.scalar(0)
+    p, zero = int(n.attr("p", 2)), n.array(0)
     if p == 1:
         return ct, g.op("Sign", n.x())
     blank = g.op("Equal", n.y(), zero)
-    share = g.op("Where", blank, zero, g.op("Mul", ct, g.op("Pow", n.y(), n.scalar(1 - p))))
+    share = g.op("Where", blank, zero, g.op("Mul", ct, g.op("Pow", n.y(), n.array(1 - p))))
     if p == 2:
         return share, n.x()
-    return share, g.op("Mul", g.op("Sign", n.x()), g.op("Pow", g.op("Abs", n.x()), n.scalar(p - 1)))
+    return share, g.op("Mul", g.op("Sign", n.x()), g.op("Pow", g.op("Abs", n.x()), n.array(p - 1)))
 
 
 @rule("MaxUnpool", versions=(11, 22), only=[0])
@@ -167,7 +167,7 @@ def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
     numbers = g.op("Range", g.const(0, np.int64), g.op("Size", index), g.const(1, np.int64))
     blank = g.op("Expand", g.const(-1, np.int64), g.op("Reshape", g.op("Size", n.output[0]), g.ints(1)))
     left = g.op("Equal", g.op("Gather", g.op("ScatterElements", blank, flat, numbers, axis=0), flat), numbers)
-    return [g.op("Where", g.reshape_to(left, index), dx, n.scalar(0))]
+    return [g.op("Where", g.reshape_to(left, index), dx, n.array(0))]
 
 
 def are_distinct(g: Emitter, index: str) -> bool:

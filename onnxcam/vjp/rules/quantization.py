@@ -35,7 +35,7 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     value, steps = (n.x(), -0.5) if free else (n.real(), 0.5)
     low, high = ends(g, n)
     inside = g.op("And", g.op("Greater", value, at(g, n, low + steps)), g.op("Less", value, at(g, n, high - steps)))
-    return [g.op("Where", inside, unscaled(g, n, ct), n.scalar(0))]
+    return [g.op("Where", inside, unscaled(g, n, ct), n.array(0))]
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])
@@ -76,7 +76,7 @@ def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str |
         return [g.op("Div", ct, n.y(1))]
     if ct_scale is None:
         raise RuleError("its zero point is not differentiated")
-    step = g.op("Div", ct_scale, n.scalar(255))
+    step = g.op("Div", ct_scale, n.array(255))
     highest, lowest = (extreme(g, n, *bound) for bound in (("ReduceMax", "Greater"), ("ReduceMin", "Less")))
     return [g.op("Mul", step, g.op("Sub", highest, lowest))]
 
@@ -84,9 +84,9 @@ def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str |
 def extreme(g: Emitter, n: Node, op_type: str, beyond: str) -> str:
     """d max(x, 0) / d x, or of the minimum: elements that are it share it evenly."""
     bound = g.op(op_type, n.x(), keepdims=0)
-    hit = g.op("And", g.op("Equal", n.x(), bound), g.op(beyond, bound, n.scalar(0)))
+    hit = g.op("And", g.op("Equal", n.x(), bound), g.op(beyond, bound, n.array(0)))
     share = g.cast(hit, n.elem_type)
-    return g.op("Div", share, g.op("Max", g.op("ReduceSum", share, keepdims=0), n.scalar(1)))
+    return g.op("Div", share, g.op("Max", g.op("ReduceSum", share, keepdims=0), n.array(1)))
 
 
 def ends(g: Emitter, n: Node) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def at(g: Emitter, n: Node, q: float) -> str:
     if point is not None and step is not None:
         real = (q - point.astype(np.float64)) * step.astype(np.float64)
         return along_axis(g, n, n.array(real), real.shape)
-    return g.op("Mul", g.op("Sub", n.scalar(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
+    return g.op("Mul", g.op("Sub", n.array(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
 
 
 def unscaled(g: Emitter, n: Node, ct: str) -> str:

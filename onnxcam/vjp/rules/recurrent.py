@@ -54,11 +54,11 @@ class Direction:
         """The activation of that number."""
         name, given = self.activations[which]
         if self.clip is not None:
-            x = b.op("Clip", x, n.scalar(-self.clip), n.scalar(self.clip))
+            x = b.op("Clip", x, n.array(-self.clip), n.array(self.clip))
         if name == "Affine":
-            return b.op("Add", b.op("Mul", x, n.scalar(given[0])), n.scalar(given[1]))
+            return b.op("Add", b.op("Mul", x, n.array(given[0])), n.array(given[1]))
         if name == "ScaledTanh":
-            return b.op("Mul", b.op("Tanh", b.op("Mul", x, n.scalar(given[1]))), n.scalar(given[0]))
+            return b.op("Mul", b.op("Tanh", b.op("Mul", x, n.array(given[1]))), n.array(given[0]))
         parameters: dict[str, Any] = dict(zip(("alpha", "beta"), given, strict=False))
         return str(b.op(name, x, **parameters))
 
@@ -112,8 +112,8 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
         types[alive] = ValueType(TensorProto.BOOL, None)
         series.append(Along(running, 0, int(one.backwards)))
         begins = w.op("Gather", running, w.const(0, np.int64), axis=0)
-        initial = [w.op("Where", begins, state, n.scalar(0)) for state in initial]
-        given = b.op("Where", alive, given, n.scalar(0))
+        initial = [w.op("Where", begins, state, n.array(0)) for state in initial]
+        given = b.op("Where", alive, given, n.array(0))
         moved = [b.op("Where", alive, new, old) for new, old in zip(moved, ports, strict=True)]
     body = closed(b, [*moved, given], types)
     *last, every = scan_node(w, body, initial, series, [Along("", 0, int(one.backwards))])
@@ -133,7 +133,7 @@ def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
     if n.has(i):
         return one.of(w, n.x(i))
     batch = w.op("Gather", w.op("Shape", n.x(0)), w.ints(1))
-    return w.op("Expand", n.scalar(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
+    return w.op("Expand", n.array(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
 
 
 def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
@@ -235,7 +235,7 @@ def lstm(w: Emitter, n: Node) -> list[str | None]:
                 return one.activated(b, n, 0, seen)
 
             i = peeping(i, 0, c)
-            f = b.op("Sub", n.scalar(1), i) if coupled else peeping(f, 2, c)
+            f = b.op("Sub", n.array(1), i) if coupled else peeping(f, 2, c)
             c = b.op("Add", b.op("Mul", f, c), b.op("Mul", i, one.activated(b, n, 1, new)))
             name, given = one.activations[2]
             shown = Direction(one.number, one.backwards, [(name, given)], None).activated(b, n, 0, c)

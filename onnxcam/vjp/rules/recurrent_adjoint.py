@@ -88,7 +88,7 @@ class Course:
     def in_front(self, states: str, initial: int) -> str:
         """Of the states behind all steps those in front of them; `initial`: the input that holds the first."""
         if self.start(initial) == self.zeros:
-            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.scalar(0))
+            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.array(0))
         first = self.g.op("Unsqueeze", self.n.x(initial), self.g.ints(1))
         rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(1))
         return self.g.op("Concat", first, rest, axis=1)
@@ -102,7 +102,7 @@ class Course:
     def zeros(self) -> str:
         """A state of zeros."""
         shape = self.g.dims(self.n.input[0], directions(self.n), (1, 1), self.width)
-        return self.g.op("Expand", self.n.scalar(0), shape)
+        return self.g.op("Expand", self.n.array(0), shape)
 
     def scan(self, step: Step, initial: Names, series: Names, *, back: bool = False) -> tuple[str, Names]:
         """What the steps give out, and the last states; `back`: from the last step to the first."""
@@ -208,12 +208,12 @@ def joined(g: Emitter, values: Names, axis: int = -1) -> str:
 
 def falling(g: Emitter, n: Node, squashed: str, by: str) -> str:
     """by * (1 - tanh^2), from the tanh."""
-    return g.op("Mul", by, g.op("Sub", n.scalar(1), g.op("Mul", squashed, squashed)))
+    return g.op("Mul", by, g.op("Sub", n.array(1), g.op("Mul", squashed, squashed)))
 
 
 def closing(g: Emitter, n: Node, gate: str, by: str) -> str:
     """by * gate * (1 - gate), of a sigmoid."""
-    return g.op("Mul", by, g.op("Mul", gate, g.op("Sub", n.scalar(1), gate)))
+    return g.op("Mul", by, g.op("Mul", gate, g.op("Sub", n.array(1), gate)))
 
 
 # -- what each of them does -------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def rnn_back(c: Course) -> Passed:
         dp = b.op("Mul", states[0], slices[0])
         return [b.op("MatMul", dp, r)], dp
 
-    dp, initial = c.scan_back(step, [falling(c.g, c.n, c.behind, c.n.scalar(1))])
+    dp, initial = c.scan_back(step, [falling(c.g, c.n, c.behind, c.n.array(1))])
     return Passed(dp, [(dp, 1, c.before)], initial)
 
 
@@ -248,7 +248,7 @@ def lstm_back(c: Course) -> Passed:
 
     kept, _ = c.scan(cell, [c.start(6)], [f, entered])
     shown = g.op("Tanh", g.op("Add", kept, entered))
-    to_gates = g.op("Mul", joined(g, [entered, c.behind, kept]), g.op("Sub", n.scalar(1), squashed))
+    to_gates = g.op("Mul", joined(g, [entered, c.behind, kept]), g.op("Sub", n.array(1), squashed))
     to_new = g.op("Sub", i, g.op("Mul", entered, new))
 
     def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
@@ -278,7 +278,7 @@ def gru_back(c: Course) -> Passed:
     product = c.affine(r_new, b_new, (fed, c.width))
     new = g.op("Tanh", g.op("Add", x_new, g.op("Mul", r, product) if linear else product))
     to_z = closing(g, n, z, g.op("Sub", before, new))
-    to_n = falling(g, n, new, g.op("Sub", n.scalar(1), z))
+    to_n = falling(g, n, new, g.op("Sub", n.array(1), z))
 
     def linear_step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
         (dh,), (each, kept) = states, slices

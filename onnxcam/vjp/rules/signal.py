@@ -37,7 +37,7 @@ def half_spectrum(g: Emitter, n: Node, ct: str, axis: int) -> str:
     count = g.op("Gather", g.op("Shape", n.input[0]), g.const(axis, np.int64))
     k = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
     once = g.op("Or", g.op("Equal", k, g.ints(0)), g.op("Equal", g.op("Add", k, k), length))
-    times = g.op("Reshape", g.op("Where", once, n.scalar(1), n.scalar(2)), g.ints(-1, *[1] * (n.rank() - 1 - axis)))
+    times = g.op("Reshape", g.op("Where", once, n.array(1), n.array(2)), g.ints(-1, *[1] * (n.rank() - 1 - axis)))
     return g.op("Mul", adjoint(g, n, ct, length, axis, inverse=0, onesided=1), times)
 
 
