@@ -22,7 +22,7 @@ Lowering = Callable[[Emitter, Node], Sequence[str | None]]
 
 
 def lowering(
-    *op_types: str, versions: Sequence[int] = (1,), domain: str = "", only: Sequence[int] | None = None
+    *op_types: str, versions: Sequence[int] = (), domain: str = "", only: Sequence[int] | None = None
 ) -> Callable[[Lowering], Lowering]:
     """Register what an operator does in simpler ones; its rule follows from theirs.
 
@@ -31,9 +31,10 @@ def lowering(
     type, quantized integers as real numbers; or integers as they are, `n.input[i]`, to dequantize them. The deployed
     node stays as it is, and where the backward pass reads its outputs they are not made again.
     """
+    follow = rule(*op_types, versions=versions, domain=domain, only=only)
 
     def register(function: Lowering) -> Lowering:
-        rule(*op_types, versions=versions, domain=domain, only=only)(lowered(function))
+        follow(lowered(function))
         return function
 
     return register

@@ -178,19 +178,21 @@ STANDARD = RuleSet("standard", _RULES)
 
 def rule(
     *op_types: str,
-    versions: Sequence[int],
+    versions: Sequence[int] = (),
     broadcasts: bool = False,
     only: Sequence[int] | None = None,
     domain: str = "",
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function for operators, in STANDARD."""
+    """Register a function for operators, in STANDARD. ONNX's own have `versions`, those of other domains but one."""
+    if not domain and not versions:
+        raise ValueError(f"which versions of {', '.join(op_types)}?")
 
     def register(function: RuleFunction) -> RuleFunction:
         for op_type in op_types:
             if (domain, op_type) in _RULES:
                 raise ValueError(f"two rules for {op_type}")
             _RULES[domain, op_type] = Rule(
-                function, frozenset(versions), broadcasts, None if only is None else frozenset(only)
+                function, frozenset(versions or [1]), broadcasts, None if only is None else frozenset(only)
             )
         return function
 

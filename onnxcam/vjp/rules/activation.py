@@ -161,7 +161,7 @@ def hard_swish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Swish", versions=(24,))
-@rule("QuickGelu", versions=(1,), domain=CONTRIB)
+@rule("QuickGelu", domain=CONTRIB)
 def swish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x s(a x);  dx = ct (s + a x s (1 - s))."""
     x, one, alpha = n.x(), n.array(1), n.attr("alpha", 1.702 if n.proto.op_type == "QuickGelu" else 1.0)
@@ -181,14 +181,14 @@ def mish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Gelu", versions=(20,))
-@rule("Gelu", versions=(1,), domain=CONTRIB)
+@rule("Gelu", domain=CONTRIB)
 def gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x P(x);  dx = ct (P + x P'), P the normal distribution function or its tanh approximation."""
     slope = gelu_slope_by_tanh if n.attr("approximate", "none") == "tanh" else gelu_slope
     return [g.op("Mul", ct, slope(g, n, n.x()))]
 
 
-@rule("BiasGelu", "FastGelu", versions=(1,), domain=CONTRIB)
+@rule("BiasGelu", "FastGelu", domain=CONTRIB)
 def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = Gelu(x + b), in FastGelu the tanh approximation;  dx = ct Gelu'(x + b), db its sum to b's shape."""
     slope = gelu_slope_by_tanh if n.proto.op_type == "FastGelu" else gelu_slope

@@ -22,7 +22,7 @@ from onnxcam.vjp.rules.sampling import (
 
 
 @rule("GridSample", versions=(16, 20, 22))
-@rule("GridSample", versions=(1,), domain=CONTRIB)
+@rule("GridSample", domain=CONTRIB)
 def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X sampled at the grid's points;  dX = ct by the samples' weights, d grid = ct X by their slopes.
 

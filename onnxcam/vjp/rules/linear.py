@@ -103,7 +103,7 @@ def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("Mul", cofactors, g.op("Unsqueeze", ct, g.ints(-2, -1)))]
 
 
-@rule("Inverse", versions=(1,), domain=CONTRIB)
+@rule("Inverse", domain=CONTRIB)
 def inverse(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X^-1;  dX = -Y^T ct Y^T."""
     y = transposed(g, n.y(), n.rank())

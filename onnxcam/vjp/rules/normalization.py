@@ -157,7 +157,7 @@ def layer_normalization(
 
 
 @rule("RMSNormalization", versions=(23,))
-@rule("SimplifiedLayerNormalization", versions=(1,), domain=CONTRIB)
+@rule("SimplifiedLayerNormalization", domain=CONTRIB)
 def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
     """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on;  1 / root mean square may be used too."""
     axes = list(range(n.axis(), n.rank()))

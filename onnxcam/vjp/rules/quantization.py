@@ -21,7 +21,7 @@ VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
 @rule("QuantizeLinear", versions=VERSIONS, only=[0])
-@rule("QuantizeLinear", versions=(1,), only=[0], domain=CONTRIB)
+@rule("QuantizeLinear", only=[0], domain=CONTRIB)
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
 
@@ -39,7 +39,7 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])
-@rule("DequantizeLinear", versions=(1,), only=[0, 1], domain=CONTRIB)
+@rule("DequantizeLinear", only=[0, 1], domain=CONTRIB)
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s,  ds = ct (q - z), summed over what shares a scale."""
     dq = g.op("Mul", ct, scale(g, n)) if n.wants(0) else None
