@@ -68,7 +68,7 @@ def lowered(function: Lowering) -> RuleFunction:
         try:
             found = pull_back(g, body, kept, {name: g.add(cts) for name, cts in seeds.items()}, wrt, n.rules)
         except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
-            raise unsupported(n.proto, g.graph.opsets.get(n.proto.domain, 1), error.why) from error
+            raise unsupported(g.graph, n.proto, error.why) from error
         return by_input(n, read, found)
 
     through_body.__doc__ = function.__doc__

@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 import onnx.defs
 
-from onnxcam.graph import MICROSOFT, attributes, quantizer, reads
+from onnxcam.graph import MICROSOFT, Graph, attributes, quantizer, reads
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type, numpy_type
 
 Cotangent = str | None
@@ -164,9 +164,9 @@ class RuleSet:
         """A rule set that differs in `rules`; what is registered here later counts there too."""
         return RuleSet(name, ChainMap(dict(rules), self.rules))
 
-    def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
-        """The rule for a node, None when there is none for its version."""
-        version = 1 if node.domain else since_version(node.op_type, opset) or EARLY.get(node.op_type, 0)
+    def find(self, graph: Graph, node: onnx.NodeProto) -> Rule | None:
+        """The rule for a node of a graph, None when there is none for its version."""
+        version = 1 if node.domain else since_version(node.op_type, graph.opset) or EARLY.get(node.op_type, 0)
         domain = node.domain if version else CONTRIB  # ONNX Runtime has put a few of its own into the default domain
         rule = self.rules.get((domain, node.op_type))
         return rule if rule is not None and (domain or version in rule.versions) else None
