@@ -309,13 +309,8 @@ def top_k(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangen
 @rule("Compress", versions=(11, 28))
 def compress(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct where the condition holds."""
-    if n.attr("axis") is None:
-        kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
-        flat = g.op("Reshape", n.x(), g.ints(-1))
-        dx = g.op("ScatterElements", g.op("Expand", n.array(0), g.op("Shape", flat)), kept, ct, axis=0)
-        return [g.reshape_to(dx, n.input[0])]
     kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
-    return [scatter_along(g, n, ct, kept, n.axis(0))]
+    return [put_back(g, n, ct, kept) if n.attr("axis") is None else scatter_along(g, n, ct, kept, n.axis(0))]
 
 
 @rule("ReverseSequence", versions=(10, 28))

@@ -18,6 +18,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, Cotangents, Node, rule
 from onnxcam.vjp.rules.activation import where_positive
 from onnxcam.vjp.rules.convolution import Window, window
+from onnxcam.vjp.rules.indexing import put_back
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
@@ -94,12 +95,7 @@ def effort(g: Emitter, n: Node, w: Window) -> int:
 def by_indices(g: Emitter, n: Node, ct: str) -> str:
     """Any sizes: the indices come from a twin, since asking the forward pool for them would slow it down."""
     _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
-    flat = g.ints(-1)
-    zeros = g.op("Expand", n.array(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
-    dx = g.op(
-        "ScatterElements", zeros, g.op("Reshape", index, flat), g.op("Reshape", ct, flat), axis=0, reduction="add"
-    )
-    return g.reshape_to(dx, n.input[0])
+    return put_back(g, n, ct, index)
 
 
 def no_infinity(g: Emitter, n: Node) -> str:
