@@ -131,10 +131,9 @@ def pull_back(
     for name, there in kept.items():
         g.nodes.append(helper.make_node("Identity", [there], [name], name=g.fresh("Identity")))
     for node in body.nodes:
-        outputs = [g.fresh("unread") if name in kept else name for name in node.output]
         if any(name and name not in kept for name in node.output):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.output[:] = outputs
+            copy.output[:] = [g.fresh("unread") if name in kept else name for name in node.output]
             g.nodes.append(copy)
     return reverse(g.reading(body), seeds, wrt, rules)

@@ -149,7 +149,6 @@ class Rule:
 
 
 EARLY = {"LayerNormalization": 17}  # the version that ONNX Runtime runs at opsets that have none
-CONTRIB = MICROSOFT  # ONNX Runtime's own operators
 Key = tuple[str, str]  # domain, op_type
 
 
@@ -167,7 +166,7 @@ class RuleSet:
     def find(self, graph: Graph, node: onnx.NodeProto) -> Rule | None:
         """The rule for a node of a graph, None when there is none for its version."""
         version = 1 if node.domain else since_version(node.op_type, graph.opset) or EARLY.get(node.op_type, 0)
-        domain = node.domain if version else CONTRIB  # ONNX Runtime has put a few of its own into the default domain
+        domain = node.domain if version else MICROSOFT  # ONNX Runtime has put a few of its own into the default domain
         rule = self.rules.get((domain, node.op_type))
         return rule if rule is not None and (domain or version in rule.versions) else None
 

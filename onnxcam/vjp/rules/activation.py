@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from onnxcam.graph import Shape
+from onnxcam.graph import MICROSOFT, Shape
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.masking import without_nan
-from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
 
 
@@ -161,7 +161,7 @@ def hard_swish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Swish", versions=(24,))
-@rule("QuickGelu", domain=CONTRIB)
+@rule("QuickGelu", domain=MICROSOFT)
 def swish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x s(a x);  dx = ct (s + a x s (1 - s))."""
     x, one, alpha = n.x(), n.array(1), n.attr("alpha", 1.702 if n.proto.op_type == "QuickGelu" else 1.0)
@@ -181,14 +181,14 @@ def mish(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("Gelu", versions=(20,))
-@rule("Gelu", domain=CONTRIB)
+@rule("Gelu", domain=MICROSOFT)
 def gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x P(x);  dx = ct (P + x P'), P the normal distribution function or its tanh approximation."""
     slope = gelu_slope_by_tanh if n.attr("approximate", "none") == "tanh" else gelu_slope
     return [g.op("Mul", ct, slope(g, n, n.x()))]
 
 
-@rule("BiasGelu", "FastGelu", domain=CONTRIB)
+@rule("BiasGelu", "FastGelu", domain=MICROSOFT)
 def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = Gelu(x + b), in FastGelu the tanh approximation;  dx = ct Gelu'(x + b), db its sum to b's shape."""
     slope = gelu_slope_by_tanh if n.proto.op_type == "FastGelu" else gelu_slope

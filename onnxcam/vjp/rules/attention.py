@@ -10,9 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Node, RuleError
+from onnxcam.vjp.registry import Node, RuleError
 
 Names = list[str | None]
 
@@ -145,7 +146,7 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
 # -- ONNX Runtime's -------------------------------------------------------------------------------
 
 
-@lowering("Attention", domain=CONTRIB, only=[0, 1, 2, 4, 5])
+@lowering("Attention", domain=MICROSOFT, only=[0, 1, 2, 4, 5])
 def packed_attention(w: Emitter, n: Node) -> Names:
     """Q, K, V = X W + b, Y = softmax(Q K^T scale + mask) V;  outputs Y, keys and values."""
     refuse(n, {6: "past_sequence_length"}, ["do_rotary", "past_present_share_buffer"])
@@ -168,7 +169,7 @@ def packed_attention(w: Emitter, n: Node) -> Names:
     return [y, w.op("Concat", *(w.op("Unsqueeze", x, w.ints(0)) for x in (k, v)), axis=0)]
 
 
-@lowering("MultiHeadAttention", domain=CONTRIB, only=[0, 1, 2, 3, 5, 6, 7])
+@lowering("MultiHeadAttention", domain=MICROSOFT, only=[0, 1, 2, 3, 5, 6, 7])
 def multi_head_attention(w: Emitter, n: Node) -> Names:
     """Y = softmax(Q K^T scale + mask) V, the bias added to all three first;  outputs Y, keys, values."""
     refuse(n, {8: "past_sequence_length", 9: "cache_indirection"}, [])

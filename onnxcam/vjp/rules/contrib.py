@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Node, RuleError
+from onnxcam.vjp.registry import Node, RuleError
 
 Names = list[str | None]
 
@@ -15,7 +16,7 @@ Names = list[str | None]
 # -- normalizations -------------------------------------------------------------------------------
 
 
-@lowering("SkipLayerNormalization", domain=CONTRIB)
+@lowering("SkipLayerNormalization", domain=MICROSOFT)
 def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
@@ -24,7 +25,7 @@ def skip_layer_normalization(w: Emitter, n: Node) -> Names:
     return [*w.op("LayerNormalization", s, n.x(2), n.x(3), epsilon=epsilon, outputs=3), s]
 
 
-@lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
+@lowering("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
 def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
     """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, 0 (a mean), 1 / root mean square, S."""
     s = w.op("Add", n.x(0), n.x(1))
@@ -56,7 +57,7 @@ def given(n: Node) -> list[float]:
     return [value for value in values if value is not None]
 
 
-@lowering("FusedConv", domain=CONTRIB)
+@lowering("FusedConv", domain=MICROSOFT)
 def fused_conv(w: Emitter, n: Node) -> Names:
     """Y = activation(Conv(X, W, B) + Z)."""
     y = w.op("Conv", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION))
@@ -64,13 +65,13 @@ def fused_conv(w: Emitter, n: Node) -> Names:
     return [activated(w, n, y)]
 
 
-@lowering("FusedGemm", domain=CONTRIB)
+@lowering("FusedGemm", domain=MICROSOFT)
 def fused_gemm(w: Emitter, n: Node) -> Names:
     """Y = activation(Gemm(A, B, C))."""
     return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION)))]
 
 
-@lowering("FusedMatMul", "TransposeMatMul", domain=CONTRIB)
+@lowering("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
 def fused_matmul(w: Emitter, n: Node) -> Names:
     """Y = alpha A' B', A' and B' transposed as their attributes say."""
     y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
@@ -87,7 +88,7 @@ def operand(w: Emitter, n: Node, i: int, side: str) -> str:
     return x if perm == sorted(perm) else w.op("Transpose", x, perm=perm)
 
 
-@lowering("MatMulNBits", domain=CONTRIB)
+@lowering("MatMulNBits", domain=MICROSOFT)
 def matmul_of_bits(w: Emitter, n: Node) -> Names:
     """Y = A W^T + b, W = (B - z) s, the rows of B packed into bytes, z and s one a block of columns."""
     if n.attr("weight_prepacked", 0):
@@ -127,7 +128,7 @@ def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
 # -- standard operators under another name --------------------------------------------------------
 
 
-@lowering("NhwcMaxPool", domain=CONTRIB)
+@lowering("NhwcMaxPool", domain=MICROSOFT)
 def nhwc_max_pool(w: Emitter, n: Node) -> Names:
     """MaxPool with the channels last."""
     rank = n.rank()
@@ -135,19 +136,19 @@ def nhwc_max_pool(w: Emitter, n: Node) -> Names:
     return [w.op("Transpose", w.op("MaxPool", x, **n.attrs), perm=[0, *range(2, rank), 1])]
 
 
-@lowering("Pad", domain=CONTRIB, only=[0, 2])
+@lowering("Pad", domain=MICROSOFT, only=[0, 2])
 def pad(w: Emitter, n: Node) -> Names:
     """Pad."""
     return [w.op("Pad", n.x(0), *n.input[1:2], n.x(2), **n.attrs)]
 
 
-@lowering("Trilu", domain=CONTRIB, only=[0])
+@lowering("Trilu", domain=MICROSOFT, only=[0])
 def trilu(w: Emitter, n: Node) -> Names:
     """Trilu."""
     return [w.op("Trilu", n.x(), *n.input[1:], **n.attrs)]
 
 
-@lowering("ExpandDims", domain=CONTRIB, only=[0])
+@lowering("ExpandDims", domain=MICROSOFT, only=[0])
 def expand_dims(w: Emitter, n: Node) -> Names:
     """Unsqueeze along one axis."""
     axis = n.const(1)
@@ -156,7 +157,7 @@ def expand_dims(w: Emitter, n: Node) -> Names:
     return [w.op("Unsqueeze", n.x(), w.ints(int(axis.item())))]
 
 
-@lowering("GatherND", domain=CONTRIB, only=[0])
+@lowering("GatherND", domain=MICROSOFT, only=[0])
 def gather_nd(w: Emitter, n: Node) -> Names:
     """GatherND."""
     return [w.op("GatherND", n.x(), w.cast(n.input[1], TensorProto.INT64))]
@@ -165,7 +166,7 @@ def gather_nd(w: Emitter, n: Node) -> Names:
 # -- sampling and rotation ------------------------------------------------------------------------
 
 
-@lowering("CropAndResize", domain=CONTRIB, only=[0, 1])
+@lowering("CropAndResize", domain=MICROSOFT, only=[0, 1])
 def crop_and_resize(w: Emitter, n: Node) -> Names:
     """Y_r = A X A'^T where both positions lie inside X, A and A' the weights of rows and columns for region r."""
     size = n.const(3)

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.sampling import (
     KERNELS,
     LINEAR,
@@ -22,7 +23,7 @@ from onnxcam.vjp.rules.sampling import (
 
 
 @rule("GridSample", versions=(16, 20, 22))
-@rule("GridSample", domain=CONTRIB)
+@rule("GridSample", domain=MICROSOFT)
 def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X sampled at the grid's points;  dX = ct by the samples' weights, d grid = ct X by their slopes.
 

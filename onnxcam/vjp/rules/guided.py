@@ -14,8 +14,9 @@ from dataclasses import replace
 import numpy as np
 import onnx
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, STANDARD, Cotangents, Key, Node, Rule
+from onnxcam.vjp.registry import STANDARD, Cotangents, Key, Node, Rule
 from onnxcam.vjp.rules.quantization import unscaled
 from onnxcam.vjp.sign import cuts_at_zero, never_negative
 
@@ -91,7 +92,7 @@ RECTIFIERS: dict[Key, Rectified] = {
     ("", "Where"): rectified_by_where,
     ("", "Mul"): rectified_by_mask,
     ("", "QuantizeLinear"): absorbed,
-    (CONTRIB, "QuantizeLinear"): absorbed,
+    (MICROSOFT, "QuantizeLinear"): absorbed,
 }
 
 

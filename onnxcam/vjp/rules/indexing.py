@@ -10,14 +10,14 @@ from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
 
-def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int, size: str | None = None) -> str:
+def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int) -> str:
     """The adjoint of y = take(x, index, axis): ct[..., i, ...] is added to x[..., index[i], ...].
 
-    `index` is a vector of int64; `size` the length of the axis (default: that of the primal input 0).
+    `index` is a vector of int64.
     """
     rank = n.rank()
     shape = g.op("Shape", ct)
-    size = size or g.dims(n.input[0], (axis, 1))
+    size = g.dims(n.input[0], (axis, 1))
     parts = [g.op("Slice", shape, g.ints(0), g.ints(axis))] if axis else []
     parts += [size] + ([g.op("Slice", shape, g.ints(axis + 1), g.ints(rank))] if axis + 1 < rank else [])
     zeros = g.op("Expand", n.array(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.body import lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Node, RuleError
+from onnxcam.vjp.registry import Node, RuleError
 
 Lowered = Sequence[str | None]
 
@@ -49,7 +50,7 @@ def qlinear_conv(w: Emitter, n: Node) -> Lowered:
 
 
 lowering("QLinearConv", versions=(10,))(qlinear_conv)
-lowering("QLinearConv", domain=CONTRIB)(qlinear_conv)
+lowering("QLinearConv", domain=MICROSOFT)(qlinear_conv)
 
 
 @lowering("QLinearMatMul", versions=(10, 21))
@@ -58,7 +59,7 @@ def qlinear_matmul(w: Emitter, n: Node) -> Lowered:
     return quantized(w, n, w.op("MatMul", real(w, n, 0, axis=n.rank(0) - 2), real(w, n, 3, axis=n.rank(3) - 1)), 6)
 
 
-@lowering("QGemm", domain=CONTRIB)
+@lowering("QGemm", domain=MICROSOFT)
 def qgemm(w: Emitter, n: Node) -> Lowered:
     """Y = Q(alpha dA dB + C), or that in floats where no scale of Y is given."""
     y = w.op("Gemm", real(w, n, 0), real(w, n, 3, axis=0 if n.attr("transB", 0) else 1), **n.attrs)
@@ -87,19 +88,19 @@ def shifted(w: Emitter, n: Node, i: int, zero: int, along: Sequence[int]) -> str
     return w.op("Sub", x, w.op("Reshape", point, w.ints(*along)) if len(shape) == 1 and shape != (1,) else point)
 
 
-@lowering("MatMulIntegerToFloat", domain=CONTRIB)
+@lowering("MatMulIntegerToFloat", domain=MICROSOFT)
 def matmul_integer_to_float(w: Emitter, n: Node) -> Lowered:
     """Y = dA dB + b;  inputs A, B, their scales, their zero points, b."""
     return [w.op("MatMul", real(w, n, 0, 2, 4), real(w, n, 1, 3, 5, axis=n.rank(1) - 1))]
 
 
-@lowering("DynamicQuantizeMatMul", domain=CONTRIB, only=[0])
+@lowering("DynamicQuantizeMatMul", domain=MICROSOFT, only=[0])
 def dynamic_quantize_matmul(w: Emitter, n: Node) -> Lowered:
     """Y = A dB + b, A rounded on the way, its range as it is measured;  inputs A, B, B's scale and zero point, b."""
     return [w.op("MatMul", n.x(0), real(w, n, 1, 2, 3, axis=n.rank(1) - 1))]
 
 
-@lowering("DynamicQuantizeLSTM", domain=CONTRIB, only=[0, 5, 6])
+@lowering("DynamicQuantizeLSTM", domain=MICROSOFT, only=[0, 5, 6])
 def dynamic_quantize_lstm(w: Emitter, n: Node) -> Lowered:
     """LSTM of dW and dR, X and H rounded on the way;  inputs as of LSTM, then scale and zero point of W, of R."""
     weights = gates_first(w, n, 1, 8), gates_first(w, n, 2, 10)
@@ -122,29 +123,29 @@ def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
     return w.op("Transpose", real, perm=[0, 2, 1])
 
 
-@lowering("QAttention", domain=CONTRIB)
+@lowering("QAttention", domain=MICROSOFT)
 def qattention(w: Emitter, n: Node) -> Lowered:
     """Y = Attention(dX, dW, b);  inputs X, W, b, scale of X, of W, mask, zero point of X, of W, past."""
     inputs = [real(w, n, 0, 3, 6), real(w, n, 1, 4, 7), n.input[2], n.optional(5), n.optional(8)]
-    return [w.op("Attention", *inputs, domain=CONTRIB, **n.attrs)]
+    return [w.op("Attention", *inputs, domain=MICROSOFT, **n.attrs)]
 
 
 # -- element by element ---------------------------------------------------------------------------
 
 
-@lowering("QLinearAdd", "QLinearMul", domain=CONTRIB)
+@lowering("QLinearAdd", "QLinearMul", domain=MICROSOFT)
 def qlinear_binary(w: Emitter, n: Node) -> Lowered:
     """C = Q(dA + dB), or Q(dA dB)."""
     return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), real(w, n, 3)), 6)
 
 
-@lowering("QLinearSigmoid", "QLinearLeakyRelu", domain=CONTRIB)
+@lowering("QLinearSigmoid", "QLinearLeakyRelu", domain=MICROSOFT)
 def qlinear_unary(w: Emitter, n: Node) -> Lowered:
     """Y = Q(f(dX))."""
     return quantized(w, n, w.op(n.proto.op_type.removeprefix("QLinear"), real(w, n, 0), **n.attrs), 3)
 
 
-@lowering("QLinearSoftmax", domain=CONTRIB)
+@lowering("QLinearSoftmax", domain=MICROSOFT)
 def qlinear_softmax(w: Emitter, n: Node) -> Lowered:
     """Y = Q(Softmax(dX)); below opset 13 over all axes from `axis` on."""
     x, axis = real(w, n, 0), n.axis()
@@ -154,7 +155,7 @@ def qlinear_softmax(w: Emitter, n: Node) -> Lowered:
     return quantized(w, n, w.op("Reshape", y, w.shape_of(n.input[0])), 3)
 
 
-@lowering("QLinearWhere", domain=CONTRIB)
+@lowering("QLinearWhere", domain=MICROSOFT)
 def qlinear_where(w: Emitter, n: Node) -> Lowered:
     """Z = Q(dX where the condition holds, else dY)."""
     return quantized(w, n, w.op("Where", n.input[0], real(w, n, 1), real(w, n, 4)), 7)
@@ -163,14 +164,14 @@ def qlinear_where(w: Emitter, n: Node) -> Lowered:
 # -- pools, concatenation -------------------------------------------------------------------------
 
 
-@lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=CONTRIB)
+@lowering("QLinearGlobalAveragePool", "QLinearAveragePool", domain=MICROSOFT)
 def qlinear_pool(w: Emitter, n: Node) -> Lowered:
     """Y = Q(pool of dX)."""
     op, attrs = n.proto.op_type.removeprefix("QLinear"), n.attrs_except("channels_last")
     return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op(op, x, **attrs)), 3)
 
 
-@lowering("QLinearConcat", domain=CONTRIB)
+@lowering("QLinearConcat", domain=MICROSOFT)
 def qlinear_concat(w: Emitter, n: Node) -> Lowered:
     """Y = Q(dX1, dX2, ...);  inputs scale and zero point of Y, then each X with its own."""
     parts = [real(w, n, i) for i in range(2, len(n.input), 3)]

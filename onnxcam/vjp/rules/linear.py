@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 
 def transposed(g: Emitter, x: str, rank: int) -> str:
@@ -103,7 +104,7 @@ def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("Mul", cofactors, g.op("Unsqueeze", ct, g.ints(-2, -1)))]
 
 
-@rule("Inverse", domain=CONTRIB)
+@rule("Inverse", domain=MICROSOFT)
 def inverse(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X^-1;  dX = -Y^T ct Y^T."""
     y = transposed(g, n.y(), n.rank())

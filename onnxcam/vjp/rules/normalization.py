@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.pooling import spread_mean
 
 
@@ -157,7 +158,7 @@ def layer_normalization(
 
 
 @rule("RMSNormalization", versions=(23,))
-@rule("SimplifiedLayerNormalization", domain=CONTRIB)
+@rule("SimplifiedLayerNormalization", domain=MICROSOFT)
 def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
     """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on;  1 / root mean square may be used too."""
     axes = list(range(n.axis(), n.rank()))

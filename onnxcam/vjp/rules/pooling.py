@@ -12,8 +12,6 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
 
-LARGEST_WINDOW = 2**22  # pixels
-
 
 @rule("GlobalMaxPool", versions=(1, 22))
 def global_max_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
@@ -51,8 +49,6 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
 def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = sum over a window / count;  dX = the sum over windows of ct / count."""
     w = window(n, tuple(n.attr("kernel_shape")))
-    if np.prod(w.kernel, dtype=float) > LARGEST_WINDOW:
-        raise RuleError("its window is larger than any image")
     share = g.op("Mul", ct, per_window(g, n, ct, w))
     if tiles(n, w):
         return [repeated(g, share, w.kernel)]

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import RANGES, same_constant
+from onnxcam.graph import MICROSOFT, RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 FLOAT8: dict[int, tuple[int, int]] = {
     TensorProto.FLOAT8E4M3FN: (-448, 448), TensorProto.FLOAT8E4M3FNUZ: (-240, 240),
@@ -21,7 +21,7 @@ VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
 @rule("QuantizeLinear", versions=VERSIONS, only=[0])
-@rule("QuantizeLinear", only=[0], domain=CONTRIB)
+@rule("QuantizeLinear", only=[0], domain=MICROSOFT)
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
 
@@ -39,7 +39,7 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])
-@rule("DequantizeLinear", only=[0, 1], domain=CONTRIB)
+@rule("DequantizeLinear", only=[0, 1], domain=MICROSOFT)
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s,  ds = ct (q - z), summed over what shares a scale."""
     dq = g.op("Mul", ct, scale(g, n)) if n.wants(0) else None

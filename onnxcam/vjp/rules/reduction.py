@@ -6,10 +6,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.pooling import spread_mean
 
-AXES_ATTRIBUTE = (13,)  # ReduceX-13 has its axes as an attribute, ReduceX-18 as an input
-BOTH = (*AXES_ATTRIBUTE, 18)
-
-
+BOTH = (13, 18)  # the axes are an attribute, or an input
 Axes = list[int] | str
 
 

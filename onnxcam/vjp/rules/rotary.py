@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.body import lowered, lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.attention import from_heads, in_heads
 
 Names = list[str | None]
@@ -56,7 +57,7 @@ def spelled(w: Emitter, n: Node) -> Names:
     return [from_heads(w, y) if flat else y]
 
 
-@lowering("RotaryEmbedding", domain=CONTRIB, only=[0, 2, 3])
+@lowering("RotaryEmbedding", domain=MICROSOFT, only=[0, 2, 3])
 def onnxruntime_rotary_embedding(w: Emitter, n: Node) -> Names:
     """Pairs (a, b) of every head turned: (a cos - b sin, a sin + b cos), angles by position."""
     width = width_of(n, 2)

@@ -37,8 +37,8 @@ class Kernel:
 
     @property
     def slopes(self) -> Rows:
-        """The derivative of the weights, in the same form."""
-        return [[power * w for w in row] for power, row in enumerate(self.weights)][1:] or [[0.0] * len(self.taps)]
+        """The derivative of the weights, in the same form; the nearest pixel's has none."""
+        return [[power * w for w in row] for power, row in enumerate(self.weights)][1:]
 
 
 _A = -0.75  # of Keys' cubic convolution, in ONNX Runtime as in torch
