@@ -102,11 +102,12 @@ def class_gradient(
     graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
     g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
+    proto = appended(g, averaged(g, ct, mean) if mean else ct, wrt, [])
     if mean:
-        ct = averaged(g, ct, mean)
+        proto.graph.output[-1].type.tensor_type.ClearField("shape")
     free = free_taps(head.graph) - {wrt}
     given = [declared(head.graph, name) for name in free if taps is None or name in taps]
-    return Backward(pruned(appended(g, ct, wrt, [], averaged=bool(mean)), [GRADIENT], given), GRADIENT)
+    return Backward(pruned(proto, [GRADIENT], given), GRADIENT)
 
 
 def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
@@ -215,19 +216,11 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     return g.add([unscaled(g, Node(g, reading, frozenset(), rules), ct) for ct in parts])
 
 
-def appended(
-    g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto], *, averaged: bool = False
-) -> onnx.ModelProto:
-    """The primal graph, what was emitted, and GRADIENT as one more output."""
-    graph = g.graph
+def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """The primal graph, what was emitted, and one more output, GRADIENT, in the shape of `wrt`."""
     g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    nodes, initializers = g.needed([GRADIENT])
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(initializers)
+    proto = g.extended([GRADIENT])
     proto.graph.input.extend(inputs)
-    kind = cotangent_type(graph.type(wrt).elem_type)
-    output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
-    proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
-    return as_deployed(graph, proto, kept=[wrt])
+    kind = cotangent_type(g.graph.type(wrt).elem_type)
+    proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))
+    return as_deployed(g.graph, proto, kept=[wrt])

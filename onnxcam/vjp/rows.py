@@ -27,10 +27,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, whole: str = "") -> tup
     """
     g = Emitter(graph)
     one = Chooser(g, whole).pick(score, axis)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    proto.graph.node.extend(g.nodes)
-    proto.graph.initializer.extend(g.initializers)
+    proto = g.extended([one])
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
     proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))
