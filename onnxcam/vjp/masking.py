@@ -47,10 +47,10 @@ def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
     for _ in range(FARTHEST):
         if any(is_singular(g, one) for one in here):
             return True
-        read = {name for one in here for name in one.input if name in g.graph.producer} - seen
+        read = {name for one in here for name in one.input} - seen
         seen |= read
-        makers = (g.graph.nodes[g.graph.producer[name]] for name in sorted(read))
-        here = [maker for maker in makers if maker.op_type in ELEMENTWISE | REARRANGING]
+        makers = [g.graph.maker(name) for name in sorted(read)]
+        here = [maker for maker in makers if maker is not None and maker.op_type in ELEMENTWISE | REARRANGING]
     return False
 
 

@@ -59,8 +59,7 @@ class Chooser:
             self._depth -= 1
 
     def _picked(self, name: str, axis: int) -> str:
-        i = self.graph.producer.get(name)
-        node = None if i is None or name == self.whole else self.graph.nodes[i]
+        node = None if name == self.whole else self.graph.maker(name)
         step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
         found = step(self, node, name, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
