@@ -139,9 +139,9 @@ class Emitter:
         return self.graph.type(name).elem_type in NARROW and name not in self.graph.fixed
 
     def dequantized(self, name: str) -> str:
-        """A primal value as it may be read: behind its quantizer, where it has one.
+        """A primal value as it may be read: downstream of its quantizer, where it has one.
 
-        A reader in front of the quantizer would take the operator there off its integer kernel.
+        A reader upstream of the quantizer would take the operator there off its integer kernel.
         """
         node = quantizer(self.graph, name)
         if node is None:

@@ -114,7 +114,7 @@ def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
     """The mean of a cotangent over axes, which stay with size 1.
 
     Where they are the columns of a matrix product, those of its right factor are averaged before it: a pointwise
-    convolution in front of the score gives the layer's whole gradient out for nothing else.
+    convolution before the score gives the layer's whole gradient out for nothing else.
     """
     node = g.made(ct)
     product = g.made(node.input[0]) if node is not None and node.op_type == "Reshape" else None
@@ -158,14 +158,14 @@ def seeded_gradient(
 
 
 def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
-    """Forward and backward in one graph: d <SEED, score> / d wrt, behind the original outputs."""
+    """Forward and backward in one graph: d <SEED, score> / d wrt, after the original outputs."""
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), as_cotangent(g, SEED, score), wrt, rules)
     return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
 def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
-    """Forward and backward in one graph: d score[class] / d wrt, behind the original outputs.
+    """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
     The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
     lowest index).

@@ -1,6 +1,6 @@
 """Infinite derivatives that the model itself keeps out: Where(x > 0, Sqrt(x), 0) has a slope of 0 at -1, not of NaN.
 
-The cotangent of what Where leaves is 0, but 0 times an infinite derivative is NaN. So behind an operator that may have
+The cotangent of what Where leaves is 0, but 0 times an infinite derivative is NaN. So of an operator that may have
 one, and whose value a Where chooses from, a cotangent of 0 gives 0.
 """
 
@@ -42,7 +42,7 @@ def without_nan(g: Emitter, n: Node) -> str:
 
 
 def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
-    """Whether an elementwise node, or one in front of it, may have an infinite derivative, or a value that is none."""
+    """Whether an elementwise node, or one upstream of it, may have an infinite derivative, or a value that is none."""
     seen, here = set[str](), [node]
     for _ in range(FARTHEST):
         if any(is_singular(g, one) for one in here):

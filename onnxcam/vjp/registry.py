@@ -26,7 +26,7 @@ class Node:
     """A primal node as a rule reads it.
 
     Attributes:
-        input: the names it reads; what its subgraphs read from outside comes behind its own inputs.
+        input: the names it reads; what its subgraphs read from outside comes after its own inputs.
         rules: those of the sweep, for a sweep inside.
         ends: the values whose cotangents the sweep is for.
     """
@@ -64,7 +64,7 @@ class Node:
         return self._as_cotangent(self.optional(i))
 
     def y(self, i: int = 0) -> str:
-        """The primal output i, in the cotangents' type; in front of a quantizer its dequantized value.
+        """The primal output i, in the cotangents' type; where a quantizer follows its dequantized value.
 
         Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
         """

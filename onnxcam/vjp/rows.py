@@ -23,7 +23,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, whole: str = "") -> tup
     """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
 
     The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `whole`:
-    the choice is made behind it.
+    the choice is made downstream of it.
     """
     g = Emitter(graph)
     one = Chooser(g, whole).pick(score, axis)

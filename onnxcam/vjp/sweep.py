@@ -15,7 +15,7 @@ from onnxcam.vjp.operators import OUT_OF_SCOPE
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
 UNKNOWN = TensorProto.UNDEFINED
-ADVICE = "differentiate with respect to a value behind it"  # an explainer, which knows more, gives its own
+ADVICE = "differentiate with respect to a value downstream of it"  # an explainer, which knows more, gives its own
 
 
 def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
@@ -49,10 +49,10 @@ def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None
 def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:
     """Nodes on differentiable paths from `wrt` to `of`, in order, and the values that depend on `wrt`."""
     active = set(wrt)
-    behind = graph.ancestors(of)
-    read = {name for i in behind for name in reads(graph.nodes[i])} | set(of)
+    upstream = graph.ancestors(of)
+    read = {name for i in upstream for name in reads(graph.nodes[i])} | set(of)
     between = []
-    for i in sorted(behind):
+    for i in sorted(upstream):
         node = graph.nodes[i]
         if passes(node) and not active.isdisjoint(reads(node)):
             between.append(i)

@@ -47,13 +47,13 @@ def positions(w: Emitter, x: str) -> str:
 
 
 def ahead(w: Emitter, q: str, k: str, past: str) -> str:
-    """[queries, keys]: by how many positions a key lies behind its query, `past` keys being there before the first."""
+    """[queries, keys]: by how many positions a key comes after its query, `past` keys being there before the first."""
     queries = w.op("Unsqueeze", positions(w, q), w.ints(1))
     return w.op("Sub", positions(w, k), w.op("Add", queries, past) if past else queries)
 
 
 def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
-    """Where keys lie at most so many positions behind their query."""
+    """Where keys come at most so many positions after their query."""
     return w.op("LessOrEqual", offsets, w.const(limit, np.int64))
 
 

@@ -1,4 +1,4 @@
-"""Control flow. What a subgraph reads from outside is an input of its node, behind those that the node names."""
+"""Control flow. What a subgraph reads from outside is an input of its node, after those that the node names."""
 
 from __future__ import annotations
 

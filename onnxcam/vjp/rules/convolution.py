@@ -136,7 +136,7 @@ def in_single_steps(g: Emitter, n: Node, w: Window) -> Window | None:
 
 
 def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
-    """A cotangent with strides - 1 zeros behind each pixel: repeated, and all but the first of the copies masked.
+    """A cotangent with strides - 1 zeros after each pixel: repeated, and all but the first of the copies masked.
 
     ONNX Runtime does this and a depthwise convolution in a third of the time that its transposed one takes.
     """

@@ -33,16 +33,16 @@ RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its no
 def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
     """dX[argmax] += ct; the first maximum of a window in scan order takes it all.
 
-    What a Relu in front would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
+    What a Relu before it would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
     """
-    if not is_behind_relu(g, n):
+    if not follows_relu(g, n):
         return [to_winners(g, n, ct)]
     dx = to_winners(g, n, where_positive(g, n, n.y(), ct))
     g.stopped.add((dx, n.input[0]))
     return [dx]
 
 
-def is_behind_relu(g: Emitter, n: Node) -> bool:
+def follows_relu(g: Emitter, n: Node) -> bool:
     """Whether what the pool reads is a Relu's, read by nothing else and asked for by nobody."""
     x = n.input[0]
     maker = g.graph.maker(x)
@@ -106,7 +106,7 @@ def no_infinity(g: Emitter, n: Node) -> str:
 
 
 def is_finite(g: Emitter, name: str) -> bool:
-    """Whether the operators behind a value make no infinity."""
+    """Whether the operators that a value comes from make no infinity."""
     waiting, seen = [name], set[str]()
     while waiting:
         maker = g.graph.maker(waiting.pop())
@@ -213,11 +213,11 @@ def interleaved(
     return moved(g, n, dx, axis, 0, size - rows * stride, 0)
 
 
-def moved(g: Emitter, n: Node, value: str, axis: int, before: int, behind: int, filling: float) -> str:
+def moved(g: Emitter, n: Node, value: str, axis: int, before: int, after: int, filling: float) -> str:
     """A value with so many places more (or, negative, fewer) at the ends of an axis."""
-    if not before and not behind:
+    if not before and not after:
         return value
-    pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, behind)]
+    pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, after)]
     return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.array(filling))
 
 

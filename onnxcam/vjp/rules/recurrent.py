@@ -1,7 +1,7 @@
 """Recurrent networks, as scans over their steps.
 
 A step is written in standard operators and put into a Scan, whose rule does the rest. What every step makes of its
-input alone is one product in front of it. X is (T, N, I), a state (N, H); weights have a leading axis of directions.
+input alone is one product before it. X is (T, N, I), a state (N, H); weights have a leading axis of directions.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ def still_running(w: Emitter, n: Node) -> str:
 
 
 def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
-    """The state in front of the first step, (N, H): input i, or zeros."""
+    """The state before the first step, (N, H): input i, or zeros."""
     if n.has(i):
         return one.of(w, n.x(i))
     batch = w.op("Gather", w.op("Shape", n.x(0)), w.ints(1))

@@ -80,9 +80,9 @@ def matrix_in_proportion(g: Emitter, n: Node, axis: int, axes: list[int]) -> str
     resized itself.
     """
     moved, rank, others = int(0 in axes), n.rank(), [i for i in axes if i != axis]
-    behind, count = range(1 - moved, rank), (axis, 1)
-    single = g.dims(n.input[0], count, *(count if i == axis else 1 for i in behind))
-    alike = g.dims(n.input[0], count, *((i, 1) if i in axes else 1 for i in behind))
+    later, count = range(1 - moved, rank), (axis, 1)
+    single = g.dims(n.input[0], count, *(count if i == axis else 1 for i in later))
+    alike = g.dims(n.input[0], count, *((i, 1) if i in axes else 1 for i in later))
     units = g.op("Expand", g.op("Reshape", g.eye(n.input[0], axis, n.elem_type), single), alike)
     kept = n.attrs | {"axes": [i + moved for i in n.attr("axes") or range(rank)]}
     resized = g.op("Resize", units, "", "", n.input[3], **kept)

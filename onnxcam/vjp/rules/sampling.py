@@ -58,7 +58,7 @@ class Taps:
 
     Attributes:
         index: int64, which pixels.
-        fraction: how far behind the tap 0 the position lies, 0 <= fraction < 1.
+        fraction: how far beyond the tap 0 the position lies, 0 <= fraction < 1.
         there: which taps count; "": all.
     """
 
