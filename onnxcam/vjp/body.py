@@ -18,7 +18,9 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleFunction, RuleSet, rule
 from onnxcam.vjp.sweep import reverse, unsupported
 
-Lowering = Callable[[Emitter, Node], Sequence[str | None]]
+Outputs = Sequence[str | None]  # names of what was written for the outputs of a node
+Lowering = Callable[[Emitter, Node], Outputs]
+Found = Mapping[str, str | None]  # cotangents by value; None where there is none
 
 
 def lowering(
@@ -46,12 +48,9 @@ def lowered(function: Lowering) -> RuleFunction:
     def through_body(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
         w = g.apart()
         made = [name or "" for name in function(w, n)]
-        seeds: dict[str, list[str]] = {}
         for i, ct in enumerate(cotangents):
             if ct is not None and not "".join(made[i : i + 1]):
                 raise RuleError(f"its output {i} is used, which lets no gradient pass")
-            if ct is not None:
-                seeds.setdefault(made[i], []).append(ct)
         here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
         g.adopt(w)
         g.uncut |= {name for name, output in zip(made, n.output, strict=False) if output in g.uncut}
@@ -66,7 +65,7 @@ def lowered(function: Lowering) -> RuleFunction:
                 kept[name] = n.output[i] if alike else n.y(i)
         wrt = [name for i, name in read.items() if n.wants(i)]
         try:
-            found = pull_back(g, body, kept, {name: g.add(cts) for name, cts in seeds.items()}, wrt, n.rules)
+            found = pull_back(g, body, kept, summed(g, zip(made, cotangents, strict=False)), wrt, n.rules)
         except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
             raise unsupported(g.graph, n.proto, error.why) from error
         return by_input(n, read, found)
@@ -75,7 +74,16 @@ def lowered(function: Lowering) -> RuleFunction:
     return through_body
 
 
-def by_input(n: Node, read: Mapping[int, str], found: Mapping[str, str | None]) -> Cotangents:
+def summed(b: Emitter, pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """Cotangents by value; a value that is given out twice gets the sum."""
+    parts: dict[str, list[str]] = {}
+    for name, ct in pairs:
+        if ct is not None:
+            parts.setdefault(name, []).append(ct)
+    return {name: b.add(cts) for name, cts in parts.items()}
+
+
+def by_input(n: Node, read: Mapping[int, str], found: Found) -> Cotangents:
     """Cotangents of values in the order of a node's inputs; a value that is read twice has it once."""
     left = dict(found)
     return [(left.pop(read[i], None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
@@ -120,7 +128,7 @@ def port(name: str, found: ValueType) -> onnx.ValueInfoProto:
 
 def pull_back(
     g: Emitter, body: Graph, kept: Mapping[str, str], seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet
-) -> dict[str, str | None]:
+) -> Found:
     """Write the cotangents of a body's values `wrt`, given those of others; None where these do not depend on it.
 
     The body's nodes are written in front, for what the sweep reads of them.

@@ -11,11 +11,9 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph import MICROSOFT
-from onnxcam.vjp.body import lowering
+from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Node, RuleError
-
-Names = list[str | None]
 
 
 def in_heads(w: Emitter, x: str, heads: int) -> str:
@@ -61,7 +59,7 @@ def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
 
 
 @lowering("Attention", versions=(23, 24, 25), only=[0, 1, 2, 3, 4, 5])
-def attention(w: Emitter, n: Node) -> Names:
+def attention(w: Emitter, n: Node) -> Outputs:
     """Y = softmax(cap(Q K^T scale) + mask) V;  outputs Y, keys, values, scores."""
     if n.attr("is_causal", 0) and n.has(4) and not settled(n):
         raise RuleError("one query with a past sees every new key in ONNX Runtime, and one of them by the standard")
@@ -147,7 +145,7 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
 
 
 @lowering("Attention", domain=MICROSOFT, only=[0, 1, 2, 4, 5])
-def packed_attention(w: Emitter, n: Node) -> Names:
+def packed_attention(w: Emitter, n: Node) -> Outputs:
     """Q, K, V = X W + b, Y = softmax(Q K^T scale + mask) V;  outputs Y, keys and values."""
     refuse(n, {6: "past_sequence_length"}, ["do_rotary", "past_present_share_buffer"])
     projected = w.op("MatMul", n.x(0), n.x(1))
@@ -170,7 +168,7 @@ def packed_attention(w: Emitter, n: Node) -> Names:
 
 
 @lowering("MultiHeadAttention", domain=MICROSOFT, only=[0, 1, 2, 3, 5, 6, 7])
-def multi_head_attention(w: Emitter, n: Node) -> Names:
+def multi_head_attention(w: Emitter, n: Node) -> Outputs:
     """Y = softmax(Q K^T scale + mask) V, the bias added to all three first;  outputs Y, keys, values."""
     refuse(n, {8: "past_sequence_length", 9: "cache_indirection"}, [])
     q, k, v = queries_keys_values(w, n)

@@ -6,18 +6,15 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph import MICROSOFT
-from onnxcam.vjp.body import lowering
+from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Node, RuleError
-
-Names = list[str | None]
-
 
 # -- normalizations -------------------------------------------------------------------------------
 
 
 @lowering("SkipLayerNormalization", domain=MICROSOFT)
-def skip_layer_normalization(w: Emitter, n: Node) -> Names:
+def skip_layer_normalization(w: Emitter, n: Node) -> Outputs:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
@@ -26,7 +23,7 @@ def skip_layer_normalization(w: Emitter, n: Node) -> Names:
 
 
 @lowering("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
-def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
+def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Outputs:
     """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, 0 (a mean), 1 / root mean square, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
@@ -58,7 +55,7 @@ def given(n: Node) -> list[float]:
 
 
 @lowering("FusedConv", domain=MICROSOFT)
-def fused_conv(w: Emitter, n: Node) -> Names:
+def fused_conv(w: Emitter, n: Node) -> Outputs:
     """Y = activation(Conv(X, W, B) + Z)."""
     y = w.op("Conv", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION))
     y = w.op("Add", y, n.x(3)) if n.has(3) else y
@@ -66,13 +63,13 @@ def fused_conv(w: Emitter, n: Node) -> Names:
 
 
 @lowering("FusedGemm", domain=MICROSOFT)
-def fused_gemm(w: Emitter, n: Node) -> Names:
+def fused_gemm(w: Emitter, n: Node) -> Outputs:
     """Y = activation(Gemm(A, B, C))."""
     return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION)))]
 
 
 @lowering("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
-def fused_matmul(w: Emitter, n: Node) -> Names:
+def fused_matmul(w: Emitter, n: Node) -> Outputs:
     """Y = alpha A' B', A' and B' transposed as their attributes say."""
     y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
     return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.array(n.attr("alpha")))]
@@ -89,7 +86,7 @@ def operand(w: Emitter, n: Node, i: int, side: str) -> str:
 
 
 @lowering("MatMulNBits", domain=MICROSOFT)
-def matmul_of_bits(w: Emitter, n: Node) -> Names:
+def matmul_of_bits(w: Emitter, n: Node) -> Outputs:
     """Y = A W^T + b, W = (B - z) s, the rows of B packed into bytes, z and s one a block of columns."""
     if n.attr("weight_prepacked", 0):
         raise RuleError("its weight is packed for one machine; quantize the model without weight_prepacked")
@@ -129,7 +126,7 @@ def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
 
 
 @lowering("NhwcMaxPool", domain=MICROSOFT)
-def nhwc_max_pool(w: Emitter, n: Node) -> Names:
+def nhwc_max_pool(w: Emitter, n: Node) -> Outputs:
     """MaxPool with the channels last."""
     rank = n.rank()
     x = w.op("Transpose", n.x(), perm=[0, rank - 1, *range(1, rank - 1)])
@@ -137,19 +134,19 @@ def nhwc_max_pool(w: Emitter, n: Node) -> Names:
 
 
 @lowering("Pad", domain=MICROSOFT, only=[0, 2])
-def pad(w: Emitter, n: Node) -> Names:
+def pad(w: Emitter, n: Node) -> Outputs:
     """Pad."""
     return [w.op("Pad", n.x(0), *n.input[1:2], n.x(2), **n.attrs)]
 
 
 @lowering("Trilu", domain=MICROSOFT, only=[0])
-def trilu(w: Emitter, n: Node) -> Names:
+def trilu(w: Emitter, n: Node) -> Outputs:
     """Trilu."""
     return [w.op("Trilu", n.x(), *n.input[1:], **n.attrs)]
 
 
 @lowering("ExpandDims", domain=MICROSOFT, only=[0])
-def expand_dims(w: Emitter, n: Node) -> Names:
+def expand_dims(w: Emitter, n: Node) -> Outputs:
     """Unsqueeze along one axis."""
     axis = n.const(1)
     if axis is None:
@@ -158,7 +155,7 @@ def expand_dims(w: Emitter, n: Node) -> Names:
 
 
 @lowering("GatherND", domain=MICROSOFT, only=[0])
-def gather_nd(w: Emitter, n: Node) -> Names:
+def gather_nd(w: Emitter, n: Node) -> Outputs:
     """GatherND."""
     return [w.op("GatherND", n.x(), w.cast(n.input[1], TensorProto.INT64))]
 
@@ -167,7 +164,7 @@ def gather_nd(w: Emitter, n: Node) -> Names:
 
 
 @lowering("CropAndResize", domain=MICROSOFT, only=[0, 1])
-def crop_and_resize(w: Emitter, n: Node) -> Names:
+def crop_and_resize(w: Emitter, n: Node) -> Outputs:
     """Y_r = A X A'^T where both positions lie inside X, A and A' the weights of rows and columns for region r."""
     size = n.const(3)
     if size is None:

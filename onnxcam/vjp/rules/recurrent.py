@@ -14,7 +14,7 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph import ValueType
-from onnxcam.vjp.body import lowered
+from onnxcam.vjp.body import Outputs, lowered
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.recurrent_adjoint import Course, Passed, adjoint, gru_back, is_usual, lstm_back, rnn_back
@@ -140,7 +140,7 @@ def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
     return w.op("Expand", n.array(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
 
 
-def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
+def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> Outputs:
     """Y (T, D, N, H), and each last state (D, N, H), of the runs in all directions."""
     every = w.op("Concat", *(w.op("Unsqueeze", y, w.ints(1)) for y, _ in runs), axis=1)
     states = zip(*(last for _, last in runs), strict=True)
@@ -157,7 +157,7 @@ def recurrent(
     """
 
     def register(function: Written) -> Written:
-        def spelled(w: Emitter, n: Node) -> Sequence[str | None]:
+        def spelled(w: Emitter, n: Node) -> Outputs:
             return outputs(w, [unrolled(w, n, one, *function(w, n, one)) for one in directions(n, activations)])
 
         scanned = lowered(spelled)

@@ -5,12 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.graph import MICROSOFT
-from onnxcam.vjp.body import lowered, lowering
+from onnxcam.vjp.body import Outputs, lowered, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.attention import from_heads, in_heads
-
-Names = list[str | None]
 
 
 def rotated(w: Emitter, n: Node, x: str, cos: str, sin: str, count: int) -> str:
@@ -47,7 +45,7 @@ def rotary_embedding(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("RotaryEmbedding", ct, n.x(1), g.op("Neg", n.x(2)), *n.input[3:], **n.attrs)]
 
 
-def spelled(w: Emitter, n: Node) -> Names:
+def spelled(w: Emitter, n: Node) -> Outputs:
     """ONNX's RotaryEmbedding. With position ids the angles are looked up."""
     flat, count = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width_of(n, 1)
     x = in_heads(w, n.x(), n.attr("num_heads")) if flat else n.x()
@@ -58,7 +56,7 @@ def spelled(w: Emitter, n: Node) -> Names:
 
 
 @lowering("RotaryEmbedding", domain=MICROSOFT, only=[0, 2, 3])
-def onnxruntime_rotary_embedding(w: Emitter, n: Node) -> Names:
+def onnxruntime_rotary_embedding(w: Emitter, n: Node) -> Outputs:
     """Pairs (a, b) of every head turned: (a cos - b sin, a sin + b cos), angles by position."""
     width = width_of(n, 2)
     flat, count = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width

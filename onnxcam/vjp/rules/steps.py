@@ -13,14 +13,12 @@ from typing import NamedTuple
 import onnx
 
 from onnxcam.graph import Graph, Shape, ValueType, is_placeholder, made_up, reads
-from onnxcam.vjp.body import pull_back
+from onnxcam.vjp.body import Found, pull_back, summed
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleSet
-from onnxcam.vjp.rules.control import kind, summed, zeros
+from onnxcam.vjp.rules.control import kind, zeros
 from onnxcam.vjp.subgraph import Subgraph, opened
 from onnxcam.vjp.sweep import path
-
-Found = Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
