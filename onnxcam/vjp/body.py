@@ -48,30 +48,50 @@ def lowered(function: Lowering) -> RuleFunction:
     def through_body(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
         w = g.apart()
         made = [name or "" for name in function(w, n)]
-        for i, ct in enumerate(cotangents):
-            if ct is not None and not "".join(made[i : i + 1]):
-                raise RuleError(f"its output {i} is used, which lets no gradient pass")
-        here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
+        check_passing(made, cotangents)
         g.adopt(w)
         g.uncut |= {name for name, output in zip(made, n.output, strict=False) if output in g.uncut}
-        integers = {name for node in w.nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
-        read = {i: n.input[i] if n.input[i] in integers else n.x(i) for i in here}
-        types = {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}
+        read, types = read_inputs(g, n, w.nodes)
         body = body_graph(g, w.nodes, types)
-        kept = {}
-        for i, name in enumerate(made[: len(n.output)]):
-            if name in body.producer and n.output[i]:
-                alike = body.type(name).elem_type == g.graph.type(n.output[i]).elem_type
-                kept[name] = n.output[i] if alike else n.y(i)
+        seeds = summed(g, zip(made, cotangents, strict=False))
         wrt = [name for i, name in read.items() if n.wants(i)]
         try:
-            found = pull_back(g, body, kept, summed(g, zip(made, cotangents, strict=False)), wrt, n.rules)
+            found = pull_back(g, body, kept_outputs(g, n, body, made), seeds, wrt, n.rules)
         except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
             raise unsupported(g.graph, n.proto, error.why) from error
         return by_input(n, read, found)
 
     through_body.__doc__ = function.__doc__
     return through_body
+
+
+def check_passing(made: Sequence[str], cotangents: Sequence[str | None]) -> None:
+    """RuleError where an output that was not written has a cotangent."""
+    for i, ct in enumerate(cotangents):
+        if ct is not None and not (i < len(made) and made[i]):
+            raise RuleError(f"its output {i} is used, which lets no gradient pass")
+
+
+def read_inputs(g: Emitter, n: Node, nodes: Iterable[onnx.NodeProto]) -> tuple[dict[int, str], dict[str, ValueType]]:
+    """The names under which a body's nodes read the node's inputs, and the types of those that are no primal values.
+
+    Floats are read in the cotangents' type, so that the body computes in it throughout. Integers that stand for real
+    numbers are read as they are where the body itself dequantizes them; else they are cast to what they stand for.
+    """
+    inputs = [(i, name) for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
+    integers = {name for node in nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
+    read = {i: name if name in integers else n.x(i) for i, name in inputs}
+    return read, {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}
+
+
+def kept_outputs(g: Emitter, n: Node, body: Graph, made: Sequence[str]) -> dict[str, str]:
+    """The body's values that the deployed node gives out, with their names there: they are not made again."""
+    kept = {}
+    for i, (name, output) in enumerate(zip(made, n.output, strict=False)):
+        if name in body.producer and output:
+            alike = body.type(name).elem_type == g.graph.type(output).elem_type
+            kept[name] = output if alike else n.y(i)
+    return kept
 
 
 def summed(b: Emitter, pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
