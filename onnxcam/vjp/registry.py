@@ -135,7 +135,9 @@ class Rule:
     """How one operator passes cotangents from its outputs to its inputs.
 
     Attributes:
-        function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input.
+        function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input. It may give others
+            too: what nobody wants is skipped, and its nodes go with it. So it asks `Node.wants` only where an unwanted
+            cotangent would take work to write, or might not be there to write.
         versions: since_versions of the schema it covers.
         broadcasts: its inputs broadcast against each other, and it gives cotangents in the output's shape.
         only: the inputs that it gives cotangents for; None: all. Others (an index, a size) get nothing, and a float
