@@ -257,6 +257,10 @@ class Emitter:
             return self.ints(*(size or 0 for size in sizes))
         return self.op("Concat", *(self.dims(value, (axis, 1)) for value in values), axis=0)
 
+    def arange(self, count: str) -> str:
+        """0, 1, 2, ... as int64, so many as a scalar says."""
+        return self.op("Range", self.const(0, np.int64), count, self.const(1, np.int64))
+
     def zeros_like(self, value: str, elem_type: int) -> str:
         """Zeros in the shape of a primal value."""
         zero = np.zeros((), numpy_type(elem_type))

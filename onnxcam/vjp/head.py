@@ -182,11 +182,11 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     A class that there is none of fails in Gather, or gives NaN where Gather takes it: not zeros.
     """
     rank = g.graph.rank(score) or 2
-    zero, top = g.const(0, np.int64), g.const(-1, np.int64)
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
-    index = g.op("Where", g.op("Equal", asked, top), g.op("ArgMax", score, axis=axis, keepdims=1), asked)
+    top = g.op("Equal", asked, g.const(-1, np.int64))
+    index = g.op("Where", top, g.op("ArgMax", score, axis=axis, keepdims=1), asked)
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
-    steps = g.op("Range", zero, classes, g.const(1, np.int64))
+    steps = g.arange(classes)
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
     there = g.op("Equal", g.op("Gather", steps, index), index)
     kind = cotangent_type(g.graph.type(score).elem_type)

@@ -41,7 +41,7 @@ def scores_of(w: Emitter, n: Node, q: str, k: str) -> str:
 
 def positions(w: Emitter, x: str) -> str:
     """[positions]: 0, 1, ... of queries or keys."""
-    return w.op("Range", w.const(0, np.int64), size_of(w, x, 2), w.const(1, np.int64))
+    return w.arange(size_of(w, x, 2))
 
 
 def ahead(w: Emitter, q: str, k: str, past: str) -> str:

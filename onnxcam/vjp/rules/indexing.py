@@ -35,15 +35,12 @@ def positions(g: Emitter, n: Node, axis: int) -> str:
     size = n.size(axis)
     if size is not None:
         return g.const(np.arange(size), np.int64)
-    count = g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0))
-    return g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    return g.arange(g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0)))
 
 
 def numbered(g: Emitter, n: Node) -> str:
     """Input 0's elements numbered: what moves these as the node moves its elements says where each came from."""
-    size = g.op("Size", n.input[0])
-    numbers = g.op("Range", g.const(0, np.int64), size, g.const(1, np.int64))
-    return g.reshape_to(numbers, n.input[0])
+    return g.reshape_to(g.arange(g.op("Size", n.input[0])), n.input[0])
 
 
 def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
@@ -271,9 +268,7 @@ def may_collide(n: Node) -> bool:
 def survivors(g: Emitter, n: Node) -> str:
     """Which updates are still there afterwards, told by scattering their numbers the same way."""
     shape = g.op("Shape", n.input[2])
-    count = g.op("ReduceProd", shape, keepdims=0)
-    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
-    numbers = g.op("Reshape", steps, shape)
+    numbers = g.op("Reshape", g.arange(g.op("ReduceProd", shape, keepdims=0)), shape)
     blank = g.op("Expand", g.const(-1, np.int64), g.shape_of(n.input[0]))
     return g.op("Equal", take(g, n, put(g, n, blank, numbers)), numbers)
 
@@ -344,7 +339,7 @@ def tensor_scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
     if not n.wants(1):
         return [blank]
     rank, axis = n.rank(), n.axis(-2)
-    steps = g.op("Range", g.const(0, np.int64), g.op("Squeeze", g.dims(n.input[1], (axis, 1))), g.const(1, np.int64))
+    steps = g.arange(g.op("Squeeze", g.dims(n.input[1], (axis, 1))))
     index = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
     if n.has(2):
         index = g.op("Add", index, g.op("Reshape", n.input[2], g.ints(-1, *[1] * (rank - 1))))

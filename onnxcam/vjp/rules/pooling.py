@@ -109,9 +109,8 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
         begin = g.ints(w.begins[i])
         low = g.ints(-w.begins[i] if counts_padding else 0)
         high = g.op("Add", size, g.ints(w.ends[i])) if counts_padding else size
-    count = g.op("Squeeze", out, g.ints(0))
-    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
-    first = g.op("Sub", g.op("Mul", steps, g.ints(w.strides[i])), begin)
+    windows = g.arange(g.op("Squeeze", out, g.ints(0)))
+    first = g.op("Sub", g.op("Mul", windows, g.ints(w.strides[i])), begin)
     taps = g.op(
         "Add", g.op("Unsqueeze", first, g.ints(1)), g.const([np.arange(w.kernel[i]) * w.dilations[i]], np.int64)
     )
@@ -160,7 +159,7 @@ def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
     if are_distinct(g, index):
         return [dx]
     flat = g.op("Reshape", index, g.ints(-1))
-    numbers = g.op("Range", g.const(0, np.int64), g.op("Size", index), g.const(1, np.int64))
+    numbers = g.arange(g.op("Size", index))
     blank = g.op("Expand", g.const(-1, np.int64), g.op("Reshape", g.op("Size", n.output[0]), g.ints(1)))
     left = g.op("Equal", g.op("Gather", g.op("ScatterElements", blank, flat, numbers, axis=0), flat), numbers)
     return [g.op("Where", g.reshape_to(left, index), dx, n.array(0))]

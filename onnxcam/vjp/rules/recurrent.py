@@ -127,9 +127,8 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
 def still_running(w: Emitter, n: Node) -> str:
     """Whether a sequence of the batch has that step: (T, N, 1)."""
     steps = w.op("Gather", w.op("Shape", n.x(0)), w.const(0, np.int64))
-    numbers = w.op("Range", w.const(0, np.int64), steps, w.const(1, np.int64))
     lengths = w.op("Reshape", w.cast(n.input[4], TensorProto.INT64), w.ints(1, -1, 1))
-    return w.op("Less", w.op("Reshape", numbers, w.ints(-1, 1, 1)), lengths)
+    return w.op("Less", w.op("Reshape", w.arange(steps), w.ints(-1, 1, 1)), lengths)
 
 
 def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:

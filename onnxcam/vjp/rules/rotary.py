@@ -8,7 +8,7 @@ from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.body import Outputs, lowered, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
-from onnxcam.vjp.rules.attention import from_heads, in_heads
+from onnxcam.vjp.rules.attention import from_heads, in_heads, positions
 
 
 def rotated(w: Emitter, n: Node, x: str, cos: str, sin: str, count: int) -> str:
@@ -76,6 +76,4 @@ def angles(w: Emitter, n: Node, x: str, i: int) -> str:
     ids = n.input[1]
     if n.rank(1) == 2:
         return w.op("Unsqueeze", w.op("Gather", n.x(i), ids, axis=0), w.ints(1))
-    positions = w.op("Gather", w.op("Shape", x), w.const(2, np.int64))
-    ids = w.op("Add", w.op("Range", w.const(0, np.int64), positions, w.const(1, np.int64)), ids)
-    return w.op("Gather", n.x(i), ids, axis=0)
+    return w.op("Gather", n.x(i), w.op("Add", positions(w, x), ids), axis=0)

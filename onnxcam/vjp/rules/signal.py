@@ -35,7 +35,7 @@ def half_spectrum(g: Emitter, n: Node, ct: str, axis: int) -> str:
         raise RuleError("half a spectrum is not known to have dft_length / 2 + 1 frequencies")
     length = g.op("Gather", g.op("Shape", ct), g.ints(axis))
     count = g.op("Gather", g.op("Shape", n.input[0]), g.const(axis, np.int64))
-    k = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    k = g.arange(count)
     once = g.op("Or", g.op("Equal", k, g.ints(0)), g.op("Equal", g.op("Add", k, k), length))
     times = g.op("Reshape", g.op("Where", once, n.array(1), n.array(2)), g.ints(-1, *[1] * (n.rank() - 1 - axis)))
     return g.op("Mul", adjoint(g, n, ct, length, axis, inverse=0, onesided=1), times)
@@ -115,9 +115,6 @@ def frame_length(g: Emitter, n: Node) -> str:
 
 def frame_index(g: Emitter, n: Node, ct: str, length: str) -> str:
     """(frames, length): which samples of the signal each frame reads."""
-    zero, one = g.const(0, np.int64), g.const(1, np.int64)
-    count = g.op("Gather", g.op("Shape", ct), one)
-    starts = g.op("Mul", g.op("Range", zero, count, one), as_int64(g, g.op("Reshape", n.input[1], g.ints(1))))
-    return g.op(
-        "Add", g.op("Unsqueeze", starts, g.ints(1)), g.op("Range", zero, g.op("Squeeze", length, g.ints(0)), one)
-    )
+    count = g.op("Gather", g.op("Shape", ct), g.const(1, np.int64))
+    starts = g.op("Mul", g.arange(count), as_int64(g, g.op("Reshape", n.input[1], g.ints(1))))
+    return g.op("Add", g.op("Unsqueeze", starts, g.ints(1)), g.arange(g.op("Squeeze", length, g.ints(0))))
