@@ -190,7 +190,7 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
         output_padding=[stride - 1 for stride in strides],
     )  # fmt: skip
     axes = g.ints(*(i + 2 for i in w.axes))
-    size_now = g.op("Slice", g.op("Shape", x), g.ints(2), g.ints(2 + len(w.kernel)))
+    size_now = spatial_size(g, x, w)
     starts = g.ints(*w.begins) if w.begins is not None else same_begins(g, size_now, w)
     ends = g.op("Add", starts, size_now)
     grown = g.op("Pad", whole, g.dims(x, 0, 0, *[0] * len(w.kernel), 0, 0, shortage(g, whole, ends, w)))
@@ -199,8 +199,12 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
 
 def shortage(g: Emitter, whole: str, ends: str, w: Window) -> str:
     """How many pixels a spread cotangent lacks at its end (padding beyond what any window reads), per axis."""
-    there = g.op("Slice", g.op("Shape", whole), g.ints(2), g.ints(2 + len(w.kernel)))
-    return g.op("Max", g.op("Sub", ends, there), g.ints(0))
+    return g.op("Max", g.op("Sub", ends, spatial_size(g, whole, w)), g.ints(0))
+
+
+def spatial_size(g: Emitter, value: str, w: Window) -> str:
+    """The size of a value along the window's axes, as a vector."""
+    return g.op("Slice", g.op("Shape", value), g.ints(2), g.ints(2 + len(w.kernel)))
 
 
 def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
@@ -222,9 +226,9 @@ def same_begins(g: Emitter, size: str, w: Window) -> str:
 
 def padded(g: Emitter, image: str, w: Window) -> str:
     """An image with the padding that SAME_UPPER or SAME_LOWER gives."""
-    size = g.op("Slice", g.op("Shape", image), g.ints(2), g.ints(2 + len(w.kernel)))
+    size = spatial_size(g, image, w)
     begins, ends = same_begins(g, size, w), same_begins(g, size, replace(w, lower=not w.lower))
-    return g.op("Pad", image, g.op("Concat", g.ints(0, 0), begins, g.ints(0, 0), ends, axis=0))
+    return g.op("Pad", image, g.dims(image, 0, 0, begins, 0, 0, ends))
 
 
 def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) -> str:
@@ -238,9 +242,9 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
     swap = [1, 0, *spatial]
     turned = g.op("Transpose", image, perm=swap)
     if group > 1:  # [C, N, ...] -> [C / g, g N, ...]: a group's images become its input channels
-        sizes = g.op("Slice", g.op("Shape", turned), g.ints(2), g.ints(n.rank()))
-        split = g.op("Reshape", turned, g.op("Concat", g.ints(group, -1), batch_of(g, image), sizes, axis=0))
-        merged = g.op("Concat", g.ints(-1), g.op("Mul", batch_of(g, image), g.ints(group)), sizes, axis=0)
+        sizes = spatial_size(g, turned, w)
+        split = g.op("Reshape", turned, g.dims(image, group, -1, (0, 1), sizes))
+        merged = g.dims(image, -1, (0, group), sizes)
         turned = g.op("Reshape", g.op("Transpose", split, perm=[1, 0, 2, *(axis + 1 for axis in spatial)]), merged)
     dw = g.op(
         "Conv", turned, g.op("Transpose", kernel, perm=swap), group=group,
@@ -248,11 +252,6 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
     )  # fmt: skip
     dw = g.op("Slice", dw, g.ints(*[0] * len(spatial)), g.ints(*w.kernel), g.ints(*spatial))
     return g.op("Transpose", dw, perm=swap)
-
-
-def batch_of(g: Emitter, image: str) -> str:
-    """The number of images, as a vector of one."""
-    return g.op("Gather", g.op("Shape", image), g.ints(0))
 
 
 @rule("ConvTranspose", versions=(11, 22))
@@ -301,7 +300,7 @@ def col2im(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = windows, one a column, added up in an image;  dX = the windows of ct, by kernels that pick one pixel each."""
     taps = g.op("ReduceProd", n.input[2], keepdims=1)
     square = g.op("Expand", n.array(0), g.op("Concat", taps, taps, axis=0))
-    kernels = g.op("Reshape", g.op("EyeLike", square), g.op("Concat", g.ints(-1, 1), n.input[2], axis=0))
+    kernels = g.op("Reshape", g.op("EyeLike", square), g.dims(ct, -1, 1, n.input[2]))
     size = g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2**31 - 1))
-    planes = g.op("Reshape", ct, g.op("Concat", g.ints(-1, 1), size, axis=0))
+    planes = g.op("Reshape", ct, g.dims(ct, -1, 1, size))
     return [g.reshape_to(g.op("Conv", planes, kernels, **n.attrs), n.input[0])]

@@ -42,8 +42,7 @@ def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def _rows(g: Emitter, x: str) -> str:
     """All leading axes made one."""
-    width = g.op("Gather", g.op("Shape", x), g.ints(-1))
-    return g.op("Reshape", x, g.op("Concat", g.ints(-1), width, axis=0))
+    return g.op("Reshape", x, g.dims(x, -1, (-1, 1)))
 
 
 def _fold(g: Emitter, n: Node, ct: str, i: int, wide: int) -> str:

@@ -10,7 +10,7 @@ import numpy as np
 from onnxcam.graph import attributes
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
-from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
+from onnxcam.vjp.rules.convolution import Window, same_begins, spatial_size, spread, window
 
 
 @rule("GlobalMaxPool", versions=(1, 22))
@@ -72,8 +72,7 @@ def repeated(g: Emitter, value: str, kernel: Sequence[int]) -> str:
 
 def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:
     """The adjoint of summing over windows: to every pixel the shares of all windows that hold it."""
-    spatial = g.op("Slice", g.op("Shape", share), g.ints(2), g.ints(2 + len(w.kernel)))
-    planes = g.op("Reshape", share, g.op("Concat", g.ints(-1, 1), spatial, axis=0))  # every channel alike
+    planes = g.op("Reshape", share, g.dims(share, -1, 1, spatial_size(g, share, w)))  # every channel alike
     return g.reshape_to(spread(g, planes, n.array(np.ones((1, 1, *w.kernel))), n, w, 1), n.input[0])
 
 
@@ -99,11 +98,9 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
 
 def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_padding: bool) -> str:
     """Pixels that windows hold along axis i, where only the running graph knows the sizes."""
-    size = g.op("Gather", g.op("Shape", n.input[0]), g.ints(i + 2))
-    out = g.op("Gather", g.op("Shape", ct), g.ints(i + 2))
+    size, out = (g.dims(value, (i + 2, 1)) for value in (n.input[0], ct))
     if w.begins is None or w.ends is None:
-        sizes = g.op("Slice", g.op("Shape", n.input[0]), g.ints(2), g.ints(2 + len(w.kernel)))
-        begin = g.op("Gather", same_begins(g, sizes, w), g.ints(i))
+        begin = g.op("Gather", same_begins(g, spatial_size(g, n.input[0], w), w), g.ints(i))
         low, high = g.ints(0), size
     else:
         begin = g.ints(w.begins[i])

@@ -135,8 +135,7 @@ def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
     """The state before the first step, (N, H): input i, or zeros."""
     if n.has(i):
         return one.of(w, n.x(i))
-    batch = w.op("Gather", w.op("Shape", n.x(0)), w.ints(1))
-    return w.op("Expand", n.array(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
+    return w.op("Expand", n.array(0), w.dims(n.x(0), (1, 1), n.attr("hidden_size")))
 
 
 def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> Outputs:

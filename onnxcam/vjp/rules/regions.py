@@ -57,7 +57,7 @@ def roi_align(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [dx]
     ends = [*edges(g, n, across, average.columns_cotangent()), *edges(g, n, down, average.rows_cotangent())]
     moved = g.op("Concat", *(ends[i] for i in (0, 2, 1, 3)), axis=1)
-    moved = g.op("Slice", moved, g.ints(0), g.op("Gather", g.op("Shape", n.input[1]), g.ints(0)))
+    moved = g.op("Slice", moved, g.ints(0), g.dims(n.input[1], (0, 1)))
     return [dx, g.op("Mul", moved, n.array(n.attr("spatial_scale", 1.0)))]
 
 
@@ -177,8 +177,7 @@ def flattened(g: Emitter, value: str) -> str:
 
 def stacked(g: Emitter, value: str) -> str:
     """(K, L, M, N) as (K, L M, N)."""
-    last = g.op("Gather", g.op("Shape", value), g.ints(3))
-    return g.op("Reshape", value, g.op("Concat", g.ints(0, -1), last, axis=0))
+    return g.op("Reshape", value, g.dims(value, 0, -1, (3, 1)))
 
 
 def edges(g: Emitter, n: Node, axis: Bins, ct: str) -> tuple[str, str]:

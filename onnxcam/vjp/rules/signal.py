@@ -33,7 +33,7 @@ def half_spectrum(g: Emitter, n: Node, ct: str, axis: int) -> str:
     given, bins = n.const(1), n.size(axis)
     if n.has(1) and (given is None or int(given.item()) // 2 + 1 != bins):
         raise RuleError("half a spectrum is not known to have dft_length / 2 + 1 frequencies")
-    length = g.op("Gather", g.op("Shape", ct), g.ints(axis))
+    length = g.dims(ct, (axis, 1))
     count = g.op("Gather", g.op("Shape", n.input[0]), g.const(axis, np.int64))
     k = g.arange(count)
     once = g.op("Or", g.op("Equal", k, g.ints(0)), g.op("Equal", g.op("Add", k, k), length))
@@ -77,10 +77,8 @@ def real_part(g: Emitter, value: str) -> str:
 
 def resized(g: Emitter, value: str, rank: int, axis: int, size: str) -> str:
     """A value cut, or filled up with zeros, at the end of one axis; `size`: a vector of one."""
-    lacking = g.op("Sub", size, g.op("Gather", g.op("Shape", value), g.ints(axis)))
-    return g.op(
-        "Pad", value, g.op("Concat", g.ints(*[0] * (rank + axis)), lacking, g.ints(*[0] * (rank - axis - 1)), axis=0)
-    )
+    lacking = g.op("Sub", size, g.dims(value, (axis, 1)))
+    return g.op("Pad", value, g.dims(value, *[0] * (rank + axis), lacking, *[0] * (rank - axis - 1)))
 
 
 @rule("STFT", versions=(17,), only=[0, 2])
