@@ -44,6 +44,11 @@ def positions(w: Emitter, x: str) -> str:
     return w.arange(size_of(w, x, 2))
 
 
+def after_past(w: Emitter, old_k: str, old_v: str, k: str, v: str) -> tuple[str, str, str]:
+    """Keys and values with those of the past before them, and the number of these."""
+    return w.op("Concat", old_k, k, axis=2), w.op("Concat", old_v, v, axis=2), size_of(w, old_k, 2)
+
+
 def ahead(w: Emitter, q: str, k: str, past: str) -> str:
     """[queries, keys]: by how many positions a key comes after its query, `past` keys being there before the first."""
     queries = w.op("Unsqueeze", positions(w, q), w.ints(1))
@@ -67,8 +72,7 @@ def attention(w: Emitter, n: Node) -> Outputs:
     q, k, v = (in_heads(w, n.x(i), n.attr(heads)) if flat else n.x(i) for i, heads in enumerate(HEADS))
     past = ""
     if n.has(4):
-        past = size_of(w, n.x(4), 2)
-        k, v = w.op("Concat", n.x(4), k, axis=2), w.op("Concat", n.x(5), v, axis=2)
+        k, v, past = after_past(w, n.x(4), n.x(5), k, v)
     elif n.has(6):
         if n.elem_type == TensorProto.DOUBLE:
             raise RuleError("its keys are a cache, which ONNX Runtime reads otherwise in double precision")
@@ -158,9 +162,8 @@ def packed_attention(w: Emitter, n: Node) -> Outputs:
     q, k, v = (in_heads(w, part, n.attr("num_heads")) for part in parts)
     past = ""
     if n.has(4):
-        old = [w.op("Gather", n.x(4), w.const(i, np.int64), axis=0) for i in (0, 1)]
-        past = size_of(w, old[0], 2)
-        k, v = w.op("Concat", old[0], k, axis=2), w.op("Concat", old[1], v, axis=2)
+        old_k, old_v = (w.op("Gather", n.x(4), w.const(i, np.int64), axis=0) for i in (0, 1))
+        k, v, past = after_past(w, old_k, old_v, k, v)
     y = from_heads(w, attended(w, n, q, k, v, past, mask=3, bias=5))
     if len(n.output) == 1:
         return [y]
@@ -174,8 +177,7 @@ def multi_head_attention(w: Emitter, n: Node) -> Outputs:
     q, k, v = queries_keys_values(w, n)
     past = ""
     if n.has(6):
-        past = size_of(w, n.x(6), 2)
-        k, v = w.op("Concat", n.x(6), k, axis=2), w.op("Concat", n.x(7), v, axis=2)
+        k, v, past = after_past(w, n.x(6), n.x(7), k, v)
     y = from_heads(w, attended(w, n, q, k, v, past, mask=4, bias=5))
     return [y, w.op("Identity", k), w.op("Identity", v)]  # models declare wrong shapes for these: they are not read
 
