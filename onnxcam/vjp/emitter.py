@@ -207,7 +207,7 @@ class Emitter:
         return self.op("Reshape", ct, self.const([d if isinstance(d, int) else -1 for d in shape], np.int64))
 
     def reduce(self, op_type: str, x: str, axes: Sequence[int] | str, *, keepdims: int = 1) -> str:
-        """A reduction over constant axes, or over those in an int64 value (ReduceSum alone)."""
+        """A reduction over constant axes, or over those in an int64 value where the operator takes them as an input."""
         if isinstance(axes, str):
             return self.op(op_type, x, axes, keepdims=keepdims)
         if op_type == "ReduceSum" or self.graph.opset >= 18:

@@ -42,11 +42,11 @@ SEED = "onnxcam/seed"
 
 @dataclass(frozen=True)
 class Backward:
-    """A graph to run for one row per target.
+    """A graph to run with a row per target: the way back to a layer, or a head's way forward to its scores.
 
     Attributes:
         proto: the model; large weights are references.
-        output: name of what it gives: a gradient, or for `forward` graphs the chosen score.
+        output: name of what it gives: a gradient, or scores.
     """
 
     proto: onnx.ModelProto

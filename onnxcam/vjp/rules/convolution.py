@@ -24,7 +24,7 @@ BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
 
 @dataclass(frozen=True)
 class Window:
-    """How a sliding window moves, one entry a spatial axis. `pads` is None when only the running graph knows them."""
+    """How a sliding window moves, one entry a spatial axis. `begins` and `ends`: None where the running graph tells."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]

@@ -70,7 +70,7 @@ def of_scale(g: Emitter, n: Node, ct: str) -> str:
 def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str | None, *_: str | None) -> Cotangents:
     """q = round(x / s) + z, s = (max(x, 0) - min(x, 0)) / 255;  dx = ct / s (straight-through).
 
-    What is read of the scale beside the integers belongs to these: only alone it is differentiated as what it is.
+    If the integers have a cotangent, the scale's is ignored: the scale is differentiated only when it alone is used.
     """
     if ct is not None:
         return [g.op("Div", ct, n.y(1))]
