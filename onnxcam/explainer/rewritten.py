@@ -53,11 +53,11 @@ from onnxcam.vjp import (
     SEED,
     STANDARD,
     Backward,
+    all_scores,
     class_gradient,
     class_score,
     rounding,
     seeded_gradient,
-    whole_score,
     whole_seeded_gradient,
 )
 
@@ -420,7 +420,7 @@ class Rewritten:
         """The head's forward pass: to the score of one class where that is the target, else to all scores."""
         axis = self._axis
         if axis is None or index is None:
-            return self._backward(("forward", part.layer), lambda: whole_score(part))
+            return self._backward(("forward", part.layer), lambda: all_scores(part))
         return self._backward((f"forward along {axis}", part.layer), lambda: class_score(part, axis))
 
     def class_weights(self, place: Place, seen: Seen, ask: Ask) -> Array:
@@ -439,7 +439,9 @@ class Rewritten:
             )
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:
-            rows, backward = self._backward(("seed weights", place.name), lambda: seeded_gradient(part, wrt=pooled))
+            rows, backward = self._backward(
+                ("seed weights", place.name), lambda: seeded_gradient(part, wrt=pooled, taps=())
+            )
             weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
         return weights.reshape(len(ask.targets), -1)
 

@@ -77,7 +77,7 @@ def class_score(head: Head, axis: int) -> Backward:
     return Backward(pruned(graph.proto, [one]), one)
 
 
-def whole_score(head: Head) -> Backward:
+def all_scores(head: Head) -> Backward:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
@@ -99,15 +99,19 @@ def class_gradient(
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
-    graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
+    graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
     g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
     proto = appended(g, averaged(g, ct, mean) if mean else ct, wrt, [])
     if mean:
         proto.graph.output[-1].type.tensor_type.ClearField("shape")
-    free = free_taps(head.graph) - {wrt}
-    given = [declared(head.graph, name) for name in free if taps is None or name in taps]
-    return Backward(pruned(proto, [GRADIENT], given), GRADIENT)
+    return Backward(pruned(proto, [GRADIENT], offered(head, wrt, taps)), GRADIENT)
+
+
+def offered(head: Head, wrt: str, taps: Collection[str] | None) -> list[onnx.ValueInfoProto]:
+    """Inputs that take the place of what the backward pass reads of the primal head: see `class_gradient`."""
+    free = sorted(free_taps(head.graph) - {wrt})
+    return [declared(head.graph, name) for name in free if taps is None or name in taps]
 
 
 def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
@@ -146,15 +150,14 @@ def ones(g: Emitter, one: str) -> str:
 
 
 def seeded_gradient(
-    head: Head, *, wrt: str | None = None, taps: Collection[str] = (), rules: RuleSet = STANDARD
+    head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
 ) -> Backward:
-    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape, `taps` are inputs."""
+    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED is shaped like the score, `taps` as above."""
     g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
     seed = typed(head.graph, head.score, rename=SEED)
-    given = [declared(head.graph, name) for name in free_taps(head.graph) if name in taps]
-    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], given), GRADIENT)
+    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)
 
 
 def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:

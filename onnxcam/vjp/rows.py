@@ -19,14 +19,14 @@ from onnxcam.vjp.emitter import Emitter
 CLASS = "onnxcam/class"
 
 
-def choose_class(graph: Graph, score: str, axis: int, *, whole: str = "") -> tuple[Graph, str]:
+def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tuple[Graph, str]:
     """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
 
-    The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `whole`:
+    The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `keep`:
     the choice is made downstream of it.
     """
     g = Emitter(graph)
-    one = Chooser(g, whole).pick(score, axis)
+    one = Chooser(g, keep).pick(score, axis)
     proto = g.extended([one])
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
@@ -46,8 +46,8 @@ DEEPEST = 100  # operators that a choice moves up through; above, it is made rig
 class Chooser:
     """Moves the choice of a class up through a graph, one operator at a time."""
 
-    def __init__(self, g: Emitter, whole: str) -> None:
-        self.g, self.graph, self.whole = g, g.graph, whole
+    def __init__(self, g: Emitter, keep: str) -> None:
+        self.g, self.graph, self.keep = g, g.graph, keep
         self._depth = 0
 
     def pick(self, name: str, axis: int) -> str:
@@ -59,7 +59,7 @@ class Chooser:
             self._depth -= 1
 
     def _picked(self, name: str, axis: int) -> str:
-        node = None if name == self.whole else self.graph.maker(name)
+        node = None if name == self.keep else self.graph.maker(name)
         step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
         found = step(self, node, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
