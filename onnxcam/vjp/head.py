@@ -152,7 +152,10 @@ def ones(g: Emitter, one: str) -> str:
 def seeded_gradient(
     head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
 ) -> Backward:
-    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED is shaped like the score, `taps` as above."""
+    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape.
+
+    `taps` as in `class_gradient`.
+    """
     g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)

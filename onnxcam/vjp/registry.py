@@ -64,7 +64,7 @@ class Node:
         return self._as_cotangent(self.optional(i))
 
     def y(self, i: int = 0) -> str:
-        """The primal output i, in the cotangents' type; where a quantizer follows its dequantized value.
+        """The primal output i, in the cotangents' type; where a quantizer follows, its dequantized value.
 
         Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
         """

@@ -160,7 +160,10 @@ def layer_normalization(
 @rule("RMSNormalization", versions=(23,))
 @rule("SimplifiedLayerNormalization", domain=MICROSOFT)
 def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
-    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on;  1 / root mean square may be used too."""
+    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on.
+
+    SimplifiedLayerNormalization gives 1 / root mean square, too.
+    """
     axes = list(range(n.axis(), n.rank()))
     x_hat, inverse = scaled(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
     parts = [scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes)] if ct else []
