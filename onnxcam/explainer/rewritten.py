@@ -52,11 +52,11 @@ from onnxcam.vjp import (
     SEED,
     STANDARD,
     Backward,
+    all_scores,
     class_gradient,
     class_score,
     rounding,
     seeded_gradient,
-    whole_score,
     whole_seeded_gradient,
 )
 
@@ -400,7 +400,7 @@ class Rewritten:
         chosen = None if index is None else axis
         key = ("forward", at.name, chosen)
         if chosen is None:
-            return self._once(key, lambda: self._opened(whole_score(part), at.name, at))
+            return self._once(key, lambda: self._opened(all_scores(part), at.name, at))
         return self._once(key, lambda: self._opened(class_score(part, chosen), at.name, at))
 
     def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
@@ -419,7 +419,7 @@ class Rewritten:
             weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
         else:
             key = ("seed weights", at.name)
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled), at)
+            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled, taps=()), at)
             weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
         return weights.reshape(len(ask.targets), -1)
 

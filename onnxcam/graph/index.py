@@ -201,13 +201,19 @@ class Graph:
             if node.op_type in IMPURE:
                 return f"{self.describe(i)} draws at random, scores and maps differ from run to run"
             by_batch = node.op_type == "BatchNormalization" and attributes(node).get("training_mode", 0)
-            switch = node.input[2] if node.op_type == "Dropout" and len(node.input) > 2 else ""
-            if by_batch or (switch and (self.constant(switch) is None or np.any(self.constant(switch)))):
+            if by_batch or self.drops_out(node):
                 return (
                     f"{self.describe(i)} is in training mode, scores and maps depend on what shares the batch, or on "
                     "chance: export the model in eval mode"
                 )
         return ""
+
+    def drops_out(self, node: onnx.NodeProto) -> bool:
+        """Whether a node is a Dropout that is not known to be in inference mode."""
+        if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
+            return False
+        training = self.constant(node.input[2])
+        return training is None or bool(np.any(training))
 
     def describe(self, i: int) -> str:
         """Node i as messages call it."""

@@ -7,12 +7,12 @@ from onnxcam.vjp.head import (
     GRADIENT,
     SEED,
     Backward,
+    all_scores,
     class_gradient,
     class_score,
     rounding,
     seeded_gradient,
     whole_class_gradient,
-    whole_score,
     whole_seeded_gradient,
 )
 from onnxcam.vjp.operators import OUT_OF_SCOPE, Operator, list_operators
@@ -23,7 +23,6 @@ from onnxcam.vjp.sweep import reverse
 
 __all__ = [
     "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "Backward",
-    "Differentiated", "Emitter", "Operator", "RuleSet", "class_gradient", "class_score", "differentiate",
-    "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient", "whole_score",
-    "whole_seeded_gradient",
+    "Differentiated", "Emitter", "Operator", "RuleSet", "all_scores", "class_gradient", "class_score", "differentiate",
+    "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
 ]  # fmt: skip

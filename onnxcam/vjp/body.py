@@ -18,11 +18,13 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleFunction, RuleSet, rule
 from onnxcam.vjp.sweep import reverse, unsupported
 
-Lowering = Callable[[Emitter, Node], Sequence[str | None]]
+Outputs = Sequence[str | None]  # names of what was written for the outputs of a node
+Lowering = Callable[[Emitter, Node], Outputs]
+Found = Mapping[str, str | None]  # cotangents by value; None where there is none
 
 
 def lowering(
-    *op_types: str, versions: Sequence[int] = (1,), domain: str = "", only: Sequence[int] | None = None
+    *op_types: str, versions: Sequence[int] = (), domain: str = "", only: Sequence[int] | None = None
 ) -> Callable[[Lowering], Lowering]:
     """Register what an operator does in simpler ones; its rule follows from theirs.
 
@@ -31,9 +33,10 @@ def lowering(
     type, quantized integers as real numbers; or integers as they are, `n.input[i]`, to dequantize them. The deployed
     node stays as it is, and where the backward pass reads its outputs they are not made again.
     """
+    follow = rule(*op_types, versions=versions, domain=domain, only=only)
 
     def register(function: Lowering) -> Lowering:
-        rule(*op_types, versions=versions, domain=domain, only=only)(lowered(function))
+        follow(lowered(function))
         return function
 
     return register
@@ -45,36 +48,62 @@ def lowered(function: Lowering) -> RuleFunction:
     def through_body(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
         w = g.apart()
         made = [name or "" for name in function(w, n)]
-        seeds: dict[str, list[str]] = {}
-        for i, ct in enumerate(cotangents):
-            if ct is not None and not "".join(made[i : i + 1]):
-                raise RuleError(f"its output {i} is used, which lets no gradient pass")
-            if ct is not None:
-                seeds.setdefault(made[i], []).append(ct)
-        here = [i for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
+        check_passing(made, cotangents)
         g.adopt(w)
         g.uncut |= {name for name, output in zip(made, n.output, strict=False) if output in g.uncut}
-        integers = {name for node in w.nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
-        read = {i: n.input[i] if n.input[i] in integers else n.x(i) for i in here}
-        types = {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}
+        read, types = read_inputs(g, n, w.nodes)
         body = body_graph(g, w.nodes, types)
-        kept = {}
-        for i, name in enumerate(made[: len(n.output)]):
-            if name in body.producer and n.output[i]:
-                alike = body.type(name).elem_type == g.graph.type(n.output[i]).elem_type
-                kept[name] = n.output[i] if alike else n.y(i)
+        seeds = summed(g, zip(made, cotangents, strict=False))
         wrt = [name for i, name in read.items() if n.wants(i)]
         try:
-            found = pull_back(g, body, kept, {name: g.add(cts) for name, cts in seeds.items()}, wrt, n.rules)
+            found = pull_back(g, body, kept_outputs(g, n, body, made), seeds, wrt, n.rules)
         except UnsupportedOpError as error:  # the node inside is ours: nobody knows its name
-            raise unsupported(n.proto, g.graph.opsets.get(n.proto.domain, 1), error.why) from error
+            raise unsupported(g.graph, n.proto, error.why) from error
         return by_input(n, read, found)
 
     through_body.__doc__ = function.__doc__
     return through_body
 
 
-def by_input(n: Node, read: Mapping[int, str], found: Mapping[str, str | None]) -> Cotangents:
+def check_passing(made: Sequence[str], cotangents: Sequence[str | None]) -> None:
+    """RuleError where an output that was not written has a cotangent."""
+    for i, ct in enumerate(cotangents):
+        if ct is not None and not (i < len(made) and made[i]):
+            raise RuleError(f"its output {i} is used, which lets no gradient pass")
+
+
+def read_inputs(g: Emitter, n: Node, nodes: Iterable[onnx.NodeProto]) -> tuple[dict[int, str], dict[str, ValueType]]:
+    """The names under which a body's nodes read the node's inputs, and the types of those that are no primal values.
+
+    Floats are read in the cotangents' type, so that the body computes in it throughout. Integers that stand for real
+    numbers are read as they are where the body itself dequantizes them; else they are cast to what they stand for.
+    """
+    inputs = [(i, name) for i, name in enumerate(n.input) if n.wants(i) or g.graph.is_float(name)]
+    integers = {name for node in nodes for name in node.input if name in n.input and not g.graph.is_float(name)}
+    read = {i: name if name in integers else n.x(i) for i, name in inputs}
+    return read, {name: ValueType(n.elem_type, n.shape(i)) for i, name in read.items() if name not in integers}
+
+
+def kept_outputs(g: Emitter, n: Node, body: Graph, made: Sequence[str]) -> dict[str, str]:
+    """The body's values that the deployed node gives out, with their names there: they are not made again."""
+    kept = {}
+    for i, (name, output) in enumerate(zip(made, n.output, strict=False)):
+        if name in body.producer and output:
+            alike = body.type(name).elem_type == g.graph.type(output).elem_type
+            kept[name] = output if alike else n.y(i)
+    return kept
+
+
+def summed(b: Emitter, pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
+    """Cotangents by value; a value that is given out twice gets the sum."""
+    parts: dict[str, list[str]] = {}
+    for name, ct in pairs:
+        if ct is not None:
+            parts.setdefault(name, []).append(ct)
+    return {name: b.add(cts) for name, cts in parts.items()}
+
+
+def by_input(n: Node, read: Mapping[int, str], found: Found) -> Cotangents:
     """Cotangents of values in the order of a node's inputs; a value that is read twice has it once."""
     left = dict(found)
     return [(left.pop(read[i], None) or ZERO) if n.wants(i) else None for i in range(len(n.input))]
@@ -119,7 +148,7 @@ def port(name: str, found: ValueType) -> onnx.ValueInfoProto:
 
 def pull_back(
     g: Emitter, body: Graph, kept: Mapping[str, str], seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet
-) -> dict[str, str | None]:
+) -> Found:
     """Write the cotangents of a body's values `wrt`, given those of others; None where these do not depend on it.
 
     The body's nodes are written in front, for what the sweep reads of them.
@@ -130,10 +159,9 @@ def pull_back(
     for name, there in kept.items():
         g.nodes.append(helper.make_node("Identity", [there], [name], name=g.fresh("Identity")))
     for node in body.nodes:
-        outputs = [g.fresh("unread") if name in kept else name for name in node.output]
         if any(name and name not in kept for name in node.output):
             copy = onnx.NodeProto()
             copy.CopyFrom(node)
-            copy.output[:] = outputs
+            copy.output[:] = [g.fresh("unread") if name in kept else name for name in node.output]
             g.nodes.append(copy)
     return reverse(g.reading(body), seeds, wrt, rules)

@@ -13,7 +13,7 @@ from onnxcam.errors import UnsupportedOpError
 from onnxcam.graph import BRANCH, Graph, Layer, fixed, inspected, load
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
-from onnxcam.vjp.sweep import path, reverse
+from onnxcam.vjp.sweep import called, opset_of, path, reverse
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,14 @@ def blocking_operators(
 
 def used(graph: Graph, between: Iterable[int], rules: RuleSet) -> list[OperatorUse]:
     """The operators of some nodes, by name."""
-    ruled: dict[tuple[str, str], list[bool]] = {}
+    alike: dict[tuple[str, str], list[onnx.NodeProto]] = {}
     for i in between:
         node = graph.nodes[i]
-        ruled.setdefault((node.domain, node.op_type), []).append(has_rule(graph, node, rules))
+        alike.setdefault((node.domain, node.op_type), []).append(node)
     return [
-        OperatorUse(f"{domain}.{op}" if domain else op, graph.opsets.get(domain, 1), len(nodes), all(nodes))
-        for (domain, op), nodes in sorted(ruled.items())
+        OperatorUse(called(nodes[0]), opset_of(graph, nodes[0]), len(nodes), all(rules.find(graph, n) for n in nodes))
+        for _, nodes in sorted(alike.items())
     ]
-
-
-def has_rule(graph: Graph, node: onnx.NodeProto, rules: RuleSet) -> bool:
-    """Whether a rule covers the node's version."""
-    return rules.find(node, graph.opsets.get(node.domain, 1)) is not None
 
 
 def covered(graph: Graph, score: str, layers: Sequence[Layer], rules: RuleSet) -> list[LayerCoverage]:

@@ -110,17 +110,13 @@ def as_cotangent(g: Emitter, seed: str, of: str) -> str:
 
 def assembled(g: Emitter, seed: str, of: str, gradients: Mapping[str, str]) -> onnx.ModelProto:
     """The primal graph with everything the emitter wrote, its original interface first."""
-    graph = g.graph
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    body = proto.graph
-    nodes, initializers = g.needed(gradients.values())
-    body.node.extend(nodes)
-    body.initializer.extend(initializers)
+    graph, proto = g.graph, g.extended(gradients.values())
     restore_interface(graph, proto)
-    body.input.append(typed(graph, of, rename=seed))
+    proto.graph.input.append(typed(graph, of, rename=seed))
     for name, output in gradients.items():
-        body.output.append(typed(graph, name, rename=output, elem_type=cotangent_type(graph.type(name).elem_type)))
+        proto.graph.output.append(
+            typed(graph, name, rename=output, elem_type=cotangent_type(graph.type(name).elem_type))
+        )
     return as_deployed(graph, proto)
 
 

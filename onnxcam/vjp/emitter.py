@@ -80,6 +80,15 @@ class Emitter:
                 nodes.append(node)
         return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
 
+    def extended(self, names: Iterable[str]) -> onnx.ModelProto:
+        """The primal graph with what was written for some values."""
+        proto = onnx.ModelProto()
+        proto.CopyFrom(self.graph.proto)
+        nodes, initializers = self.needed(names)
+        proto.graph.node.extend(nodes)
+        proto.graph.initializer.extend(initializers)
+        return proto
+
     # -- nodes -----------------------------------------------------------------------------------
 
     @overload
@@ -89,10 +98,12 @@ class Emitter:
     def op(
         self, op_type: str, *inputs: str, outputs: int = 1, domain: str = "", **attributes: Any
     ) -> str | tuple[str, ...]:
-        """Write one node (attributes that are None are left out); the name of its output, or names of several."""
+        """Write one node; the name of its output, or names of several. Left out: attributes None, last inputs ""."""
         attributes = {key: value for key, value in attributes.items() if value is not None}
         if op_type in ("Shape", "Size"):
             inputs = tuple(self.op("Neg", name) if self.is_narrow(name) else name for name in inputs)
+        while inputs and not inputs[-1]:
+            inputs = inputs[:-1]
         inputs, attributes = self._merged(op_type, inputs, attributes)
         if (perm := attributes.get("perm")) and perm == sorted(perm):
             return inputs[0]
@@ -128,9 +139,9 @@ class Emitter:
         return self.graph.type(name).elem_type in NARROW and name not in self.graph.fixed
 
     def dequantized(self, name: str) -> str:
-        """A primal value as it may be read: behind its quantizer, where it has one.
+        """A primal value as it may be read: downstream of its quantizer, where it has one.
 
-        A reader in front of the quantizer would take the operator there off its integer kernel.
+        A reader upstream of the quantizer would take the operator there off its integer kernel.
         """
         node = quantizer(self.graph, name)
         if node is None:
@@ -175,6 +186,12 @@ class Emitter:
 
     # -- spellings that depend on the opset, and idioms ---------------------------------------------
 
+    def size(self, value: str, axis: int) -> int | None:
+        """The size of a primal value along an axis, where it is known."""
+        shape = self.graph.shape(value)
+        size = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
+        return size if isinstance(size, int) else None
+
     def shape_of(self, value: str) -> str:
         """The shape of a primal value, a constant where it is known."""
         shape = self.graph.shape(value)
@@ -190,7 +207,7 @@ class Emitter:
         return self.op("Reshape", ct, self.const([d if isinstance(d, int) else -1 for d in shape], np.int64))
 
     def reduce(self, op_type: str, x: str, axes: Sequence[int] | str, *, keepdims: int = 1) -> str:
-        """A reduction over constant axes, or over those in an int64 value (ReduceSum alone)."""
+        """A reduction over constant axes, or over those in an int64 value where the operator takes them as an input."""
         if isinstance(axes, str):
             return self.op(op_type, x, axes, keepdims=keepdims)
         if op_type == "ReduceSum" or self.graph.opset >= 18:
@@ -207,7 +224,6 @@ class Emitter:
 
     def dims(self, value: str, *parts: int | tuple[int, int] | str) -> str:
         """A shape vector of ints, of dimensions of `value` (as (axis, times)) and of int64 vectors (by name)."""
-        shape = self.graph.shape(value) or ()
         known: list[int] = []
         pieces: list[str] = []
 
@@ -219,8 +235,8 @@ class Emitter:
         for part in parts:
             if isinstance(part, tuple):
                 axis, times = part
-                size = shape[axis] if axis < len(shape) else None
-                if isinstance(size, int):
+                size = self.size(value, axis)
+                if size is not None:
                     known.append(size * times)
                     continue
                 flush()
@@ -236,11 +252,14 @@ class Emitter:
 
     def dims_of(self, axis: int, values: Sequence[str]) -> str:
         """The sizes of several primal values along one axis, as a vector."""
-        shapes = [self.graph.shape(value) for value in values]
-        sizes = [shape[axis] if shape is not None else None for shape in shapes]
-        if all(isinstance(size, int) for size in sizes):
-            return self.const(np.array(sizes, np.int64))
+        sizes = [self.size(value, axis) for value in values]
+        if None not in sizes:
+            return self.ints(*(size or 0 for size in sizes))
         return self.op("Concat", *(self.dims(value, (axis, 1)) for value in values), axis=0)
+
+    def arange(self, count: str) -> str:
+        """0, 1, 2, ... as int64, so many as a scalar says."""
+        return self.op("Range", self.const(0, np.int64), count, self.const(1, np.int64))
 
     def zeros_like(self, value: str, elem_type: int) -> str:
         """Zeros in the shape of a primal value."""
@@ -250,8 +269,8 @@ class Emitter:
     def eye(self, value: str, axis: int, elem_type: int) -> str:
         """The identity matrix of the size of a primal value along one axis."""
         kind = numpy_type(elem_type)
-        size = (self.graph.shape(value) or ())[axis]
-        if isinstance(size, int):
+        size = self.size(value, axis)
+        if size is not None:
             return self.const(np.eye(size), kind)
         now = self.dims(value, (axis, 1))
         square = self.op("Expand", self.const(0, kind), self.op("Concat", now, now, axis=0))

@@ -42,11 +42,11 @@ SEED = "onnxcam/seed"
 
 @dataclass(frozen=True)
 class Backward:
-    """A graph to run for one row per target.
+    """A graph to run with a row per target: the way back to a layer, or a head's way forward to its scores.
 
     Attributes:
         proto: the model; large weights are references.
-        output: name of what it gives: a gradient, or for `forward` graphs the chosen score.
+        output: name of what it gives: a gradient, or scores.
     """
 
     proto: onnx.ModelProto
@@ -77,7 +77,7 @@ def class_score(head: Head, axis: int) -> Backward:
     return Backward(pruned(graph.proto, [one]), one)
 
 
-def whole_score(head: Head) -> Backward:
+def all_scores(head: Head) -> Backward:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
@@ -99,21 +99,26 @@ def class_gradient(
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
-    graph, one = choose_class(head.graph, head.score, axis, whole=wrt)
+    graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
     g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
+    proto = appended(g, averaged(g, ct, mean) if mean else ct, wrt, [])
     if mean:
-        ct = averaged(g, ct, mean)
-    free = free_taps(head.graph) - {wrt}
-    given = [declared(head.graph, name) for name in free if taps is None or name in taps]
-    return Backward(pruned(appended(g, ct, wrt, [], averaged=bool(mean)), [GRADIENT], given), GRADIENT)
+        proto.graph.output[-1].type.tensor_type.ClearField("shape")
+    return Backward(pruned(proto, [GRADIENT], offered(head, wrt, taps)), GRADIENT)
+
+
+def offered(head: Head, wrt: str, taps: Collection[str] | None) -> list[onnx.ValueInfoProto]:
+    """Inputs that take the place of what the backward pass reads of the primal head: see `class_gradient`."""
+    free = sorted(free_taps(head.graph) - {wrt})
+    return [declared(head.graph, name) for name in free if taps is None or name in taps]
 
 
 def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
     """The mean of a cotangent over axes, which stay with size 1.
 
     Where they are the columns of a matrix product, those of its right factor are averaged before it: a pointwise
-    convolution in front of the score gives the layer's whole gradient out for nothing else.
+    convolution before the score gives the layer's whole gradient out for nothing else.
     """
     node = g.made(ct)
     product = g.made(node.input[0]) if node is not None and node.op_type == "Reshape" else None
@@ -145,26 +150,28 @@ def ones(g: Emitter, one: str) -> str:
 
 
 def seeded_gradient(
-    head: Head, *, wrt: str | None = None, taps: Collection[str] = (), rules: RuleSet = STANDARD
+    head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
 ) -> Backward:
-    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape, `taps` are inputs."""
+    """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape.
+
+    `taps` as in `class_gradient`.
+    """
     g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
     seed = typed(head.graph, head.score, rename=SEED)
-    given = [declared(head.graph, name) for name in free_taps(head.graph) if name in taps]
-    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], given), GRADIENT)
+    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)
 
 
 def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
-    """Forward and backward in one graph: d <SEED, score> / d wrt, behind the original outputs."""
+    """Forward and backward in one graph: d <SEED, score> / d wrt, after the original outputs."""
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), as_cotangent(g, SEED, score), wrt, rules)
     return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
 def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
-    """Forward and backward in one graph: d score[class] / d wrt, behind the original outputs.
+    """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
     The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
     lowest index).
@@ -181,11 +188,11 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     A class that there is none of fails in Gather, or gives NaN where Gather takes it: not zeros.
     """
     rank = g.graph.rank(score) or 2
-    zero, top = g.const(0, np.int64), g.const(-1, np.int64)
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
-    index = g.op("Where", g.op("Equal", asked, top), g.op("ArgMax", score, axis=axis, keepdims=1), asked)
+    top = g.op("Equal", asked, g.const(-1, np.int64))
+    index = g.op("Where", top, g.op("ArgMax", score, axis=axis, keepdims=1), asked)
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
-    steps = g.op("Range", zero, classes, g.const(1, np.int64))
+    steps = g.arange(classes)
     along = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
     there = g.op("Equal", g.op("Gather", steps, index), index)
     kind = cotangent_type(g.graph.type(score).elem_type)
@@ -215,19 +222,11 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     return g.add([unscaled(g, Node(g, reading, frozenset(), rules), ct) for ct in parts])
 
 
-def appended(
-    g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto], *, averaged: bool = False
-) -> onnx.ModelProto:
-    """The primal graph, what was emitted, and GRADIENT as one more output."""
-    graph = g.graph
+def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
+    """The primal graph, what was emitted, and one more output, GRADIENT, in the shape of `wrt`."""
     g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    nodes, initializers = g.needed([GRADIENT])
-    proto.graph.node.extend(nodes)
-    proto.graph.initializer.extend(initializers)
+    proto = g.extended([GRADIENT])
     proto.graph.input.extend(inputs)
-    kind = cotangent_type(graph.type(wrt).elem_type)
-    output = typed(graph, wrt, rename=GRADIENT, elem_type=kind)
-    proto.graph.output.append(helper.make_tensor_value_info(GRADIENT, kind, None) if averaged else output)
-    return as_deployed(graph, proto, kept=[wrt])
+    kind = cotangent_type(g.graph.type(wrt).elem_type)
+    proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))
+    return as_deployed(g.graph, proto, kept=[wrt])

@@ -1,6 +1,6 @@
 """Infinite derivatives that the model itself keeps out: Where(x > 0, Sqrt(x), 0) has a slope of 0 at -1, not of NaN.
 
-The cotangent of what Where leaves is 0, but 0 times an infinite derivative is NaN. So behind an operator that may have
+The cotangent of what Where leaves is 0, but 0 times an infinite derivative is NaN. So of an operator that may have
 one, and whose value a Where chooses from, a cotangent of 0 gives 0.
 """
 
@@ -30,7 +30,7 @@ def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangent
     elementwise = n.proto.op_type in ELEMENTWISE and not n.proto.domain
     if ct is None or not elementwise or not is_masked(g.graph, n.output[0]) or not may_be_infinite(g, n.proto):
         return found
-    zero = n.scalar(0)
+    zero = n.array(0)
     nothing = g.op("Equal", ct, zero)
     return [g.op("Where", nothing, zero, dx) if dx and dx != ZERO else dx for dx in found]
 
@@ -38,19 +38,19 @@ def guarded(g: Emitter, n: Node, ct: str | None, found: Cotangents) -> Cotangent
 def without_nan(g: Emitter, n: Node) -> str:
     """The output of a softmax, 0 for NaN where a Where chooses from it: rows of -inf alone have none."""
     y = n.y()
-    return g.op("Where", g.op("Equal", y, y), y, n.scalar(0)) if is_masked(g.graph, n.output[0]) else y
+    return g.op("Where", g.op("Equal", y, y), y, n.array(0)) if is_masked(g.graph, n.output[0]) else y
 
 
 def may_be_infinite(g: Emitter, node: onnx.NodeProto) -> bool:
-    """Whether an elementwise node, or one in front of it, may have an infinite derivative, or a value that is none."""
+    """Whether an elementwise node, or one upstream of it, may have an infinite derivative, or a value that is none."""
     seen, here = set[str](), [node]
     for _ in range(FARTHEST):
         if any(is_singular(g, one) for one in here):
             return True
-        read = {name for one in here for name in one.input if name in g.graph.producer} - seen
+        read = {name for one in here for name in one.input} - seen
         seen |= read
-        makers = (g.graph.nodes[g.graph.producer[name]] for name in sorted(read))
-        here = [maker for maker in makers if maker.op_type in ELEMENTWISE | REARRANGING]
+        makers = [g.graph.maker(name) for name in sorted(read)]
+        here = [maker for maker in makers if maker is not None and maker.op_type in ELEMENTWISE | REARRANGING]
     return False
 
 

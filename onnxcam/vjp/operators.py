@@ -52,7 +52,7 @@ class Operator:
     Attributes:
         name, domain: "" is ONNX's own domain.
         versions: the versions of its schema (since which opset) that this holds for.
-        support: "rule": differentiated; "no gradient": its output does not move with its inputs, the gradient behind it
+        support: "rule": differentiated; "no gradient": its output does not move with its inputs, the gradient upstream
             is zero; "out of scope": refused where the gradient would have to pass.
         note: the formula of the rule, or the reason.
     """

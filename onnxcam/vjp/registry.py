@@ -9,10 +9,11 @@ from functools import cache
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 import onnx.defs
 
-from onnxcam.graph import MICROSOFT, attributes, quantizer, reads
+from onnxcam.graph import MICROSOFT, Graph, attributes, quantizer, reads
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type, numpy_type
 
 Cotangent = str | None
@@ -25,7 +26,7 @@ class Node:
     """A primal node as a rule reads it.
 
     Attributes:
-        input: the names it reads; what its subgraphs read from outside comes behind its own inputs.
+        input: the names it reads; what its subgraphs read from outside comes after its own inputs.
         rules: those of the sweep, for a sweep inside.
         ends: the values whose cotangents the sweep is for.
     """
@@ -42,6 +43,10 @@ class Node:
         """An attribute as a Python value."""
         return self.attrs.get(name, default)
 
+    def attrs_except(self, *names: str) -> dict[str, Any]:
+        """The attributes without some."""
+        return {name: value for name, value in self.attrs.items() if name not in names}
+
     def has(self, i: int) -> bool:
         """Whether the optional input i is there."""
         return i < len(self.input) and bool(self.input[i])
@@ -50,12 +55,16 @@ class Node:
         """Whether anybody asks for the cotangent of input i."""
         return i in self._wanted
 
+    def optional(self, i: int) -> str:
+        """The name of the optional input i; "" where it is left out."""
+        return self.input[i] if self.has(i) else ""
+
     def x(self, i: int = 0) -> str:
-        """The primal input i, in the cotangents' type."""
-        return self._as_cotangent(self.input[i])
+        """The primal input i, in the cotangents' type; "" where it is left out."""
+        return self._as_cotangent(self.optional(i))
 
     def y(self, i: int = 0) -> str:
-        """The primal output i, in the cotangents' type; in front of a quantizer its dequantized value.
+        """The primal output i, in the cotangents' type; where a quantizer follows, its dequantized value.
 
         Reading what lies between DequantizeLinear and QuantizeLinear would take the operator off its integer kernel.
         """
@@ -90,6 +99,10 @@ class Node:
         """The shape of input i."""
         return self._g.graph.shape(self.input[i])
 
+    def size(self, axis: int, i: int = 0) -> int | None:
+        """The size of input i along an axis, where it is known."""
+        return self._g.size(self.input[i], axis)
+
     def rank(self, i: int = 0) -> int:
         """The rank of input i; RuleError when it is not known."""
         rank = self._g.graph.rank(self.input[i])
@@ -104,12 +117,8 @@ class Node:
             raise RuleError(f"its {name} {value} is none of {len(shape)}")
         return value % self.rank() if value < 0 else value
 
-    def scalar(self, value: float) -> str:
-        """A constant of the cotangents' type."""
-        return self.array(value)
-
-    def array(self, value: Any) -> str:
-        """An array constant of the cotangents' type."""
+    def array(self, value: npt.ArrayLike) -> str:
+        """A constant of the cotangents' type, a number as an array of rank 0."""
         return self._g.const(value, numpy_type(self.elem_type))
 
     def least(self) -> float:
@@ -126,7 +135,9 @@ class Rule:
     """How one operator passes cotangents from its outputs to its inputs.
 
     Attributes:
-        function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input.
+        function: (emitter, node, *cotangents of the outputs) -> a cotangent for every wanted input. It may give others
+            too: what nobody wants is skipped, and its nodes go with it. So it asks `Node.wants` only where an unwanted
+            cotangent would take work to write, or might not be there to write.
         versions: since_versions of the schema it covers.
         broadcasts: its inputs broadcast against each other, and it gives cotangents in the output's shape.
         only: the inputs that it gives cotangents for; None: all. Others (an index, a size) get nothing, and a float
@@ -140,7 +151,6 @@ class Rule:
 
 
 EARLY = {"LayerNormalization": 17}  # the version that ONNX Runtime runs at opsets that have none
-CONTRIB = MICROSOFT  # ONNX Runtime's own operators
 Key = tuple[str, str]  # domain, op_type
 
 
@@ -155,10 +165,10 @@ class RuleSet:
         """A rule set that differs in `rules`; what is registered here later counts there too."""
         return RuleSet(name, ChainMap(dict(rules), self.rules))
 
-    def find(self, node: onnx.NodeProto, opset: int) -> Rule | None:
-        """The rule for a node, None when there is none for its version."""
-        version = 1 if node.domain else since_version(node.op_type, opset) or EARLY.get(node.op_type, 0)
-        domain = node.domain if version else CONTRIB  # ONNX Runtime has put a few of its own into the default domain
+    def find(self, graph: Graph, node: onnx.NodeProto) -> Rule | None:
+        """The rule for a node of a graph, None when there is none for its version."""
+        version = 1 if node.domain else since_version(node.op_type, graph.opset) or EARLY.get(node.op_type, 0)
+        domain = node.domain if version else MICROSOFT  # ONNX Runtime has put a few of its own into the default domain
         rule = self.rules.get((domain, node.op_type))
         return rule if rule is not None and (domain or version in rule.versions) else None
 
@@ -169,19 +179,21 @@ STANDARD = RuleSet("standard", _RULES)
 
 def rule(
     *op_types: str,
-    versions: Sequence[int],
+    versions: Sequence[int] = (),
     broadcasts: bool = False,
     only: Sequence[int] | None = None,
     domain: str = "",
 ) -> Callable[[RuleFunction], RuleFunction]:
-    """Register a function for operators, in STANDARD."""
+    """Register a function for operators, in STANDARD. ONNX's own have `versions`, those of other domains but one."""
+    if not domain and not versions:
+        raise ValueError(f"which versions of {', '.join(op_types)}?")
 
     def register(function: RuleFunction) -> RuleFunction:
         for op_type in op_types:
             if (domain, op_type) in _RULES:
                 raise ValueError(f"two rules for {op_type}")
             _RULES[domain, op_type] = Rule(
-                function, frozenset(versions), broadcasts, None if only is None else frozenset(only)
+                function, frozenset(versions or [1]), broadcasts, None if only is None else frozenset(only)
             )
         return function
 

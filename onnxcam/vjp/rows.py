@@ -19,18 +19,15 @@ from onnxcam.vjp.emitter import Emitter
 CLASS = "onnxcam/class"
 
 
-def choose_class(graph: Graph, score: str, axis: int, *, whole: str = "") -> tuple[Graph, str]:
+def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tuple[Graph, str]:
     """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
 
-    The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `whole`:
-    the choice is made behind it.
+    The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `keep`:
+    the choice is made downstream of it.
     """
     g = Emitter(graph)
-    one = Chooser(g, whole).pick(score, axis)
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    proto.graph.node.extend(g.nodes)
-    proto.graph.initializer.extend(g.initializers)
+    one = Chooser(g, keep).pick(score, axis)
+    proto = g.extended([one])
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
     proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))
@@ -49,8 +46,8 @@ DEEPEST = 100  # operators that a choice moves up through; above, it is made rig
 class Chooser:
     """Moves the choice of a class up through a graph, one operator at a time."""
 
-    def __init__(self, g: Emitter, whole: str) -> None:
-        self.g, self.graph, self.whole = g, g.graph, whole
+    def __init__(self, g: Emitter, keep: str) -> None:
+        self.g, self.graph, self.keep = g, g.graph, keep
         self._depth = 0
 
     def pick(self, name: str, axis: int) -> str:
@@ -62,10 +59,9 @@ class Chooser:
             self._depth -= 1
 
     def _picked(self, name: str, axis: int) -> str:
-        i = self.graph.producer.get(name)
-        node = None if i is None or name == self.whole else self.graph.nodes[i]
+        node = None if name == self.keep else self.graph.maker(name)
         step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
-        found = step(self, node, name, axis) if step is not None and node is not None else None
+        found = step(self, node, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
 
     def gathered(self, name: str, axis: int) -> str:
@@ -79,21 +75,15 @@ class Chooser:
         index = self.g.op("Expand", index, self.g.op("Concat", *parts, axis=0))
         return self.g.op("GatherElements", name, index, axis=axis)
 
-    def size(self, name: str, axis: int) -> int | None:
-        """A known size of a value along an axis counted from the front."""
-        shape = self.graph.shape(name)
-        dim = shape[axis] if shape is not None and -len(shape) <= axis < len(shape) else None
-        return dim if isinstance(dim, int) else None
-
     def of_constant(self, name: str, axis: int, rank: int) -> str | None:
         """A constant operand of an element-wise node, at the class: broadcast along the classes, or gathered."""
         own = self.graph.rank(name)
         if own is None:
             return None
         at = axis - (rank - own)  # the classes' axis within the constant
-        if at < 0 or self.size(name, at) == 1:
+        if at < 0 or self.g.size(name, at) == 1:
             return name
-        others = [self.size(name, i) for i in range(own) if i != at]
+        others = [self.g.size(name, i) for i in range(own) if i != at]
         if any(size != 1 for size in others):
             return None
         flat = self.g.op("Reshape", name, self.g.ints(-1))
@@ -116,32 +106,32 @@ class Chooser:
         return self.g.const(np.array(value, onnx.helper.tensor_dtype_to_np_dtype(self.graph.type(like).elem_type)))
 
 
-def one_input(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str:
+def one_input(c: Chooser, node: onnx.NodeProto, axis: int) -> str:
     """Element-wise in one value: choose, then apply."""
-    x = self.pick(node.input[0], axis)
-    return str(self.g.op(node.op_type, x, *node.input[1:], **attributes(node)))
+    x = c.pick(node.input[0], axis)
+    return str(c.g.op(node.op_type, x, *node.input[1:], **attributes(node)))
 
 
-def elementwise(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def elementwise(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Add, Mul and the like: choose in both operands; a constant is gathered along the classes."""
-    rank = self.graph.rank(name)
-    picked = []
+    name, picked = node.output[0], []
+    rank = c.graph.rank(name)
     for value in node.input:
-        if value in self.graph.fixed:
-            one = self.of_constant(value, axis, rank or 0)
-        elif self.graph.rank(value) == rank and self.graph.shape(value) == self.graph.shape(name):
-            one = self.pick(value, axis)
+        if value in c.graph.fixed:
+            one = c.of_constant(value, axis, rank or 0)
+        elif c.graph.rank(value) == rank and c.graph.shape(value) == c.graph.shape(name):
+            one = c.pick(value, axis)
         else:
             one = None
         if one is None:
             return None
         picked.append(one)
-    return self.g.op(node.op_type, *picked)
+    return c.g.op(node.op_type, *picked)
 
 
-def reshaped(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def reshaped(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Reshape, Flatten, Squeeze, Unsqueeze where rows and classes stay and all else has size 1."""
-    before, after = self.graph.shape(node.input[0]), self.graph.shape(name)
+    before, after = c.graph.shape(node.input[0]), c.graph.shape(node.output[0])
     if before is None or after is None or len(before) < 2 or axis == 0:
         return None
     wide = [i for i in range(1, len(before)) if before[i] != 1]
@@ -149,79 +139,79 @@ def reshaped(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str |
         return None
     if before[wide[0]] != after[axis] or not isinstance(after[axis], int):
         return None
-    x = self.pick(node.input[0], wide[0])
-    return self.g.op("Reshape", x, self.g.ints(-1, *[1] * (len(after) - 1)))
+    x = c.pick(node.input[0], wide[0])
+    return c.g.op("Reshape", x, c.g.ints(-1, *[1] * (len(after) - 1)))
 
 
-def transposed(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def transposed(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Where rows stay in front."""
     perm = attributes(node).get("perm")
-    return self.g.op("Transpose", self.pick(node.input[0], perm[axis]), perm=perm) if perm and perm[0] == 0 else None
+    return c.g.op("Transpose", c.pick(node.input[0], perm[axis]), perm=perm) if perm and perm[0] == 0 else None
 
 
-def gemm(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def gemm(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """h W + b: the row of W and the element of b, multiplied and summed."""
     attrs = attributes(node)
-    if axis != 1 or attrs.get("transA", 0) or node.input[1] not in self.graph.fixed:
+    if axis != 1 or attrs.get("transA", 0) or node.input[1] not in c.graph.fixed:
         return None
     bias = node.input[2] if len(node.input) > 2 else ""
-    if bias and bias not in self.graph.fixed:
+    if bias and bias not in c.graph.fixed:
         return None
-    row = self.weight_row(node.input[1], 0 if attrs.get("transB", 0) else 1)
-    y = self.dot(node.input[0], row, 2)
+    row = c.weight_row(node.input[1], 0 if attrs.get("transB", 0) else 1)
+    y = c.dot(node.input[0], row, 2)
     if (alpha := attrs.get("alpha", 1.0)) != 1:
-        y = self.g.op("Mul", y, self.scalar(alpha, name))
+        y = c.g.op("Mul", y, c.scalar(alpha, node.output[0]))
     if bias:
-        b = self.of_constant(bias, 1, 2)
+        b = c.of_constant(bias, 1, 2)
         if b is None:
             return None
-        y = self.g.op(
-            "Add", y, b if attrs.get("beta", 1.0) == 1 else self.g.op("Mul", b, self.scalar(attrs["beta"], name))
+        y = c.g.op(
+            "Add", y, b if attrs.get("beta", 1.0) == 1 else c.g.op("Mul", b, c.scalar(attrs["beta"], node.output[0]))
         )
     return y
 
 
-def matmul(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def matmul(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """h W: the column of W, multiplied and summed."""
-    rank = self.graph.rank(name)
-    if node.input[1] not in self.graph.fixed or self.graph.rank(node.input[1]) != 2 or rank is None or axis != rank - 1:
+    rank = c.graph.rank(node.output[0])
+    if node.input[1] not in c.graph.fixed or c.graph.rank(node.input[1]) != 2 or rank is None or axis != rank - 1:
         return None
-    shape = self.graph.shape(node.input[0])
+    shape = c.graph.shape(node.input[0])
     if rank < 2 or shape is None or len(shape) != rank or any(size != 1 for size in shape[1:-1]):
         return None
-    return self.dot(node.input[0], self.weight_row(node.input[1], 1), rank)
+    return c.dot(node.input[0], c.weight_row(node.input[1], 1), rank)
 
 
-def conv(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """A 1x1 convolution over class maps: the class's kernel, multiplied and summed over channels."""
-    attrs, shape = attributes(node), self.graph.shape(node.input[1])
-    if axis != 1 or attrs.get("group", 1) != 1 or node.input[1] not in self.graph.fixed or shape is None:
+    attrs, shape = attributes(node), c.graph.shape(node.input[1])
+    if axis != 1 or attrs.get("group", 1) != 1 or node.input[1] not in c.graph.fixed or shape is None:
         return None
     plain = all(size == 1 for size in shape[2:]) and not any(attrs.get("pads", []))
     if not plain or any(stride != 1 for stride in attrs.get("strides", [])):
         return None
-    matrix = self.g.op("Reshape", node.input[1], self.g.ints(0, -1))
-    row = self.g.op("Unsqueeze", self.weight_row(matrix, 0), self.g.ints(1))
-    flat = self.g.op("Reshape", node.input[0], self.g.ints(0, 0, -1))
+    matrix = c.g.op("Reshape", node.input[1], c.g.ints(0, -1))
+    row = c.g.op("Unsqueeze", c.weight_row(matrix, 0), c.g.ints(1))
+    flat = c.g.op("Reshape", node.input[0], c.g.ints(0, 0, -1))
     spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
-    y = self.g.op("Reshape", self.g.op("MatMul", row, flat), self.g.dims(node.input[0], -1, 1, *spatial))
+    y = c.g.op("Reshape", c.g.op("MatMul", row, flat), c.g.dims(node.input[0], -1, 1, *spatial))
     if len(node.input) > 2 and node.input[2]:
-        if node.input[2] not in self.graph.fixed:
+        if node.input[2] not in c.graph.fixed:
             return None
-        b = self.g.op("Gather", node.input[2], CLASS, axis=0)
-        y = self.g.op("Add", y, self.g.op("Reshape", b, self.g.ints(-1, *[1] * (len(shape) - 1))))
+        b = c.g.op("Gather", node.input[2], CLASS, axis=0)
+        y = c.g.op("Add", y, c.g.op("Reshape", b, c.g.ints(-1, *[1] * (len(shape) - 1))))
     return y
 
 
-def pooled(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def pooled(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Pools and means over positions leave classes apart."""
-    return one_input(self, node, name, axis) if axis == 1 else None
+    return one_input(c, node, axis) if axis == 1 else None
 
 
-def reduced(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | None:
+def reduced(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """A reduction over other axes."""
-    attrs, rank = attributes(node), self.graph.rank(node.input[0])
-    axes = self.graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
+    attrs, rank = attributes(node), c.graph.rank(node.input[0])
+    axes = c.graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
     if rank is None or axes is None:
         return None
     gone = sorted({int(a) % rank for a in list(axes)})
@@ -230,11 +220,11 @@ def reduced(self: Chooser, node: onnx.NodeProto, name: str, axis: int) -> str | 
         before = [i for i in range(rank) if i not in gone][axis]
     if before in gone or 0 in gone or not gone:
         return None
-    x = self.pick(node.input[0], before)
-    return str(self.g.op(node.op_type, x, *node.input[1:], **attrs))
+    x = c.pick(node.input[0], before)
+    return str(c.g.op(node.op_type, x, *node.input[1:], **attrs))
 
 
-STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, str, int], str | None]] = {
+STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, int], str | None]] = {
     **dict.fromkeys(["Identity", "Relu", "LeakyRelu", "Neg", "Sigmoid", "Tanh", "Cast", "Clip", "Exp"], one_input),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div"], elementwise),
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),

@@ -27,10 +27,9 @@ def never_negative(graph: Graph, name: str) -> bool:
         constant = graph.constant(value) if value in graph.fixed else None
         if constant is not None and bool(np.all(constant >= 0)):
             continue
-        i = graph.producer.get(value)
-        if i is None or graph.nodes[i].domain:
+        node = graph.maker(value)
+        if node is None or node.domain:
             return False
-        node = graph.nodes[i]
         if node.op_type in NEVER_NEGATIVE or cuts_at_zero(graph, node):
             continue
         if node.op_type not in KEEPING:

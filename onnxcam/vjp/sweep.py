@@ -15,7 +15,7 @@ from onnxcam.vjp.operators import OUT_OF_SCOPE
 from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
 
 UNKNOWN = TensorProto.UNDEFINED
-ADVICE = "differentiate with respect to a value behind it"  # an explainer, which knows more, gives its own
+ADVICE = "differentiate with respect to a value downstream of it"  # an explainer, which knows more, gives its own
 
 
 def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: RuleSet) -> dict[str, str | None]:
@@ -49,10 +49,10 @@ def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None
 def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:
     """Nodes on differentiable paths from `wrt` to `of`, in order, and the values that depend on `wrt`."""
     active = set(wrt)
-    behind = graph.ancestors(of)
-    read = {name for i in behind for name in reads(graph.nodes[i])} | set(of)
+    upstream = graph.ancestors(of)
+    read = {name for i in upstream for name in reads(graph.nodes[i])} | set(of)
     between = []
-    for i in sorted(behind):
+    for i in sorted(upstream):
         node = graph.nodes[i]
         if passes(node) and not active.isdisjoint(reads(node)):
             between.append(i)
@@ -69,7 +69,7 @@ def conducting(graph: Graph, node: onnx.NodeProto, rules: RuleSet, read: Collect
     """
     if node.op_type in QUANTIZERS and node.output[0] in read:
         return list(node.output)[:1]
-    if rules.find(node, graph.opsets.get(node.domain, 1)) is None:
+    if rules.find(graph, node) is None:
         return list(node.output)
     kinds = {name: graph.type(name).elem_type for name in node.output if name}
     return [name for name, kind in kinds.items() if kind == UNKNOWN or graph.is_real(name)]
@@ -89,32 +89,37 @@ def back(
     wrt: Sequence[str],
 ) -> Iterable[tuple[str, str]]:
     """(value, its cotangent) for everything a node reads that depends on the sweep's end."""
-    opset = g.graph.opsets.get(node.domain, 1)
-    found = rules.find(node, opset)
+    graph = g.graph
+    found = rules.find(graph, node)
     if found is None:
-        raise unsupported(node, opset, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(called(node), ""))
+        raise unsupported(graph, node, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(called(node), ""))
     names = reads(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
     for i in sorted(reached - wanted):
-        if g.graph.is_float(names[i]):
-            raise unsupported(node, opset, f"none for its input {i}, which depends on the layer")
+        if graph.is_float(names[i]):
+            raise unsupported(graph, node, f"none for its input {i}, which depends on the layer")
     try:
         n = Node(g, node, wanted, rules, wrt)
         results = guarded(g, n, cotangents[0], found.function(g, n, *cotangents))
     except RuleError as error:
-        raise unsupported(node, opset, str(error)) from error
+        raise unsupported(graph, node, str(error)) from error
     for i in sorted(wanted):
         ct = results[i] if i < len(results) else None
         if ct is None:
-            raise unsupported(node, opset, f"none for its input {i}")
+            raise unsupported(graph, node, f"none for its input {i}")
         if ct != ZERO:
             yield names[i], fitted(g, node, names[i], ct, found)
 
 
-def unsupported(node: onnx.NodeProto, opset: int, why: str = "") -> UnsupportedOpError:
+def unsupported(graph: Graph, node: onnx.NodeProto, why: str = "") -> UnsupportedOpError:
     """The error for a node that cannot be passed."""
-    return UnsupportedOpError(called(node), opset, node.name or node.output[0], ADVICE, why)
+    return UnsupportedOpError(called(node), opset_of(graph, node), node.name or node.output[0], ADVICE, why)
+
+
+def opset_of(graph: Graph, node: onnx.NodeProto) -> int:
+    """The version of a node's domain."""
+    return int(graph.opsets.get(node.domain, 1))
 
 
 def called(node: onnx.NodeProto) -> str:

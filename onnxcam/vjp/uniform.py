@@ -30,8 +30,7 @@ KEEPING = frozenset(
 
 def same_along(graph: Graph, name: str, axis: int) -> bool:
     """Whether every slice of a value along an axis is the same, whatever the input."""
-    while name in graph.producer:
-        node = graph.nodes[graph.producer[name]]
+    while (node := graph.maker(name)) is not None:
         before, after = graph.shape(node.input[0]) if node.input else None, graph.shape(name)
         if node.op_type == "MatMul" and graph.rank(name) != 2:  # there axis 1 is not the product's
             return False
@@ -44,7 +43,7 @@ def same_along(graph: Graph, name: str, axis: int) -> bool:
         if node.op_type in ("Reshape", "Flatten", "Squeeze") and before is not None and after is not None and axis == 1:
             if len(before) < 2 or len(after) < 2 or before[:2] != after[:2] or not isinstance(after[1], int):
                 return False
-        elif node.op_type not in KEEPING or (axis != 1 and node.op_type.endswith("Pool")):
+        elif node.op_type not in KEEPING or graph.drops_out(node) or (axis != 1 and node.op_type.endswith("Pool")):
             return False
         name = node.input[0]
     return False
@@ -58,7 +57,8 @@ def plain(node: onnx.NodeProto) -> bool:
 
 def is_one_number(graph: Graph, name: str) -> bool:
     """Whether a value is one constant number throughout."""
-    if name in graph.producer and graph.nodes[graph.producer[name]].op_type == "ConstantOfShape":
+    maker = graph.maker(name)
+    if maker is not None and maker.op_type == "ConstantOfShape":
         return True
     value = graph.constant(name)
     return value is not None and value.size > 0 and bool((value == value.flat[0]).all())

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import onnx.defs
+import pytest
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp import NO_GRADIENT, OUT_OF_SCOPE, STANDARD, Operator, list_operators
+from onnxcam.vjp.body import lowering
 from onnxcam.vjp.operators import OLDEST_OPSET, schema_versions
-from onnxcam.vjp.registry import CONTRIB
+from onnxcam.vjp.registry import rule
 from tests.vjp.cases import CASES
 from tests.vjp.cases.control import FLOWS
 from tests.vjp.cases.integer import INTEGERS
@@ -24,7 +27,7 @@ def test_every_rule_has_a_row() -> None:
     cases = {(case.domain, case.op) for case in CASES}
     nodes = [(node.domain, node.op_type) for row in (*KNOWN, *FLOWS) for node in row.model().graph.node]
     own = standard_operators()  # ONNX Runtime has put a few others into the default domain
-    rows = cases | {(domain if domain or op in own else CONTRIB, op) for domain, op in nodes}
+    rows = cases | {(domain if domain or op in own else MICROSOFT, op) for domain, op in nodes}
     rows |= {row.key for row in INTEGERS}
     assert set(STANDARD.rules) - rows == set()
     assert cases <= set(STANDARD.rules)
@@ -39,6 +42,14 @@ def test_every_version_is_decided() -> None:
     """A version of a rule's operator that the rule does not cover would be refused, and nobody would have said so."""
     decided = {name: tuple(sorted(rule.versions)) for name, rule in RULES.items()}
     assert decided == {name: schema_versions(name) for name in RULES}
+
+
+def test_a_rule_without_versions_is_not_registered() -> None:
+    """A default would leave out versions of ONNX's own operators, and nobody would have said so."""
+    for register in (rule, lowering):
+        with pytest.raises(ValueError, match="which versions of New"):
+            register("New")
+    assert ("", "New") not in STANDARD.rules
 
 
 def test_list_operators() -> None:

@@ -38,7 +38,7 @@ REFUSED = [
     ("the size of its matrices", case("Det", normal("N", "N"))),
     ("one query with a past", case("Attention", normal(1, 1, 1, 2), *[normal(1, 1, 3, 2)] * 2, None,
                                    *[normal(1, 1, 1, 2)] * 2, opset=23, outputs=3, is_causal=1)),
-    ("differentiate with respect to", case("Unique", normal(3, 3))),
+    ("with respect to a value downstream of it", case("Unique", normal(3, 3))),
 ]  # fmt: skip
 
 

@@ -22,6 +22,9 @@ WEIGHTS: dict[str, Array] = {
     "shape": np.array([0, 2, 2]),
     "sizes": np.array([4, 3]),
     "fours": np.array([-1, 4]),
+    "half": np.array(0.5, np.float32),
+    "on": np.array(True),
+    "off": np.array(False),
 }
 FLAT = "p = GlobalAveragePool(x) f = Flatten(p) "
 SAME = {
@@ -29,10 +32,12 @@ SAME = {
     "Gemm without bias, then Relu": FLAT + "h = Gemm<transB = 1>(f, w) y = Relu(h)",
     "MatMul": FLAT + "y = MatMul(f, wt)",
     "Conv, pool, Flatten": "c = Conv(x, kernel) p = GlobalAveragePool(c) y = Flatten(p)",
+    "Dropout": "c = Conv(x, kernel) d = Dropout(c, half, off) p = GlobalAveragePool(d) y = Flatten(p)",
     "ConstantOfShape": FLAT + "v = ConstantOfShape(sizes) y = Gemm<transB = 1>(f, v)",
 }
 DIFFERENT = {
     "a bias for each class": FLAT + "y = Gemm<transB = 1>(f, w, uneven)",
+    "elements dropped": "c = Conv(x, kernel) d, m = Dropout(c, half, on) p = GlobalAveragePool(d) y = Flatten(p)",
     "other weights": FLAT + "y = Gemm<transB = 1>(f, varied)",
     "a group for each class": (
         "s = Concat<axis = 1>(x, m) c = Conv<group = 4>(s, each) p = GlobalAveragePool(c) y = Flatten(p)"

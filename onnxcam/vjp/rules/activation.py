@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import math
 
-from onnxcam.graph import Shape
+from onnxcam.graph import MICROSOFT, Shape
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.masking import without_nan
-from onnxcam.vjp.registry import CONTRIB, ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
 
 
@@ -25,16 +25,15 @@ def identity(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Dropout", versions=(13, 22))
 def dropout(g: Emitter, n: Node, ct: str, _mask: str | None = None) -> Cotangents:
     """y = x;  dx = ct. Training: y = x / (1 - ratio) where the mask says, else 0;  dx likewise."""
-    training = n.const(2)
-    if not n.has(2) or (training is not None and not training):
+    if not g.graph.drops_out(n.proto):
         return [ct, ZERO]
     if len(n.output) < 2 or not n.output[1]:
         raise RuleError("it drops out at random and does not say what (training mode); export the model in eval mode")
     if n.wants(1):
         raise RuleError("its ratio depends on the input")
-    ratio = n.x(1) if n.has(1) else n.scalar(0.5)
-    kept = g.op("Div", ct, g.op("Sub", n.scalar(1), g.op("Where", n.input[2], ratio, n.scalar(0))))
-    return [g.op("Where", n.output[1], kept, n.scalar(0))]
+    ratio = n.x(1) if n.has(1) else n.array(0.5)
+    kept = g.op("Div", ct, g.op("Sub", n.array(1), g.op("Where", n.input[2], ratio, n.array(0))))
+    return [g.op("Where", n.output[1], kept, n.array(0))]
 
 
 @rule("CastLike", versions=(15, 19, 21, 23, 24, 25))
@@ -51,7 +50,7 @@ def relu(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def where_positive(g: Emitter, n: Node, y: str, ct: str) -> str:
     """A cotangent where y > 0, else 0."""
-    zero = n.scalar(0)
+    zero = n.array(0)
     return g.op("Where", g.op("Greater", y, zero), ct, zero)
 
 
@@ -60,7 +59,7 @@ def leaky_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x where x > 0, else a x;  dx = ct or a ct (a at the kink)."""
     slope = n.attr("alpha", 0.01)
     decides = n.y() if slope >= 0 else n.x()
-    return [g.op("Where", g.op("Greater", decides, n.scalar(0)), ct, g.op("Mul", ct, n.scalar(slope)))]
+    return [g.op("Where", g.op("Greater", decides, n.array(0)), ct, g.op("Mul", ct, n.array(slope)))]
 
 
 @rule("PRelu", versions=(16,))
@@ -68,7 +67,7 @@ def prelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x where x > 0, else s x;  dx = ct or s ct,  ds = 0 or ct x, summed over what s was broadcast along."""
     if not spreads_to(n.shape(1), n.shape(0)):
         raise RuleError("its slope is larger than its input")
-    zero, x, slope = n.scalar(0), n.x(), n.x(1)
+    zero, x, slope = n.array(0), n.x(), n.x(1)
     right = g.op("Greater", x, zero)
     dx = g.op("Where", right, ct, g.op("Mul", ct, slope))
     if not n.wants(1):
@@ -89,8 +88,8 @@ def spreads_to(small: Shape | None, large: Shape | None) -> bool:
 def thresholded_relu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x where x > a, else 0;  dx = ct there."""
     alpha = n.attr("alpha", 1.0)
-    inside = g.op("Greater", n.y(), n.scalar(0)) if alpha >= 0 else g.op("Greater", n.x(), n.scalar(alpha))
-    return [g.op("Where", inside, ct, n.scalar(0))]
+    inside = g.op("Greater", n.y(), n.array(0)) if alpha >= 0 else g.op("Greater", n.x(), n.array(alpha))
+    return [g.op("Where", inside, ct, n.array(0))]
 
 
 @rule("Elu", versions=(6, 22))
@@ -98,23 +97,23 @@ def elu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x where x > 0, else a (e^x - 1);  dx = ct or ct (y + a)."""
     alpha = n.attr("alpha", 1.0)
     decides = n.y() if alpha > 0 else n.x()
-    left = g.op("Mul", ct, g.op("Add", n.y(), n.scalar(alpha)))
-    return [g.op("Where", g.op("Greater", decides, n.scalar(0)), ct, left)]
+    left = g.op("Mul", ct, g.op("Add", n.y(), n.array(alpha)))
+    return [g.op("Where", g.op("Greater", decides, n.array(0)), ct, left)]
 
 
 @rule("Celu", versions=(12, 28))
 def celu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(0, x) + min(0, a (e^(x/a) - 1));  dx = ct where x > 0, else ct e^(x/a) (1 at the kink)."""
-    left = g.op("Exp", g.op("Div", n.x(), n.scalar(n.attr("alpha", 1.0))))
-    return [g.op("Where", g.op("Greater", n.x(), n.scalar(0)), ct, g.op("Mul", ct, left))]
+    left = g.op("Exp", g.op("Div", n.x(), n.array(n.attr("alpha", 1.0))))
+    return [g.op("Where", g.op("Greater", n.x(), n.array(0)), ct, g.op("Mul", ct, left))]
 
 
 @rule("Selu", versions=(6, 22))
 def selu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = c x where x > 0, else c a (e^x - 1);  dx = c ct or ct (y + c a)."""
     alpha, gamma = n.attr("alpha", 1.67326319217681884765625), n.attr("gamma", 1.05070102214813232421875)
-    right = g.op("Greater", n.y() if alpha > 0 and gamma > 0 else n.x(), n.scalar(0))
-    slope = g.op("Where", right, n.scalar(gamma), g.op("Add", n.y(), n.scalar(alpha * gamma)))
+    right = g.op("Greater", n.y() if alpha > 0 and gamma > 0 else n.x(), n.array(0))
+    slope = g.op("Where", right, n.array(gamma), g.op("Add", n.y(), n.array(alpha * gamma)))
     return [g.op("Mul", ct, slope)]
 
 
@@ -126,7 +125,7 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [ct]
     mask = inside[0] if len(inside) == 1 else g.op("And", *inside)
     bounds = [bound_cotangent(g, n, ct, inside, i) if n.wants(i) else None for i in (1, 2)]
-    return [g.op("Where", mask, ct, n.scalar(0)), *bounds]
+    return [g.op("Where", mask, ct, n.array(0)), *bounds]
 
 
 def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> str:
@@ -134,39 +133,39 @@ def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> 
     beyond = g.op("Not", inside[-1] if i == 2 else inside[0])
     if i == 1 and n.has(2):
         beyond = g.op("And", beyond, inside[1])
-    return g.reshape_to(g.op("ReduceSum", g.op("Where", beyond, ct, n.scalar(0)), keepdims=0), n.input[i])
+    return g.reshape_to(g.op("ReduceSum", g.op("Where", beyond, ct, n.array(0)), keepdims=0), n.input[i])
 
 
 @rule("Sigmoid", versions=(13,))
 def sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct y (1 - y)."""
-    slope = g.op("Mul", n.y(), g.op("Sub", n.scalar(1), n.y()))
+    slope = g.op("Mul", n.y(), g.op("Sub", n.array(1), n.y()))
     return [g.op("Mul", ct, slope)]
 
 
 @rule("HardSigmoid", versions=(6, 22))
 def hard_sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(0, min(1, a x + b));  dx = a ct where 0 < y < 1, else 0."""
-    inside = g.op("And", g.op("Greater", n.y(), n.scalar(0)), g.op("Less", n.y(), n.scalar(1)))
-    return [g.op("Where", inside, g.op("Mul", ct, n.scalar(n.attr("alpha", 0.2))), n.scalar(0))]
+    inside = g.op("And", g.op("Greater", n.y(), n.array(0)), g.op("Less", n.y(), n.array(1)))
+    return [g.op("Where", inside, g.op("Mul", ct, n.array(n.attr("alpha", 0.2))), n.array(0))]
 
 
 @rule("HardSwish", versions=(14, 22))
 def hard_swish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x max(0, min(1, x/6 + 1/2));  dx = 0, ct or ct (x/3 + 1/2) below, above and between -3 and 3."""
-    x, zero, one = n.x(), n.scalar(0), n.scalar(1)
-    middle = g.op("Add", g.op("Mul", x, n.scalar(1 / 3)), n.scalar(0.5))
-    above = g.op("Where", g.op("GreaterOrEqual", x, n.scalar(3)), one, middle)
-    slope = g.op("Where", g.op("LessOrEqual", x, n.scalar(-3)), zero, above)
+    x, zero, one = n.x(), n.array(0), n.array(1)
+    middle = g.op("Add", g.op("Mul", x, n.array(1 / 3)), n.array(0.5))
+    above = g.op("Where", g.op("GreaterOrEqual", x, n.array(3)), one, middle)
+    slope = g.op("Where", g.op("LessOrEqual", x, n.array(-3)), zero, above)
     return [g.op("Mul", ct, slope)]
 
 
 @rule("Swish", versions=(24,))
-@rule("QuickGelu", versions=(1,), domain=CONTRIB)
+@rule("QuickGelu", domain=MICROSOFT)
 def swish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x s(a x);  dx = ct (s + a x s (1 - s))."""
-    x, one, alpha = n.x(), n.scalar(1), n.attr("alpha", 1.702 if n.proto.op_type == "QuickGelu" else 1.0)
-    scaled = x if alpha == 1 else g.op("Mul", x, n.scalar(alpha))
+    x, one, alpha = n.x(), n.array(1), n.attr("alpha", 1.702 if n.proto.op_type == "QuickGelu" else 1.0)
+    scaled = x if alpha == 1 else g.op("Mul", x, n.array(alpha))
     s = g.op("Sigmoid", scaled)
     rest = g.op("Mul", scaled, g.op("Sub", one, s))
     return [g.op("Mul", ct, g.op("Mul", s, g.op("Add", one, rest)))]
@@ -177,19 +176,19 @@ def mish(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x t, t = tanh(softplus x);  dx = ct (t + x (1 - t^2) s(x))."""
     x = n.x()
     t = g.op("Tanh", g.op("Softplus", x))
-    slope = g.op("Mul", g.op("Sub", n.scalar(1), g.op("Mul", t, t)), g.op("Sigmoid", x))
+    slope = g.op("Mul", g.op("Sub", n.array(1), g.op("Mul", t, t)), g.op("Sigmoid", x))
     return [g.op("Mul", ct, g.op("Add", t, g.op("Mul", x, slope)))]
 
 
 @rule("Gelu", versions=(20,))
-@rule("Gelu", versions=(1,), domain=CONTRIB)
+@rule("Gelu", domain=MICROSOFT)
 def gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x P(x);  dx = ct (P + x P'), P the normal distribution function or its tanh approximation."""
     slope = gelu_slope_by_tanh if n.attr("approximate", "none") == "tanh" else gelu_slope
     return [g.op("Mul", ct, slope(g, n, n.x()))]
 
 
-@rule("BiasGelu", "FastGelu", versions=(1,), domain=CONTRIB)
+@rule("BiasGelu", "FastGelu", domain=MICROSOFT)
 def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = Gelu(x + b), in FastGelu the tanh approximation;  dx = ct Gelu'(x + b), db its sum to b's shape."""
     slope = gelu_slope_by_tanh if n.proto.op_type == "FastGelu" else gelu_slope
@@ -199,25 +198,25 @@ def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def gelu_slope(g: Emitter, n: Node, x: str) -> str:
     """P + x P' = (1 + erf u) / 2 + u exp(-u^2) / sqrt pi, u = x / sqrt 2."""
-    half, u = n.scalar(0.5), g.op("Mul", x, n.scalar(math.sqrt(0.5)))
-    bell = g.op("Exp", g.op("Sub", n.scalar(-math.log(math.pi) / 2), g.op("Mul", u, u)))
+    half, u = n.array(0.5), g.op("Mul", x, n.array(math.sqrt(0.5)))
+    bell = g.op("Exp", g.op("Sub", n.array(-math.log(math.pi) / 2), g.op("Mul", u, u)))
     return g.op("Add", half, g.op("Add", g.op("Mul", half, g.op("Erf", u)), g.op("Mul", u, bell)))
 
 
 def gelu_slope_by_tanh(g: Emitter, n: Node, x: str) -> str:
     """P + x P', P = (1 + tanh(c (x + k x^3))) / 2."""
-    c, k, half, square = math.sqrt(2 / math.pi), 0.044715, n.scalar(0.5), g.op("Mul", x, x)
-    t = g.op("Tanh", g.op("Mul", x, g.op("Add", n.scalar(c), g.op("Mul", square, n.scalar(c * k)))))
+    c, k, half, square = math.sqrt(2 / math.pi), 0.044715, n.array(0.5), g.op("Mul", x, x)
+    t = g.op("Tanh", g.op("Mul", x, g.op("Add", n.array(c), g.op("Mul", square, n.array(c * k)))))
     p = g.op("Add", half, g.op("Mul", half, t))
-    inner_slope = g.op("Add", n.scalar(c / 2), g.op("Mul", square, n.scalar(1.5 * c * k)))
-    density = g.op("Mul", g.op("Sub", n.scalar(1), g.op("Mul", t, t)), inner_slope)
+    inner_slope = g.op("Add", n.array(c / 2), g.op("Mul", square, n.array(1.5 * c * k)))
+    density = g.op("Mul", g.op("Sub", n.array(1), g.op("Mul", t, t)), inner_slope)
     return g.op("Add", p, g.op("Mul", x, density))
 
 
 @rule("Tanh", versions=(13,))
 def tanh(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct (1 - y^2)."""
-    return [g.op("Mul", ct, g.op("Sub", n.scalar(1), g.op("Mul", n.y(), n.y())))]
+    return [g.op("Mul", ct, g.op("Sub", n.array(1), g.op("Mul", n.y(), n.y())))]
 
 
 @rule("Softplus", versions=(1, 22))
@@ -229,15 +228,15 @@ def softplus(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Softsign", versions=(1, 22))
 def softsign(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x / (1 + |x|);  dx = ct / (1 + |x|)^2."""
-    below = g.op("Add", n.scalar(1), g.op("Abs", n.x()))
+    below = g.op("Add", n.array(1), g.op("Abs", n.x()))
     return [g.op("Div", ct, g.op("Mul", below, below))]
 
 
 @rule("Shrink", versions=(9,))
 def shrink(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = x + b, 0 or x - b below -l, between and above l;  dx = ct outside the middle."""
-    outside = g.op("Greater", g.op("Abs", n.x()), n.scalar(n.attr("lambd", 0.5)))
-    return [g.op("Where", outside, ct, n.scalar(0))]
+    outside = g.op("Greater", g.op("Abs", n.x()), n.array(n.attr("lambd", 0.5)))
+    return [g.op("Where", outside, ct, n.array(0))]
 
 
 @rule("Abs", versions=(13,))
@@ -280,7 +279,7 @@ def logarithm(g: Emitter, n: Node, ct: str) -> Cotangents:
 def error_function(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct 2 / sqrt(pi) e^(-x^2)."""
     bell = g.op("Exp", g.op("Neg", g.op("Mul", n.x(), n.x())))
-    return [g.op("Mul", ct, g.op("Mul", bell, n.scalar(2 / math.sqrt(math.pi))))]
+    return [g.op("Mul", ct, g.op("Mul", bell, n.array(2 / math.sqrt(math.pi))))]
 
 
 @rule("Sin", versions=(7, 22))
@@ -298,13 +297,13 @@ def cosine(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Tan", versions=(7, 22))
 def tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct (1 + y^2)."""
-    return [g.op("Mul", ct, g.op("Add", n.scalar(1), g.op("Mul", n.y(), n.y())))]
+    return [g.op("Mul", ct, g.op("Add", n.array(1), g.op("Mul", n.y(), n.y())))]
 
 
 @rule("Asin", "Acos", versions=(7, 22))
 def arc_sine(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / sqrt(1 - x^2);  Acos: -ct."""
-    root = g.op("Sqrt", g.op("Sub", n.scalar(1), g.op("Mul", n.x(), n.x())))
+    root = g.op("Sqrt", g.op("Sub", n.array(1), g.op("Mul", n.x(), n.x())))
     dx = g.op("Div", ct, root)
     return [dx if n.proto.op_type == "Asin" else g.op("Neg", dx)]
 
@@ -312,7 +311,7 @@ def arc_sine(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Atan", versions=(7, 22))
 def arc_tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / (1 + x^2)."""
-    return [g.op("Div", ct, g.op("Add", n.scalar(1), g.op("Mul", n.x(), n.x())))]
+    return [g.op("Div", ct, g.op("Add", n.array(1), g.op("Mul", n.x(), n.x())))]
 
 
 @rule("Sinh", "Cosh", versions=(9, 22))
@@ -325,14 +324,14 @@ def hyperbolic(g: Emitter, n: Node, ct: str) -> Cotangents:
 def inverse_hyperbolic(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / sqrt(x^2 + 1);  Acosh: x^2 - 1."""
     square = g.op("Mul", n.x(), n.x())
-    shifted = g.op("Add" if n.proto.op_type == "Asinh" else "Sub", square, n.scalar(1))
+    shifted = g.op("Add" if n.proto.op_type == "Asinh" else "Sub", square, n.array(1))
     return [g.op("Div", ct, g.op("Sqrt", shifted))]
 
 
 @rule("Atanh", versions=(9, 22))
 def inverse_hyperbolic_tangent(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / (1 - x^2)."""
-    return [g.op("Div", ct, g.op("Sub", n.scalar(1), g.op("Mul", n.x(), n.x())))]
+    return [g.op("Div", ct, g.op("Sub", n.array(1), g.op("Mul", n.x(), n.x())))]
 
 
 @rule("Softmax", versions=(13,))

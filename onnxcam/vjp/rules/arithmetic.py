@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import STANDARD, ZERO, Cotangent, Cotangents, Node, rule
+from onnxcam.vjp.registry import STANDARD, ZERO, Cotangents, Node, rule
 
 
 @rule("Add", versions=(14,), broadcasts=True)
@@ -21,13 +21,13 @@ def add(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Mean", versions=(13,), broadcasts=True)
 def mean(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = (a + b + ...) / k;  every cotangent is ct / k."""
-    return [g.op("Mul", ct, n.scalar(1 / len(n.input)))] * len(n.input)
+    return [g.op("Mul", ct, n.array(1 / len(n.input)))] * len(n.input)
 
 
 @rule("Sub", versions=(14,), broadcasts=True)
 def subtract(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a - b;  da = ct, db = -ct."""
-    return [ct, g.op("Neg", ct) if n.wants(1) else None]
+    return [ct, g.op("Neg", ct)]
 
 
 @rule("Mul", versions=(14,), broadcasts=True)
@@ -35,10 +35,10 @@ def multiply(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a b;  da = ct b, db = ct a. Where b is s(a), the sigmoid, da = ct (s + y (1 - s)) is all of it."""
     if (gate := sigmoid_of_other(g, n)) is not None:
         s = n.x(gate)
-        slope = g.op("Add", s, g.op("Mul", n.y(), g.op("Sub", n.scalar(1), s)))
+        slope = g.op("Add", s, g.op("Mul", n.y(), g.op("Sub", n.array(1), s)))
         dx = g.op("Mul", ct, slope)
         return [ZERO, dx] if gate == 0 else [dx, ZERO]
-    return [g.op("Mul", ct, n.x(1 - i)) if n.wants(i) else None for i in (0, 1)]
+    return [g.op("Mul", ct, n.x(1)), g.op("Mul", ct, n.x(0))]
 
 
 def sigmoid_of_other(g: Emitter, n: Node) -> int | None:
@@ -65,15 +65,15 @@ def divide(g: Emitter, n: Node, ct: str) -> Cotangents:
     """
     b = n.x(1)
     if n.is_quantized() and n.const(1) is None:
-        b = g.op("Where", g.op("Equal", b, n.scalar(0)), n.scalar(math.inf), b)
+        b = g.op("Where", g.op("Equal", b, n.array(0)), n.array(math.inf), b)
     da = g.op("Div", ct, b)
-    return [da, g.op("Neg", g.op("Mul", da, n.y())) if n.wants(1) else None]
+    return [da, g.op("Neg", g.op("Mul", da, n.y()))]
 
 
 @rule("Pow", versions=(15,), broadcasts=True)
 def power(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a^p;  da = ct p a^(p-1), 0 where p = 0;  dp = ct y log a where a > 0, else 0."""
-    return [_base(g, n, ct) if n.wants(0) else None, _exponent(g, n, ct) if n.wants(1) else None]
+    return [_base(g, n, ct), _exponent(g, n, ct)]
 
 
 def _base(g: Emitter, n: Node, ct: str) -> str:
@@ -83,22 +83,21 @@ def _base(g: Emitter, n: Node, ct: str) -> str:
     if exponent is not None and np.all(exponent != 0):
         p = exponent.astype(np.float64)
         return g.op("Mul", ct, g.op("Mul", n.array(p), g.op("Pow", n.x(), n.array(p - 1))))
-    p_now, zero = n.x(1), n.scalar(0)
-    slope = g.op("Mul", p_now, g.op("Pow", n.x(), g.op("Sub", p_now, n.scalar(1))))
+    p_now, zero = n.x(1), n.array(0)
+    slope = g.op("Mul", p_now, g.op("Pow", n.x(), g.op("Sub", p_now, n.array(1))))
     return g.op("Mul", ct, g.op("Where", g.op("Equal", p_now, zero), zero, slope))
 
 
 def _exponent(g: Emitter, n: Node, ct: str) -> str:
-    positive = g.op("Greater", n.x(), n.scalar(0))
-    log = g.op("Log", g.op("Where", positive, n.x(), n.scalar(1)))
+    positive = g.op("Greater", n.x(), n.array(0))
+    log = g.op("Log", g.op("Where", positive, n.x(), n.array(1)))
     return g.op("Mul", ct, g.op("Mul", n.y(), log))
 
 
 @rule("Mod", versions=(13, 28), broadcasts=True)
 def modulo(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a - k b with a whole k;  da = ct, db = -k ct."""
-    whole = g.op("Div", g.op("Sub", n.y(), n.x()), n.x(1)) if n.wants(1) else None
-    return [ct, g.op("Mul", ct, g.op("Round", whole)) if whole else None]
+    return [ct, g.op("Mul", ct, g.op("Round", g.op("Div", g.op("Sub", n.y(), n.x()), n.x(1))))]
 
 
 @rule("Max", "Min", versions=(13,), broadcasts=True)
@@ -111,7 +110,7 @@ def extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [ct]
     hits = [g.cast(wins(g, n, i), n.elem_type) for i in range(len(n.input))]
     share = g.op("Div", ct, g.add(hits))
-    return [g.op("Mul", share, hit) if n.wants(i) else None for i, hit in enumerate(hits)]
+    return [g.op("Mul", share, hit) for hit in hits]
 
 
 def wins(g: Emitter, n: Node, i: int) -> str:
@@ -124,7 +123,5 @@ def wins(g: Emitter, n: Node, i: int) -> str:
 @rule("Where", versions=(16,), broadcasts=True)
 def where(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a where c, else b;  da = ct where c, else 0;  db the rest."""
-    zero = n.scalar(0)
-    da: Cotangent = g.op("Where", n.input[0], ct, zero) if n.wants(1) else None
-    db: Cotangent = g.op("Where", n.input[0], zero, ct) if n.wants(2) else None
-    return [None, da, db]
+    condition, zero = n.input[0], n.array(0)
+    return [None, g.op("Where", condition, ct, zero), g.op("Where", condition, zero, ct)]

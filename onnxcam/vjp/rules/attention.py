@@ -10,11 +10,10 @@ from collections.abc import Sequence
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.vjp.body import lowering
+from onnxcam.graph import MICROSOFT
+from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Node, RuleError
-
-Names = list[str | None]
+from onnxcam.vjp.registry import Node, RuleError
 
 
 def in_heads(w: Emitter, x: str, heads: int) -> str:
@@ -36,23 +35,28 @@ def scores_of(w: Emitter, n: Node, q: str, k: str) -> str:
     """Q K^T times `scale`, by default 1 / sqrt(size)."""
     scale = n.attr("scale", 0.0)
     root = w.op("Sqrt", w.cast(size_of(w, q, 3), n.elem_type))
-    q = w.op("Mul", q, n.scalar(scale)) if scale else w.op("Div", q, root)
+    q = w.op("Mul", q, n.array(scale)) if scale else w.op("Div", q, root)
     return w.op("MatMul", q, w.op("Transpose", k, perm=[0, 1, 3, 2]))
 
 
 def positions(w: Emitter, x: str) -> str:
     """[positions]: 0, 1, ... of queries or keys."""
-    return w.op("Range", w.const(0, np.int64), size_of(w, x, 2), w.const(1, np.int64))
+    return w.arange(size_of(w, x, 2))
+
+
+def after_past(w: Emitter, old_k: str, old_v: str, k: str, v: str) -> tuple[str, str, str]:
+    """Keys and values with those of the past before them, and the number of these."""
+    return w.op("Concat", old_k, k, axis=2), w.op("Concat", old_v, v, axis=2), size_of(w, old_k, 2)
 
 
 def ahead(w: Emitter, q: str, k: str, past: str) -> str:
-    """[queries, keys]: by how many positions a key lies behind its query, `past` keys being there before the first."""
+    """[queries, keys]: by how many positions a key comes after its query, `past` keys being there before the first."""
     queries = w.op("Unsqueeze", positions(w, q), w.ints(1))
     return w.op("Sub", positions(w, k), w.op("Add", queries, past) if past else queries)
 
 
 def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
-    """Where keys lie at most so many positions behind their query."""
+    """Where keys come at most so many positions after their query."""
     return w.op("LessOrEqual", offsets, w.const(limit, np.int64))
 
 
@@ -60,7 +64,7 @@ def no_later(w: Emitter, offsets: str, limit: int = 0) -> str:
 
 
 @lowering("Attention", versions=(23, 24, 25), only=[0, 1, 2, 3, 4, 5])
-def attention(w: Emitter, n: Node) -> Names:
+def attention(w: Emitter, n: Node) -> Outputs:
     """Y = softmax(cap(Q K^T scale) + mask) V;  outputs Y, keys, values, scores."""
     if n.attr("is_causal", 0) and n.has(4) and not settled(n):
         raise RuleError("one query with a past sees every new key in ONNX Runtime, and one of them by the standard")
@@ -68,8 +72,7 @@ def attention(w: Emitter, n: Node) -> Names:
     q, k, v = (in_heads(w, n.x(i), n.attr(heads)) if flat else n.x(i) for i, heads in enumerate(HEADS))
     past = ""
     if n.has(4):
-        past = size_of(w, n.x(4), 2)
-        k, v = w.op("Concat", n.x(4), k, axis=2), w.op("Concat", n.x(5), v, axis=2)
+        k, v, past = after_past(w, n.x(4), n.x(5), k, v)
     elif n.has(6):
         if n.elem_type == TensorProto.DOUBLE:
             raise RuleError("its keys are a cache, which ONNX Runtime reads otherwise in double precision")
@@ -98,9 +101,8 @@ HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
 
 def heads_of(n: Node, i: int) -> int:
     """The number of heads of an input; RuleError when it is not known."""
-    shape = n.shape(i)
-    count = n.attr(HEADS[i]) or (shape[1] if shape is not None and len(shape) == 4 else None)
-    if not isinstance(count, int):
+    count: int | None = n.attr(HEADS[i]) or (n.size(1, i) if n.rank(i) == 4 else None)
+    if count is None:
         raise RuleError("the number of its heads is not known")
     return count
 
@@ -119,7 +121,7 @@ def shared_by(w: Emitter, n: Node, x: str) -> str:
 def capped(w: Emitter, n: Node, scores: str) -> str:
     """c tanh(scores / c), where there is a softcap c."""
     cap = n.attr("softcap", 0.0)
-    return w.op("Mul", w.op("Tanh", w.op("Div", scores, n.scalar(cap))), n.scalar(cap)) if cap else scores
+    return w.op("Mul", w.op("Tanh", w.op("Div", scores, n.array(cap))), n.array(cap)) if cap else scores
 
 
 def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[str]:
@@ -139,45 +141,43 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
     whole = allowed[0]
     for mask in allowed[1:]:
         whole = w.op("And", whole, mask)
-    scores = w.op("Where", whole, scores, n.scalar(n.least()))
-    return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.scalar(0))]
+    scores = w.op("Where", whole, scores, n.array(n.least()))
+    return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.array(0))]
 
 
 # -- ONNX Runtime's -------------------------------------------------------------------------------
 
 
-@lowering("Attention", domain=CONTRIB, only=[0, 1, 2, 4, 5])
-def packed_attention(w: Emitter, n: Node) -> Names:
+@lowering("Attention", domain=MICROSOFT, only=[0, 1, 2, 4, 5])
+def packed_attention(w: Emitter, n: Node) -> Outputs:
     """Q, K, V = X W + b, Y = softmax(Q K^T scale + mask) V;  outputs Y, keys and values."""
     refuse(n, {6: "past_sequence_length"}, ["do_rotary", "past_present_share_buffer"])
     projected = w.op("MatMul", n.x(0), n.x(1))
     projected = w.op("Add", projected, n.x(2)) if n.has(2) else projected
-    width = (n.shape(1) or (None,))[-1]
-    sizes = n.attr("qkv_hidden_sizes") or ([width // 3] * 3 if isinstance(width, int) else None)
+    width = n.size(-1, 1)
+    sizes = n.attr("qkv_hidden_sizes") or ([width // 3] * 3 if width is not None else None)
     if sizes is None:
         raise RuleError("the width of its weight is not known")
     parts = w.op("Split", projected, w.ints(*sizes), outputs=3, axis=-1)
     q, k, v = (in_heads(w, part, n.attr("num_heads")) for part in parts)
     past = ""
     if n.has(4):
-        old = [w.op("Gather", n.x(4), w.const(i, np.int64), axis=0) for i in (0, 1)]
-        past = size_of(w, old[0], 2)
-        k, v = w.op("Concat", old[0], k, axis=2), w.op("Concat", old[1], v, axis=2)
+        old_k, old_v = (w.op("Gather", n.x(4), w.const(i, np.int64), axis=0) for i in (0, 1))
+        k, v, past = after_past(w, old_k, old_v, k, v)
     y = from_heads(w, attended(w, n, q, k, v, past, mask=3, bias=5))
     if len(n.output) == 1:
         return [y]
     return [y, w.op("Concat", *(w.op("Unsqueeze", x, w.ints(0)) for x in (k, v)), axis=0)]
 
 
-@lowering("MultiHeadAttention", domain=CONTRIB, only=[0, 1, 2, 3, 5, 6, 7])
-def multi_head_attention(w: Emitter, n: Node) -> Names:
+@lowering("MultiHeadAttention", domain=MICROSOFT, only=[0, 1, 2, 3, 5, 6, 7])
+def multi_head_attention(w: Emitter, n: Node) -> Outputs:
     """Y = softmax(Q K^T scale + mask) V, the bias added to all three first;  outputs Y, keys, values."""
     refuse(n, {8: "past_sequence_length", 9: "cache_indirection"}, [])
     q, k, v = queries_keys_values(w, n)
     past = ""
     if n.has(6):
-        past = size_of(w, n.x(6), 2)
-        k, v = w.op("Concat", n.x(6), k, axis=2), w.op("Concat", n.x(7), v, axis=2)
+        k, v, past = after_past(w, n.x(6), n.x(7), k, v)
     y = from_heads(w, attended(w, n, q, k, v, past, mask=4, bias=5))
     return [y, w.op("Identity", k), w.op("Identity", v)]  # models declare wrong shapes for these: they are not read
 
@@ -195,8 +195,8 @@ def queries_keys_values(w: Emitter, n: Node) -> tuple[str, str, str]:
         raise RuleError("its queries, keys and values are packed into one, which ONNX Runtime does not do on a CPU")
     biases = [""] * 3
     if n.has(3):
-        width, whole = (n.shape(0) or (None,))[-1], (n.shape(3) or (None,))[0]
-        if not isinstance(width, int) or not isinstance(whole, int):
+        width, whole = n.size(-1), n.size(0, 3)
+        if width is None or whole is None:
             raise RuleError("the width of its queries is not known")
         biases = list(w.op("Split", n.x(3), w.ints(width, width, whole - 2 * width), outputs=3, axis=0))
     found = []
@@ -210,12 +210,12 @@ def attended(w: Emitter, n: Node, q: str, k: str, v: str, past: str, *, mask: in
     """softmax(Q K^T scale + mask) V; `mask` and `bias` are inputs, past the number of keys before the first query."""
     scores = scores_of(w, n, q, k)
     if n.has(mask):
-        off = w.op("Where", kept(w, n, k, mask), n.scalar(0), n.scalar(n.attr("mask_filter_value", -10000.0)))
+        off = w.op("Where", kept(w, n, k, mask), n.array(0), n.array(n.attr("mask_filter_value", -10000.0)))
         scores = w.op("Add", scores, off)
     if n.has(bias):
         scores = w.op("Add", scores, n.x(bias))
     if n.attr("unidirectional", 0):
-        scores = w.op("Where", earlier(w, q, k, past), scores, n.scalar(n.least()))
+        scores = w.op("Where", earlier(w, q, k, past), scores, n.array(n.least()))
     return w.op("MatMul", w.op("Softmax", scores, axis=-1), v)
 
 
@@ -232,7 +232,7 @@ def kept(w: Emitter, n: Node, k: str, i: int) -> str:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1, 2))
     if rank == 3:
         return w.op("Unsqueeze", w.op("Greater", name, zero), w.ints(1))
-    if rank == 1 and (n.shape(i) or ())[0] == (n.shape(0) or ())[0]:
+    if rank == 1 and (n.shape(i) or ())[:1] == (n.shape(0) or ())[:1]:
         lengths = w.op("Reshape", w.cast(name, TensorProto.INT64), w.ints(-1, 1, 1, 1))
         return w.op("Less", positions(w, k), lengths)
     raise RuleError("its mask is of a kind that is not differentiated: give one number per key")

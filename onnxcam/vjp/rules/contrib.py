@@ -5,61 +5,36 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.vjp.body import lowering
+from onnxcam.graph import MICROSOFT
+from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Node, RuleError
-
-Names = list[str | None]
-
+from onnxcam.vjp.registry import Node, RuleError
 
 # -- normalizations -------------------------------------------------------------------------------
 
 
-def layer_normalized(w: Emitter, n: Node, x: str, scale: str, shift: str) -> Names:
-    """X normalized over its last axis, by the standard operator where the opset has it;  Y, mean, 1 / deviation."""
-    epsilon = n.attr("epsilon", 1e-12)
-    if w.graph.opset >= 17:
-        return [*w.op("LayerNormalization", x, scale, *([shift] if shift else []), epsilon=epsilon, outputs=3)]
-    mean = w.reduce("ReduceMean", x, [-1])
-    y, inverse = root_mean_square_normalized(w, n, w.op("Sub", x, mean), scale, [-1], epsilon)
-    return [w.op("Add", y, shift) if shift else y, mean, inverse]
-
-
-def root_mean_square_normalized(
-    w: Emitter, n: Node, x: str, scale: str, axes: list[int], epsilon: float
-) -> tuple[str, str]:
-    """s X / root mean square of X, and 1 / root mean square."""
-    mean = w.reduce("ReduceMean", w.op("Mul", x, x), axes)
-    inverse = w.op("Reciprocal", w.op("Sqrt", w.op("Add", mean, n.scalar(epsilon))))
-    return w.op("Mul", w.op("Mul", x, inverse), scale), inverse
-
-
-@lowering("SimplifiedLayerNormalization", domain=CONTRIB)
-def simplified_layer_normalization(w: Emitter, n: Node) -> Names:
-    """Y = scale X / root mean square of X over the axes from `axis` on;  outputs Y, 1 / root mean square."""
-    axes = list(range(n.axis(), n.rank()))
-    return [*root_mean_square_normalized(w, n, n.x(), n.x(1), axes, n.attr("epsilon", 1e-5))]
-
-
-@lowering("SkipLayerNormalization", domain=CONTRIB)
-def skip_layer_normalization(w: Emitter, n: Node) -> Names:
+@lowering("SkipLayerNormalization", domain=MICROSOFT)
+def skip_layer_normalization(w: Emitter, n: Node) -> Outputs:
     """S = X + skip + b, Y = LayerNormalization(S);  outputs Y, mean, 1 / deviation, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(4)) if n.has(4) else s
-    return [*layer_normalized(w, n, s, n.x(2), n.x(3) if n.has(3) else ""), s]
+    epsilon = n.attr("epsilon", 1e-12)
+    return [*w.op("LayerNormalization", s, n.x(2), n.x(3), epsilon=epsilon, outputs=3), s]
 
 
-@lowering("SkipSimplifiedLayerNormalization", domain=CONTRIB)
-def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Names:
+@lowering("SkipSimplifiedLayerNormalization", domain=MICROSOFT)
+def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Outputs:
     """S = X + skip + b, Y = scale S / root mean square of S;  outputs Y, 0 (a mean), 1 / root mean square, S."""
     s = w.op("Add", n.x(0), n.x(1))
     s = w.op("Add", s, n.x(3)) if n.has(3) else s
-    y, inverse = root_mean_square_normalized(w, n, s, n.x(2), [-1], n.attr("epsilon", 1e-12))
-    return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.scalar(0)), inverse, s]
+    epsilon = n.attr("epsilon", 1e-12)
+    y, inverse = w.op("SimplifiedLayerNormalization", s, n.x(2), axis=-1, epsilon=epsilon, outputs=2)
+    return [y, w.op("Mul", w.reduce("ReduceMean", s, [-1]), n.array(0)), inverse, s]
 
 
 # -- products with an activation ------------------------------------------------------------------
 
+ACTIVATION = "activation", "activation_params", "activation_alpha", "activation_beta", "activation_gamma"
 PARAMETERS = {
     "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",), "ThresholdedRelu": ("alpha",),
 }  # fmt: skip
@@ -69,7 +44,7 @@ def activated(w: Emitter, n: Node, x: str) -> str:
     """The activation that a fused node names, with its parameters."""
     name, values = n.attr("activation", ""), n.attr("activation_params") or given(n)
     if name == "Clip":
-        return w.op("Clip", x, *(n.scalar(limit) for limit in values))
+        return w.op("Clip", x, *(n.array(limit) for limit in values))
     return w.op(name, x, **dict(zip(PARAMETERS.get(name, ()), values, strict=False))) if name else x
 
 
@@ -79,27 +54,25 @@ def given(n: Node) -> list[float]:
     return [value for value in values if value is not None]
 
 
-@lowering("FusedConv", domain=CONTRIB)
-def fused_conv(w: Emitter, n: Node) -> Names:
+@lowering("FusedConv", domain=MICROSOFT)
+def fused_conv(w: Emitter, n: Node) -> Outputs:
     """Y = activation(Conv(X, W, B) + Z)."""
-    convolution = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    y = w.op("Conv", n.x(0), n.x(1), *([n.x(2)] if n.has(2) else []), **convolution)
+    y = w.op("Conv", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION))
     y = w.op("Add", y, n.x(3)) if n.has(3) else y
     return [activated(w, n, y)]
 
 
-@lowering("FusedGemm", domain=CONTRIB)
-def fused_gemm(w: Emitter, n: Node) -> Names:
+@lowering("FusedGemm", domain=MICROSOFT)
+def fused_gemm(w: Emitter, n: Node) -> Outputs:
     """Y = activation(Gemm(A, B, C))."""
-    product = {key: value for key, value in n.attrs.items() if not key.startswith("activation")}
-    return [activated(w, n, w.op("Gemm", *(n.x(i) for i in range(3) if n.has(i)), **product))]
+    return [activated(w, n, w.op("Gemm", n.x(0), n.x(1), n.x(2), **n.attrs_except(*ACTIVATION)))]
 
 
-@lowering("FusedMatMul", "TransposeMatMul", domain=CONTRIB)
-def fused_matmul(w: Emitter, n: Node) -> Names:
+@lowering("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
+def fused_matmul(w: Emitter, n: Node) -> Outputs:
     """Y = alpha A' B', A' and B' transposed as their attributes say."""
     y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
-    return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.scalar(n.attr("alpha")))]
+    return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.array(n.attr("alpha")))]
 
 
 def operand(w: Emitter, n: Node, i: int, side: str) -> str:
@@ -112,8 +85,8 @@ def operand(w: Emitter, n: Node, i: int, side: str) -> str:
     return x if perm == sorted(perm) else w.op("Transpose", x, perm=perm)
 
 
-@lowering("MatMulNBits", domain=CONTRIB)
-def matmul_of_bits(w: Emitter, n: Node) -> Names:
+@lowering("MatMulNBits", domain=MICROSOFT)
+def matmul_of_bits(w: Emitter, n: Node) -> Outputs:
     """Y = A W^T + b, W = (B - z) s, the rows of B packed into bytes, z and s one a block of columns."""
     if n.attr("weight_prepacked", 0):
         raise RuleError("its weight is packed for one machine; quantize the model without weight_prepacked")
@@ -129,7 +102,7 @@ def matmul_of_bits(w: Emitter, n: Node) -> Names:
     block = n.input[4] if n.has(4) else w.const(np.arange(columns) // size, np.int64)
     scale = w.op("Gather", w.op("Reshape", n.x(2), rows), block, axis=1)
     if not n.has(3):
-        zero = n.scalar(2 ** (bits - 1))
+        zero = n.array(2 ** (bits - 1))
     else:
         packed = w.graph.type(n.input[3]).elem_type == TensorProto.UINT8
         points = unpacked(w, n, w.op("Reshape", n.input[3], rows), bits) if packed else n.x(3)
@@ -143,8 +116,8 @@ def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
     """Whole numbers out of bytes, the lowest bits first, along a new last axis."""
     left, parts = w.cast(packed, n.elem_type), list[str]()
     for _ in range(8 // bits):
-        rest = w.op("Floor", w.op("Div", left, n.scalar(2**bits)))
-        parts.append(w.op("Unsqueeze", w.op("Sub", left, w.op("Mul", rest, n.scalar(2**bits))), w.ints(-1)))
+        rest = w.op("Floor", w.op("Div", left, n.array(2**bits)))
+        parts.append(w.op("Unsqueeze", w.op("Sub", left, w.op("Mul", rest, n.array(2**bits))), w.ints(-1)))
         left = rest
     return w.op("Concat", *parts, axis=-1)
 
@@ -152,28 +125,28 @@ def unpacked(w: Emitter, n: Node, packed: str, bits: int) -> str:
 # -- standard operators under another name --------------------------------------------------------
 
 
-@lowering("NhwcMaxPool", domain=CONTRIB)
-def nhwc_max_pool(w: Emitter, n: Node) -> Names:
+@lowering("NhwcMaxPool", domain=MICROSOFT)
+def nhwc_max_pool(w: Emitter, n: Node) -> Outputs:
     """MaxPool with the channels last."""
     rank = n.rank()
     x = w.op("Transpose", n.x(), perm=[0, rank - 1, *range(1, rank - 1)])
     return [w.op("Transpose", w.op("MaxPool", x, **n.attrs), perm=[0, *range(2, rank), 1])]
 
 
-@lowering("Pad", domain=CONTRIB, only=[0, 2])
-def pad(w: Emitter, n: Node) -> Names:
+@lowering("Pad", domain=MICROSOFT, only=[0, 2])
+def pad(w: Emitter, n: Node) -> Outputs:
     """Pad."""
-    return [w.op("Pad", n.x(0), *n.input[1:2], *([n.x(2)] if n.has(2) else []), **n.attrs)]
+    return [w.op("Pad", n.x(0), *n.input[1:2], n.x(2), **n.attrs)]
 
 
-@lowering("Trilu", domain=CONTRIB, only=[0])
-def trilu(w: Emitter, n: Node) -> Names:
+@lowering("Trilu", domain=MICROSOFT, only=[0])
+def trilu(w: Emitter, n: Node) -> Outputs:
     """Trilu."""
     return [w.op("Trilu", n.x(), *n.input[1:], **n.attrs)]
 
 
-@lowering("ExpandDims", domain=CONTRIB, only=[0])
-def expand_dims(w: Emitter, n: Node) -> Names:
+@lowering("ExpandDims", domain=MICROSOFT, only=[0])
+def expand_dims(w: Emitter, n: Node) -> Outputs:
     """Unsqueeze along one axis."""
     axis = n.const(1)
     if axis is None:
@@ -181,8 +154,8 @@ def expand_dims(w: Emitter, n: Node) -> Names:
     return [w.op("Unsqueeze", n.x(), w.ints(int(axis.item())))]
 
 
-@lowering("GatherND", domain=CONTRIB, only=[0])
-def gather_nd(w: Emitter, n: Node) -> Names:
+@lowering("GatherND", domain=MICROSOFT, only=[0])
+def gather_nd(w: Emitter, n: Node) -> Outputs:
     """GatherND."""
     return [w.op("GatherND", n.x(), w.cast(n.input[1], TensorProto.INT64))]
 
@@ -190,8 +163,8 @@ def gather_nd(w: Emitter, n: Node) -> Names:
 # -- sampling and rotation ------------------------------------------------------------------------
 
 
-@lowering("CropAndResize", domain=CONTRIB, only=[0, 1])
-def crop_and_resize(w: Emitter, n: Node) -> Names:
+@lowering("CropAndResize", domain=MICROSOFT, only=[0, 1])
+def crop_and_resize(w: Emitter, n: Node) -> Outputs:
     """Y_r = A X A'^T where both positions lie inside X, A and A' the weights of rows and columns for region r."""
     size = n.const(3)
     if size is None:
@@ -202,7 +175,7 @@ def crop_and_resize(w: Emitter, n: Node) -> Names:
     y = w.op("MatMul", w.op("Unsqueeze", rows, w.ints(1)), x)
     y = w.op("MatMul", y, w.op("Unsqueeze", w.op("Transpose", columns, perm=[0, 2, 1]), w.ints(1)))
     inside = w.op("And", w.op("Unsqueeze", inside_rows, w.ints(1, 3)), w.op("Unsqueeze", inside_columns, w.ints(1, 2)))
-    return [w.op("Where", inside, y, n.scalar(n.attr("extrapolation_value", 0.0)))]
+    return [w.op("Where", inside, y, n.array(n.attr("extrapolation_value", 0.0)))]
 
 
 def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -> tuple[str, str]:
@@ -212,9 +185,9 @@ def sampled(w: Emitter, n: Node, count: int, ends: tuple[int, int], axis: int) -
     steps = np.linspace(0, 1, count)[None] if count > 1 else np.full((1, 1), 0.5)
     part = w.op("Add", start, w.op("Mul", w.op("Sub", end, start), n.array(steps)))
     position = w.op("Mul", part, last)
-    inside = w.op("And", w.op("GreaterOrEqual", position, n.scalar(0)), w.op("LessOrEqual", position, last))
+    inside = w.op("And", w.op("GreaterOrEqual", position, n.array(0)), w.op("LessOrEqual", position, last))
     if n.attr("mode", "bilinear") == "nearest":
-        position = w.op("Floor", w.op("Add", position, n.scalar(0.5)))
-    places = w.op("Range", n.scalar(0), w.op("Add", w.op("Squeeze", last), n.scalar(1)), n.scalar(1))
+        position = w.op("Floor", w.op("Add", position, n.array(0.5)))
+    places = w.op("Range", n.array(0), w.op("Add", w.op("Squeeze", last), n.array(1)), n.array(1))
     distance = w.op("Abs", w.op("Sub", w.op("Unsqueeze", position, w.ints(2)), places))
-    return w.op("Relu", w.op("Sub", n.scalar(1), distance)), inside
+    return w.op("Relu", w.op("Sub", n.array(1), distance)), inside

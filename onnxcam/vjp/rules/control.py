@@ -1,20 +1,19 @@
-"""Control flow. What a subgraph reads from outside is an input of its node, behind those that the node names."""
+"""Control flow. What a subgraph reads from outside is an input of its node, after those that the node names."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import onnx
 from onnx import helper
 
 from onnxcam.graph import Graph, ValueType
-from onnxcam.vjp.body import pull_back
+from onnxcam.vjp.body import Found, pull_back, summed
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
 from onnxcam.vjp.subgraph import closed, opened
 
-Found = Mapping[str, str | None]
 VERSIONS = (16, 19, 21, 23, 24, 25)
 
 
@@ -43,15 +42,6 @@ def through_branch(
     outputs = [(inner, outer) for inner, outer in zip(sub.outputs, n.output, strict=True) if outer]
     kept = {inner: outer for inner, outer in outputs if inner in sub.graph.producer}
     return b, pull_back(b, sub.graph, kept, summed(b, zip(sub.outputs, cotangents, strict=True)), wanted, n.rules)
-
-
-def summed(b: Emitter, pairs: Iterable[tuple[str, str | None]]) -> dict[str, str]:
-    """Cotangents by value; a value that is given out twice gets the sum."""
-    parts: dict[str, list[str]] = {}
-    for name, ct in pairs:
-        if ct is not None:
-            parts.setdefault(name, []).append(ct)
-    return {name: b.add(cts) for name, cts in parts.items()}
 
 
 def zeros(b: Emitter, value: str) -> str:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import Shape, same_in_front, same_padding
+from onnxcam.graph import same_in_front, same_padding
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
@@ -24,7 +24,7 @@ BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
 
 @dataclass(frozen=True)
 class Window:
-    """How a sliding window moves, one entry a spatial axis. `pads` is None when only the running graph knows them."""
+    """How a sliding window moves, one entry a spatial axis. `begins` and `ends`: None where the running graph tells."""
 
     kernel: tuple[int, ...]
     strides: tuple[int, ...]
@@ -61,9 +61,8 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
     found = Window(kernel, strides, dilations, begins, ends, auto == "SAME_LOWER")
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         return found
-    shape = (n.shape() or ())[2:]
-    sizes = [size for size in shape if isinstance(size, int)]
-    if not sizes or len(sizes) < len(shape):
+    sizes = [size for axis in found.axes if (size := n.size(axis + 2)) is not None]
+    if len(sizes) < rank:
         check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)])
         return Window(kernel, strides, dilations, None, None, found.lower)
     totals = same_padding(sizes, strides, kernel)
@@ -114,11 +113,10 @@ def prefers_flip(n: Node, w: Window) -> bool:
         return False
     if any(max(w.begins[i], w.ends[i]) > w.reach(i) - 1 for i in w.axes):
         return False
-    channels = (n.shape(1) or (None,))[:2]
-    group = n.attr("group", 1)
-    if not all(isinstance(size, int) for size in channels):
+    per_group, group = n.size(1, 1), n.attr("group", 1)
+    if n.size(0, 1) is None or per_group is None:
         return False
-    total = int(channels[-1] or 0) * group
+    total = per_group * group
     return bool(1 < group == total or (total % BLOCK == 0 and group == 1))
 
 
@@ -138,18 +136,18 @@ def in_single_steps(g: Emitter, n: Node, w: Window) -> Window | None:
 
 
 def set_apart(g: Emitter, n: Node, ct: str, w: Window) -> str:
-    """A cotangent with strides - 1 zeros behind each pixel: repeated, and all but the first of the copies masked.
+    """A cotangent with strides - 1 zeros after each pixel: repeated, and all but the first of the copies masked.
 
     ONNX Runtime does this and a depthwise convolution in a third of the time that its transposed one takes.
     """
     scales = g.const([1, 1, *w.strides], np.float32)
     copies = g.op("Resize", ct, "", scales, coordinate_transformation_mode="asymmetric", nearest_mode="floor")
-    rows, columns = (int(size or 0) * stride for size, stride in zip(out_sizes(g, n), w.strides, strict=True))
+    rows, columns = ((g.size(n.output[0], i + 2) or 0) * w.strides[i] for i in w.axes)
     if rows * columns > LARGEST_PLANE:
         raise RuleError("it makes planes larger than any image")
     first = np.zeros((1, 1, rows, columns), bool)
     first[..., :: w.strides[0], :: w.strides[1]] = True
-    return g.op("Where", g.const(first), copies, n.scalar(0))
+    return g.op("Where", g.const(first), copies, n.array(0))
 
 
 def flipped_conv(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -192,7 +190,7 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
         output_padding=[stride - 1 for stride in strides],
     )  # fmt: skip
     axes = g.ints(*(i + 2 for i in w.axes))
-    size_now = g.op("Slice", g.op("Shape", x), g.ints(2), g.ints(2 + len(w.kernel)))
+    size_now = spatial_size(g, x, w)
     starts = g.ints(*w.begins) if w.begins is not None else same_begins(g, size_now, w)
     ends = g.op("Add", starts, size_now)
     grown = g.op("Pad", whole, g.dims(x, 0, 0, *[0] * len(w.kernel), 0, 0, shortage(g, whole, ends, w)))
@@ -201,21 +199,20 @@ def spread(g: Emitter, ct: str, weight: str, n: Node, w: Window, group: int) -> 
 
 def shortage(g: Emitter, whole: str, ends: str, w: Window) -> str:
     """How many pixels a spread cotangent lacks at its end (padding beyond what any window reads), per axis."""
-    there = g.op("Slice", g.op("Shape", whole), g.ints(2), g.ints(2 + len(w.kernel)))
-    return g.op("Max", g.op("Sub", ends, there), g.ints(0))
+    return g.op("Max", g.op("Sub", ends, spatial_size(g, whole, w)), g.ints(0))
+
+
+def spatial_size(g: Emitter, value: str, w: Window) -> str:
+    """The size of a value along the window's axes, as a vector."""
+    return g.op("Slice", g.op("Shape", value), g.ints(2), g.ints(2 + len(w.kernel)))
 
 
 def leftover(g: Emitter, n: Node, w: Window, i: int) -> int | None:
     """Pixels at the end of an axis that no window reads; negative where a window reaches beyond; None: not known."""
-    size, out = (n.shape() or ())[i + 2], out_sizes(g, n)[i]
-    if not isinstance(size, int) or not isinstance(out, int) or w.begins is None or w.ends is None:
+    size, out = n.size(i + 2), g.size(n.output[0], i + 2)
+    if size is None or out is None or w.begins is None or w.ends is None:
         return None
     return size + w.begins[i] + w.ends[i] - w.reach(i) - w.strides[i] * (out - 1)
-
-
-def out_sizes(g: Emitter, n: Node) -> Shape:
-    """The spatial size of what a node gives out."""
-    return (g.graph.shape(n.output[0]) or ())[2:]
 
 
 def same_begins(g: Emitter, size: str, w: Window) -> str:
@@ -229,9 +226,9 @@ def same_begins(g: Emitter, size: str, w: Window) -> str:
 
 def padded(g: Emitter, image: str, w: Window) -> str:
     """An image with the padding that SAME_UPPER or SAME_LOWER gives."""
-    size = g.op("Slice", g.op("Shape", image), g.ints(2), g.ints(2 + len(w.kernel)))
+    size = spatial_size(g, image, w)
     begins, ends = same_begins(g, size, w), same_begins(g, size, replace(w, lower=not w.lower))
-    return g.op("Pad", image, g.op("Concat", g.ints(0, 0), begins, g.ints(0, 0), ends, axis=0))
+    return g.op("Pad", image, g.dims(image, 0, 0, begins, 0, 0, ends))
 
 
 def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) -> str:
@@ -245,9 +242,9 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
     swap = [1, 0, *spatial]
     turned = g.op("Transpose", image, perm=swap)
     if group > 1:  # [C, N, ...] -> [C / g, g N, ...]: a group's images become its input channels
-        sizes = g.op("Slice", g.op("Shape", turned), g.ints(2), g.ints(n.rank()))
-        split = g.op("Reshape", turned, g.op("Concat", g.ints(group, -1), batch_of(g, image), sizes, axis=0))
-        merged = g.op("Concat", g.ints(-1), g.op("Mul", batch_of(g, image), g.ints(group)), sizes, axis=0)
+        sizes = spatial_size(g, turned, w)
+        split = g.op("Reshape", turned, g.dims(image, group, -1, (0, 1), sizes))
+        merged = g.dims(image, -1, (0, group), sizes)
         turned = g.op("Reshape", g.op("Transpose", split, perm=[1, 0, 2, *(axis + 1 for axis in spatial)]), merged)
     dw = g.op(
         "Conv", turned, g.op("Transpose", kernel, perm=swap), group=group,
@@ -255,11 +252,6 @@ def weight_cotangent(g: Emitter, n: Node, image: str, kernel: str, w: Window) ->
     )  # fmt: skip
     dw = g.op("Slice", dw, g.ints(*[0] * len(spatial)), g.ints(*w.kernel), g.ints(*spatial))
     return g.op("Transpose", dw, perm=swap)
-
-
-def batch_of(g: Emitter, image: str) -> str:
-    """The number of images, as a vector of one."""
-    return g.op("Gather", g.op("Shape", image), g.ints(0))
 
 
 @rule("ConvTranspose", versions=(11, 22))
@@ -288,12 +280,12 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
     if shape is None and auto not in ("SAME_UPPER", "SAME_LOWER"):
         pads = n.attr("pads", [0] * 2 * rank) if auto == "NOTSET" else [0] * 2 * rank
         return Window(kernel, strides, dilations, tuple(pads[:rank]), tuple(pads[rank:]))
-    sizes, extra = (n.shape() or ())[2:], n.attr("output_padding", [0] * rank)
+    sizes, extra = [n.size(i + 2) for i in plain.axes], n.attr("output_padding", [0] * rank)
     if shape is None:  # strides times the input's size, so that this drops out
         totals = [max(extra[i] + plain.reach(i) - strides[i], 0) for i in plain.axes]
-    elif all(isinstance(size, int) for size in sizes):
+    elif None not in sizes:
         totals = [
-            max(strides[i] * (int(size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
+            max(strides[i] * ((size or 0) - 1) + extra[i] + plain.reach(i) - shape[-rank:][i], 0)
             for i, size in enumerate(sizes)
         ]
     else:
@@ -307,8 +299,8 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
 def col2im(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = windows, one a column, added up in an image;  dX = the windows of ct, by kernels that pick one pixel each."""
     taps = g.op("ReduceProd", n.input[2], keepdims=1)
-    square = g.op("Expand", n.scalar(0), g.op("Concat", taps, taps, axis=0))
-    kernels = g.op("Reshape", g.op("EyeLike", square), g.op("Concat", g.ints(-1, 1), n.input[2], axis=0))
+    square = g.op("Expand", n.array(0), g.op("Concat", taps, taps, axis=0))
+    kernels = g.op("Reshape", g.op("EyeLike", square), g.dims(ct, -1, 1, n.input[2]))
     size = g.op("Slice", g.op("Shape", ct), g.ints(2), g.ints(2**31 - 1))
-    planes = g.op("Reshape", ct, g.op("Concat", g.ints(-1, 1), size, axis=0))
+    planes = g.op("Reshape", ct, g.dims(ct, -1, 1, size))
     return [g.reshape_to(g.op("Conv", planes, kernels, **n.attrs), n.input[0])]

@@ -49,12 +49,12 @@ def per_group(g: Emitter, n: Node, groups: int) -> str:
 def positions_of_taps(g: Emitter, n: Node, ct: str, w: Window, groups: int) -> Plane:
     """Where each tap of the kernel reads, at every output pixel: zeros outside the image."""
     taps = int(np.prod(w.kernel))
-    split = g.op("Reshape", n.x(2), g.op("Concat", g.ints(0, groups, taps, 2), spatial(g, ct), axis=0))
+    split = g.op("Reshape", n.x(2), g.dims(ct, 0, groups, taps, 2, spatial(g, ct)))
     sizes, axes = [g.dims(n.input[0], (axis, 1)) for axis in (2, 3)], []
     for i, offset in enumerate(g.op("Split", split, g.ints(1, 1), axis=3, outputs=2)):
-        steps = g.op("Range", n.scalar(0), g.cast(output_size(g, ct, i), n.elem_type), n.scalar(1))
+        steps = g.op("Range", n.array(0), g.cast(output_size(g, ct, i), n.elem_type), n.array(1))
         begin = w.begins[i] if w.begins else 0
-        starts = g.op("Sub", g.op("Mul", steps, n.scalar(w.strides[i])), n.scalar(begin))
+        starts = g.op("Sub", g.op("Mul", steps, n.array(w.strides[i])), n.array(begin))
         starts = g.op("Reshape", starts, g.ints(-1, *[1] * (1 - i)))
         within = np.indices(w.kernel)[i].reshape(taps, 1, 1, 1) * w.dilations[i]
         position = g.op("Add", offset, g.op("Add", n.array(within), starts))  # (N, groups, K, 1, P...)
@@ -76,13 +76,9 @@ def output_size(g: Emitter, ct: str, i: int) -> str:
 def column_cotangents(g: Emitter, n: Node, ct: str, groups: int) -> str:
     """W^T ct: the cotangents of what was sampled, (G, C, K P)."""
     group, weight = n.attr("group", 1), g.op("Flatten", n.x(1), axis=1)  # (O, C / group K)
-    matrix = g.op(
-        "Reshape", weight, g.op("Concat", g.ints(group, -1), g.op("Gather", g.op("Shape", weight), g.ints(1)), axis=0)
-    )
+    matrix = g.op("Reshape", weight, g.dims(weight, group, -1, (1, 1)))
     product = g.op("MatMul", g.op("Transpose", matrix, perm=[0, 2, 1]), outputs_by_group(g, ct, group))
-    return g.op(
-        "Reshape", product, g.op("Concat", g.ints(-1), per_group(g, n, groups), taps_and_pixels(g, n, ct), axis=0)
-    )
+    return g.op("Reshape", product, g.dims(product, -1, per_group(g, n, groups), taps_and_pixels(g, n, ct)))
 
 
 def taps_and_pixels(g: Emitter, n: Node, ct: str) -> str:
@@ -93,39 +89,28 @@ def taps_and_pixels(g: Emitter, n: Node, ct: str) -> str:
 def outputs_by_group(g: Emitter, ct: str, group: int) -> str:
     """ct as (N, group, O / group, P)."""
     pixels = g.op("ReduceProd", spatial(g, ct), keepdims=1)
-    return g.op("Reshape", ct, g.op("Concat", g.ints(0, group, -1), pixels, axis=0))
+    return g.op("Reshape", ct, g.dims(ct, 0, group, -1, pixels))
 
 
 def flat_mask(g: Emitter, n: Node, ct: str) -> str:
     """The mask of every sample, (G, 1, K P)."""
-    return g.op("Reshape", n.x(4), g.op("Concat", g.ints(-1, 1), taps_and_pixels(g, n, ct), axis=0))
+    return g.op("Reshape", n.x(4), g.dims(ct, -1, 1, taps_and_pixels(g, n, ct)))
 
 
 def weight_cotangent(g: Emitter, n: Node, ct: str, sampled: str, mask: str, groups: int) -> str:
     """dW: ct times what it was multiplied with, summed over images."""
     group = n.attr("group", 1)
     columns = g.op("Mul", sampled, g.op("Reshape", mask, g.ints(-1, 1))) if mask else sampled
-    split = g.op(
-        "Reshape", columns, g.op("Concat", g.ints(-1), taps_and_pixels(g, n, ct), per_group(g, n, groups), axis=0)
-    )
+    split = g.op("Reshape", columns, g.dims(ct, -1, taps_and_pixels(g, n, ct), per_group(g, n, groups)))
     turned = g.op("Transpose", split, perm=[0, 2, 1])  # (G, C, K P)
     pixels = g.op("ReduceProd", spatial(g, ct), keepdims=1)
-    batch = g.op("Gather", g.op("Shape", ct), g.ints(0))
-    matrix = g.op(
-        "Reshape", turned, g.op("Concat", batch, g.ints(group, -1), pixels, axis=0)
-    )  # (N, group, C / group K, P)
+    matrix = g.op("Reshape", turned, g.dims(ct, (0, 1), group, -1, pixels))  # (N, group, C / group K, P)
     product = g.op("MatMul", outputs_by_group(g, ct, group), g.op("Transpose", matrix, perm=[0, 1, 3, 2]))
     return g.reshape_to(g.reduce("ReduceSum", product, [0], keepdims=0), n.input[1])
 
 
 def offset_cotangent(g: Emitter, n: Node, moved: list[str], w: Window, groups: int) -> str:
     """d offset: y and x of every tap in turn."""
-    parts = [
-        g.op(
-            "Reshape",
-            value,
-            g.op("Concat", g.dims(n.input[2], (0, 1)), g.ints(groups * int(np.prod(w.kernel)), 1, -1), axis=0),
-        )
-        for value in moved
-    ]
+    shape = g.dims(n.input[2], (0, 1), groups * int(np.prod(w.kernel)), 1, -1)
+    parts = [g.op("Reshape", value, shape) for value in moved]
     return g.reshape_to(g.op("Concat", *parts, axis=2), n.input[2])

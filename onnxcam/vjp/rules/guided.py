@@ -12,10 +12,10 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
-import onnx
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, STANDARD, Cotangents, Key, Node, Rule
+from onnxcam.vjp.registry import STANDARD, Cotangents, Key, Node, Rule
 from onnxcam.vjp.rules.quantization import unscaled
 from onnxcam.vjp.sign import cuts_at_zero, never_negative
 
@@ -51,7 +51,7 @@ def rectified_by_where(g: Emitter, n: Node) -> int | None:
 def rectified_by_mask(g: Emitter, n: Node) -> int | None:
     """x times Cast(x > 0), in either order."""
     for i in (0, 1):
-        cast = producer(g, n.input[1 - i])
+        cast = g.graph.maker(n.input[1 - i])
         if cast is not None and cast.op_type == "Cast" and is_positive(g, cast.input[0], n.input[i], fires=True):
             return i
     return None
@@ -59,7 +59,7 @@ def rectified_by_mask(g: Emitter, n: Node) -> int | None:
 
 def is_positive(g: Emitter, mask: str, x: str, *, fires: bool) -> bool:
     """Whether a mask says where x is positive (not `fires`: negative), zero on either side."""
-    test = producer(g, mask)
+    test = g.graph.maker(mask)
     if test is None or test.op_type not in ("Not", "Greater", "GreaterOrEqual", "Less", "LessOrEqual"):
         return False
     if test.op_type == "Not":
@@ -67,12 +67,6 @@ def is_positive(g: Emitter, mask: str, x: str, *, fires: bool) -> bool:
     larger = test.op_type.startswith("Greater")
     left, right = test.input if larger == fires else reversed(test.input)
     return bool(left == x and is_zero(g, right))
-
-
-def producer(g: Emitter, name: str) -> onnx.NodeProto | None:
-    """The node that makes a value."""
-    i = g.graph.producer.get(name)
-    return None if i is None else g.graph.nodes[i]
 
 
 def absorbed(g: Emitter, n: Node) -> int | None:
@@ -91,7 +85,7 @@ RECTIFIERS: dict[Key, Rectified] = {
     ("", "Where"): rectified_by_where,
     ("", "Mul"): rectified_by_mask,
     ("", "QuantizeLinear"): absorbed,
-    (CONTRIB, "QuantizeLinear"): absorbed,
+    (MICROSOFT, "QuantizeLinear"): absorbed,
 }
 
 

@@ -10,17 +10,17 @@ from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
 
-def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int, size: str | None = None) -> str:
+def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int) -> str:
     """The adjoint of y = take(x, index, axis): ct[..., i, ...] is added to x[..., index[i], ...].
 
-    `index` is a vector of int64; `size` the length of the axis (default: that of the primal input 0).
+    `index` is a vector of int64.
     """
     rank = n.rank()
     shape = g.op("Shape", ct)
-    size = size or g.dims(n.input[0], (axis, 1))
+    size = g.dims(n.input[0], (axis, 1))
     parts = [g.op("Slice", shape, g.ints(0), g.ints(axis))] if axis else []
     parts += [size] + ([g.op("Slice", shape, g.ints(axis + 1), g.ints(rank))] if axis + 1 < rank else [])
-    zeros = g.op("Expand", n.scalar(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])
+    zeros = g.op("Expand", n.array(0), g.op("Concat", *parts, axis=0) if len(parts) > 1 else parts[0])
     column = g.op("Reshape", index, g.ints(-1, *[1] * (rank - axis - 1)))
     return g.op("ScatterElements", zeros, g.op("Expand", column, shape), ct, axis=axis, reduction="add")
 
@@ -32,18 +32,15 @@ def as_int64(g: Emitter, index: str) -> str:
 
 def positions(g: Emitter, n: Node, axis: int) -> str:
     """0, 1, 2, ... along an axis of input 0, as a vector."""
-    size = (n.shape() or ())[axis]
-    if isinstance(size, int):
+    size = n.size(axis)
+    if size is not None:
         return g.const(np.arange(size), np.int64)
-    count = g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0))
-    return g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    return g.arange(g.op("Squeeze", g.dims(n.input[0], (axis, 1)), g.ints(0)))
 
 
 def numbered(g: Emitter, n: Node) -> str:
     """Input 0's elements numbered: what moves these as the node moves its elements says where each came from."""
-    size = g.op("Size", n.input[0])
-    numbers = g.op("Range", g.const(0, np.int64), size, g.const(1, np.int64))
-    return g.reshape_to(numbers, n.input[0])
+    return g.reshape_to(g.arange(g.op("Size", n.input[0])), n.input[0])
 
 
 def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
@@ -52,7 +49,7 @@ def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
     By ScatterElements: ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
     """
     flat = g.ints(-1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
+    zeros = g.op("Expand", n.array(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
     parts = g.op("Reshape", origin, flat), g.op("Reshape", ct, flat)
     return g.reshape_to(g.op("ScatterElements", zeros, *parts, axis=0, reduction="add"), n.input[0])
 
@@ -60,7 +57,7 @@ def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
 @rule("Slice", versions=(13,))
 def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct where it came from, zeros elsewhere."""
-    axes = sliced_axes(g, n)
+    axes = sliced_axes(n)
     if axes is None:
         return [put_back(g, n, ct, g.op("Slice", numbered(g, n), *n.input[1:]))]
     margins = slice_margins(n, axes)
@@ -75,25 +72,25 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
-def sliced_axes(g: Emitter, n: Node) -> list[int] | None:
+def sliced_axes(n: Node) -> list[int] | None:
     """The axes a Slice cuts, counted from the front: those it names, or the first ones; None: known when it runs."""
     if n.has(3):
         axes = n.const(3)
         return None if axes is None else [int(axis) % n.rank() for axis in axes.ravel()]
-    (count,) = g.graph.shape(n.input[1]) or (None,)
-    return list(range(count)) if isinstance(count, int) else None
+    count = n.size(0, 1)
+    return None if count is None else list(range(count))
 
 
 def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
     """The padding that undoes a Slice with steps of 1; None when it has others, or is not known before it runs."""
-    starts, ends, steps, shape = n.const(1), n.const(2), n.const(4), n.shape() or ()
+    starts, ends, steps, sizes = n.const(1), n.const(2), n.const(4), [n.size(axis) for axis in axes]
     if n.has(4) and (steps is None or np.any(steps != 1)):
         return None
-    if starts is None or ends is None or not all(isinstance(shape[axis], int) for axis in axes):
+    if starts is None or ends is None or None in sizes:
         return None
     margins = np.zeros((2, n.rank()), np.int64)
-    for axis, start, end in zip(axes, starts.ravel(), ends.ravel(), strict=True):
-        size = int(shape[axis] or 0)
+    for axis, start, end, known in zip(axes, starts.ravel(), ends.ravel(), sizes, strict=True):
+        size = known or 0
         first, last, _ = slice(int(start), int(end)).indices(size)
         margins[:, axis] = first, size - max(first, last)
     return [int(margin) for margin in margins.ravel()]
@@ -130,15 +127,15 @@ COPIED = {"reflect": -1, "wrap": 0, "edge": 2**31}  # mode -> how much more than
 
 def can_fold(n: Node, axis: int, before: int, after: int) -> bool:
     """Whether an axis of known size is padded on each side with one piece of itself, or with its end."""
-    size, more = (n.shape() or ())[axis], COPIED.get(n.attr("mode"))
-    if not isinstance(size, int) or not size or more is None:
+    size, more = n.size(axis), COPIED.get(n.attr("mode"))
+    if not size or more is None:
         return False
     return min(before, after) >= 0 and max(before, after) <= size + more
 
 
 def folded(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
     """The adjoint of padding an axis with copies: what lies outside is added to the piece that it is a copy of."""
-    size, mode = int((n.shape() or ())[axis] or 0), n.attr("mode")
+    size, mode = n.size(axis) or 0, n.attr("mode")
 
     def cut(first: int, last: int, step: int = 1) -> str:
         return g.op("Slice", ct, g.ints(first), g.ints(last), g.ints(axis), g.ints(step))
@@ -179,7 +176,7 @@ def all_pads(g: Emitter, n: Node, sign: int = 1) -> str:
 
 def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
     """d value of a constant Pad: ct summed over the padding."""
-    outside = g.op("Pad", g.zeros_like(n.input[0], n.elem_type), all_pads(g, n), n.scalar(1))
+    outside = g.op("Pad", g.zeros_like(n.input[0], n.elem_type), all_pads(g, n), n.array(1))
     return g.reshape_to(g.op("ReduceSum", g.op("Mul", ct, outside), keepdims=0), n.input[2])
 
 
@@ -187,8 +184,8 @@ def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
 def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx[index] += ct."""
     axis, rank = n.axis(0), n.rank()
-    size, index = (n.shape() or ())[axis], n.const(1)
-    if index is not None and index.size == 1 and isinstance(size, int):  # one slice: put back between zeros
+    size, index = n.size(axis), n.const(1)
+    if index is not None and index.size == 1 and size is not None:  # one slice: put back between zeros
         at = int(index.item()) % size
         one = ct if index.ndim == 1 else g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, 1)))
         pads = np.zeros((2, rank), np.int64)
@@ -233,7 +230,7 @@ def scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [data, None, None]
     there = take(g, n, ct)
     lost = mode == "none" and may_collide(n)
-    return [data, None, g.op("Where", survivors(g, n), there, n.scalar(0)) if lost else there]
+    return [data, None, g.op("Where", survivors(g, n), there, n.array(0)) if lost else there]
 
 
 def put(g: Emitter, n: Node, data: str, updates: str, reduction: str | None = None) -> str:
@@ -252,13 +249,13 @@ def take(g: Emitter, n: Node, value: str) -> str:
 
 def may_collide(n: Node) -> bool:
     """Whether two updates may go to one place; False only where constant indices rule it out."""
-    index, shape = n.const(1), n.shape()
+    index = n.const(1)
     if index is None:
         return True
     nd = n.proto.op_type == "ScatterND"
     axes = range(index.shape[-1]) if nd and index.ndim else [n.axis(0)]
-    sizes = [shape[axis] if shape else None for axis in axes]
-    if np.any(index < 0) and not all(isinstance(size, int) for size in sizes):
+    sizes = [n.size(axis) for axis in axes]
+    if np.any(index < 0) and None in sizes:
         return True
     whole = index % np.array(sizes, np.int64) if np.any(index < 0) else index
     if nd:
@@ -271,9 +268,7 @@ def may_collide(n: Node) -> bool:
 def survivors(g: Emitter, n: Node) -> str:
     """Which updates are still there afterwards, told by scattering their numbers the same way."""
     shape = g.op("Shape", n.input[2])
-    count = g.op("ReduceProd", shape, keepdims=0)
-    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
-    numbers = g.op("Reshape", steps, shape)
+    numbers = g.op("Reshape", g.arange(g.op("ReduceProd", shape, keepdims=0)), shape)
     blank = g.op("Expand", g.const(-1, np.int64), g.shape_of(n.input[0]))
     return g.op("Equal", take(g, n, put(g, n, blank, numbers)), numbers)
 
@@ -289,7 +284,7 @@ def scattered_extremum(g: Emitter, n: Node, ct: str, mode: str) -> Cotangents:
 
 def scattered_product(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = data times its updates;  each gets ct times the product of the others, right also where one is 0."""
-    zero, one = n.scalar(0), n.scalar(1)
+    zero, one = n.array(0), n.array(1)
     data = g.op("Mul", ct, put(g, n, g.op("Expand", one, g.shape_of(n.input[0])), n.x(2), "mul"))
     is_zero = g.op("Equal", n.x(2), zero)
     filled = g.op("Where", is_zero, one, n.x(2))
@@ -309,13 +304,8 @@ def top_k(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangen
 @rule("Compress", versions=(11, 28))
 def compress(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct where the condition holds."""
-    if n.attr("axis") is None:
-        kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
-        flat = g.op("Reshape", n.x(), g.ints(-1))
-        dx = g.op("ScatterElements", g.op("Expand", n.scalar(0), g.op("Shape", flat)), kept, ct, axis=0)
-        return [g.reshape_to(dx, n.input[0])]
     kept = g.op("Reshape", g.op("NonZero", n.input[1]), g.ints(-1))
-    return [scatter_along(g, n, ct, kept, n.axis(0))]
+    return [put_back(g, n, ct, kept) if n.attr("axis") is None else scatter_along(g, n, ct, kept, n.axis(0))]
 
 
 @rule("ReverseSequence", versions=(10, 28))
@@ -336,7 +326,7 @@ def one_hot(g: Emitter, n: Node, ct: str) -> Cotangents:
 def range_(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y_i = start + i step;  d start = sum ct, d step = sum i ct; the limit only decides how many there are."""
     count = g.cast(g.op("Size", ct), n.elem_type)
-    steps = g.op("Range", n.scalar(0), count, n.scalar(1))
+    steps = g.op("Range", n.array(0), count, n.array(1))
     totals = (g.op("ReduceSum", part, keepdims=0) for part in (ct, g.op("Mul", ct, steps)))
     start, step = (g.reshape_to(total, n.input[i]) for total, i in zip(totals, (0, 2), strict=True))
     return [start, ZERO, step]
@@ -349,7 +339,7 @@ def tensor_scatter(g: Emitter, n: Node, ct: str) -> Cotangents:
     if not n.wants(1):
         return [blank]
     rank, axis = n.rank(), n.axis(-2)
-    steps = g.op("Range", g.const(0, np.int64), g.op("Squeeze", g.dims(n.input[1], (axis, 1))), g.const(1, np.int64))
+    steps = g.arange(g.op("Squeeze", g.dims(n.input[1], (axis, 1))))
     index = g.op("Reshape", steps, g.ints(*[-1 if i == axis else 1 for i in range(rank)]))
     if n.has(2):
         index = g.op("Add", index, g.op("Reshape", n.input[2], g.ints(-1, *[1] * (rank - 1))))

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 
 def transposed(g: Emitter, x: str, rank: int) -> str:
@@ -41,8 +42,7 @@ def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def _rows(g: Emitter, x: str) -> str:
     """All leading axes made one."""
-    width = g.op("Gather", g.op("Shape", x), g.ints(-1))
-    return g.op("Reshape", x, g.op("Concat", g.ints(-1), width, axis=0))
+    return g.op("Reshape", x, g.dims(x, -1, (-1, 1)))
 
 
 def _fold(g: Emitter, n: Node, ct: str, i: int, wide: int) -> str:
@@ -81,15 +81,15 @@ def gemm(g: Emitter, n: Node, ct: str) -> Cotangents:
         )
     if n.wants(2):
         dc = g.sum_to(ct, g.graph.shape(n.output[0]), n.input[2])
-        dc = dc if beta == 1 else g.op("Mul", dc, n.scalar(beta))
+        dc = dc if beta == 1 else g.op("Mul", dc, n.array(beta))
     return [da, db, dc]
 
 
 @rule("Det", versions=(11, 22))
 def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = det X;  dX = ct times the cofactors, which are right for singular matrices too."""
-    size, rank = (n.shape() or (None,))[-1], n.rank()
-    if not isinstance(size, int):
+    size, rank = n.size(-1), n.rank()
+    if size is None:
         raise RuleError("the size of its matrices is not known")
     if size == 1:
         return [g.reshape_to(ct, n.input[0])]
@@ -103,7 +103,7 @@ def determinant(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("Mul", cofactors, g.op("Unsqueeze", ct, g.ints(-2, -1)))]
 
 
-@rule("Inverse", versions=(1,), domain=CONTRIB)
+@rule("Inverse", domain=MICROSOFT)
 def inverse(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X^-1;  dX = -Y^T ct Y^T."""
     y = transposed(g, n.y(), n.rank())

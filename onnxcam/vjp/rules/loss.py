@@ -36,11 +36,11 @@ def picked(g: Emitter, n: Node, ct: str, x: str) -> tuple[str, Cotangent]:
         mean = g.op("Div", g.op("ReduceSum", g.op("Mul", weight, loss), keepdims=0), total)
         d_weight = g.op("Mul", share, g.op("Sub", loss, mean))
     there = g.op("Unsqueeze", g.op("Neg", g.op("Mul", weight, share)), g.ints(1))
-    dx = g.op("ScatterElements", g.op("Expand", n.scalar(0), g.op("Shape", x)), column, there, axis=1)
+    dx = g.op("ScatterElements", g.op("Expand", n.array(0), g.op("Shape", x)), column, there, axis=1)
     if not n.wants(2):
         return dx, None
-    counted = g.op("Where", kept(g, n), d_weight, n.scalar(0))
-    flat, classes = g.ints(-1), g.op("Expand", n.scalar(0), g.op("Shape", n.input[2]))
+    counted = g.op("Where", kept(g, n), d_weight, n.array(0))
+    flat, classes = g.ints(-1), g.op("Expand", n.array(0), g.op("Shape", n.input[2]))
     parts = g.op("Reshape", label, flat), g.op("Reshape", counted, flat)
     return dx, g.op("ScatterElements", classes, *parts, axis=0, reduction="add")
 
@@ -48,8 +48,8 @@ def picked(g: Emitter, n: Node, ct: str, x: str) -> tuple[str, Cotangent]:
 def labels(g: Emitter, n: Node) -> tuple[str, str]:
     """The labels and their weights; of those that are ignored, and may be no class at all, 0 and 0."""
     label = g.op("Where", kept(g, n), as_int64(g, n.input[1]), g.ints(0))
-    weight = g.op("Gather", n.x(2), label) if n.has(2) else n.scalar(1)
-    return label, g.op("Where", kept(g, n), weight, n.scalar(0))
+    weight = g.op("Gather", n.x(2), label) if n.has(2) else n.array(1)
+    return label, g.op("Where", kept(g, n), weight, n.array(0))
 
 
 def kept(g: Emitter, n: Node) -> str:

@@ -18,6 +18,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, Cotangents, Node, rule
 from onnxcam.vjp.rules.activation import where_positive
 from onnxcam.vjp.rules.convolution import Window, window
+from onnxcam.vjp.rules.indexing import put_back
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
@@ -32,16 +33,16 @@ RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its no
 def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotangents:
     """dX[argmax] += ct; the first maximum of a window in scan order takes it all.
 
-    What a Relu in front would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
+    What a Relu before it would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
     """
-    if not is_behind_relu(g, n):
+    if not follows_relu(g, n):
         return [to_winners(g, n, ct)]
     dx = to_winners(g, n, where_positive(g, n, n.y(), ct))
     g.stopped.add((dx, n.input[0]))
     return [dx]
 
 
-def is_behind_relu(g: Emitter, n: Node) -> bool:
+def follows_relu(g: Emitter, n: Node) -> bool:
     """Whether what the pool reads is a Relu's, read by nothing else and asked for by nobody."""
     x = n.input[0]
     maker = g.graph.maker(x)
@@ -52,17 +53,16 @@ def is_behind_relu(g: Emitter, n: Node) -> bool:
 
 def is_misjudged(g: Emitter, n: Node) -> bool:
     """Whether ONNX Runtime may infer another size for the pool's output than it computes, and so refuse its readers."""
-    sizes = (n.shape() or (None,))[2:]
-    known = bool(sizes) and all(isinstance(size, int) for size in sizes)
+    known = None not in [n.size(i + 2) for i in range(len(n.attr("kernel_shape")))]
     return doubtful(n.proto) and (not known or g.graph.producer[n.output[0]] in g.graph.misjudged)
 
 
 def to_winners(g: Emitter, n: Node, ct: str) -> str:
     """The cotangents of windows, each put where the window's maximum lies."""
     w = window(n, tuple(n.attr("kernel_shape")))
-    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    known = bool(sizes) and all(isinstance(size, int) and size <= LONGEST for size in (*sizes, *outs))
-    pixels = effort(n, w, outs) if known and w.begins is not None else 0
+    sizes = [g.size(value, i + 2) for value in (n.input[0], n.output[0]) for i in w.axes]
+    known = all(size is not None and size <= LONGEST for size in sizes)
+    pixels = effort(g, n, w) if known and w.begins is not None else 0
     tiled = pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
     small = pixels < AXES or sum(size > 1 for size in w.kernel) == 1
     if tiled and not (small and max(w.kernel) <= FEW_TAPS):
@@ -86,34 +86,27 @@ def margins(g: Emitter, n: Node, w: Window, i: int) -> tuple[int, int]:
     return begin, max((out - 1) * w.strides[i] + w.reach(i) - begin - size, 0)
 
 
-def effort(n: Node, w: Window, outs: tuple[int | str | None, ...]) -> int:
+def effort(g: Emitter, n: Node, w: Window) -> int:
     """How many pixels the windows of one image hold together."""
-    channels = (n.shape() or (0, 1))[1]
-    looked_at = [int(out or 0) * size for out, size in zip(outs, w.kernel, strict=True)]
-    return math.prod(looked_at) * (channels if isinstance(channels, int) else 1)
+    channels, looked_at = n.size(1), [extent(g, n, i)[1] * w.kernel[i] for i in w.axes]
+    return math.prod(looked_at) * (1 if channels is None else channels)
 
 
 def by_indices(g: Emitter, n: Node, ct: str) -> str:
     """Any sizes: the indices come from a twin, since asking the forward pool for them would slow it down."""
-    kept = {key: value for key, value in n.attrs.items() if key != "storage_order"}
-    _, index = g.op("MaxPool", n.x(), outputs=2, **kept)
-    flat = g.ints(-1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
-    dx = g.op(
-        "ScatterElements", zeros, g.op("Reshape", index, flat), g.op("Reshape", ct, flat), axis=0, reduction="add"
-    )
-    return g.reshape_to(dx, n.input[0])
+    _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
+    return put_back(g, n, ct, index)
 
 
 def no_infinity(g: Emitter, n: Node) -> str:
     """The input with the least number for minus infinity, as the plain pool gives for windows of nothing else."""
     if is_finite(g, n.input[0]):
         return n.x()
-    return g.op("Max", n.x(), n.scalar(n.least()))
+    return g.op("Max", n.x(), n.array(n.least()))
 
 
 def is_finite(g: Emitter, name: str) -> bool:
-    """Whether the operators behind a value make no infinity."""
+    """Whether the operators that a value comes from make no infinity."""
     waiting, seen = [name], set[str]()
     while waiting:
         maker = g.graph.maker(waiting.pop())
@@ -131,9 +124,9 @@ def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
     x = no_infinity(g, n)
     hit = g.op("Equal", x, repeated(g, maxima(g, n, x, w), w.kernel))
-    first = pooled(g, n, g.op("Where", hit, ranks, n.scalar(0)), w, w.axes)
+    first = pooled(g, n, g.op("Where", hit, ranks, n.array(0)), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
-    return g.op("Where", mine, repeated(g, ct, w.kernel), n.scalar(0))
+    return g.op("Where", mine, repeated(g, ct, w.kernel), n.array(0))
 
 
 def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
@@ -181,7 +174,7 @@ def along_axis(g: Emitter, n: Node, x: str, y: str, ct: str, w: Window, i: int) 
     firsts, shares, left = taps(g, n, w, i), [], ct
     for first in firsts[:-1]:
         pixels = stepping(g, n, x, axis, range(first, first + out * stride, stride), size)
-        shares.append(g.op("Where", g.op("Equal", pixels, y), left, n.scalar(0)))
+        shares.append(g.op("Where", g.op("Equal", pixels, y), left, n.array(0)))
         left = g.op("Sub", left, shares[-1])
     dx = interleaved(g, n, dict(zip(firsts, [*shares, left], strict=True)), axis, stride, size, out)
     return g.op("Transpose", dx, perm=swap) if swap else dx
@@ -220,14 +213,14 @@ def interleaved(
     return moved(g, n, dx, axis, 0, size - rows * stride, 0)
 
 
-def moved(g: Emitter, n: Node, value: str, axis: int, before: int, behind: int, filling: float) -> str:
+def moved(g: Emitter, n: Node, value: str, axis: int, before: int, after: int, filling: float) -> str:
     """A value with so many places more (or, negative, fewer) at the ends of an axis."""
-    if not before and not behind:
+    if not before and not after:
         return value
-    pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, behind)]
-    return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.scalar(filling))
+    pads = [[count if place == axis else 0 for place in range(n.rank())] for count in (before, after)]
+    return g.op("Pad", value, g.ints(*pads[0], *pads[1]), n.array(filling))
 
 
 def extent(g: Emitter, n: Node, i: int) -> tuple[int, int]:
     """Pixels and windows along a spatial axis."""
-    return int((n.shape() or ())[i + 2] or 0), int((g.graph.shape(n.output[0]) or ())[i + 2] or 0)
+    return n.size(i + 2) or 0, g.size(n.output[0], i + 2) or 0

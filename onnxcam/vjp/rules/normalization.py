@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.pooling import spread_mean
@@ -21,14 +22,24 @@ def normalized_cotangent(g: Emitter, ct: str, x_hat: str, inverse: str, axes: li
     return scaled_cotangent(g, g.op("Sub", ct, g.reduce("ReduceMean", ct, axes)), x_hat, inverse, axes)
 
 
+def scaled(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
+    """x / root mean square over `axes`, and 1 / root mean square."""
+    mean = g.reduce("ReduceMean", g.op("Mul", x, x), axes)
+    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", mean, epsilon)))
+    return g.op("Mul", x, inverse), inverse
+
+
 def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
     """(x - mean) / deviation over `axes`, and 1 / deviation."""
     if not axes:
         raise RuleError("its input has no axes to normalize over")
-    centred = g.op("Sub", x, g.reduce("ReduceMean", x, axes))
-    variance = g.reduce("ReduceMean", g.op("Mul", centred, centred), axes)
-    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", variance, epsilon)))
-    return g.op("Mul", centred, inverse), inverse
+    return scaled(g, g.op("Sub", x, g.reduce("ReduceMean", x, axes)), axes, epsilon)
+
+
+def through_inverse(g: Emitter, n: Node, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
+    """d x from the cotangent of `inverse`, 1 / deviation or 1 / root mean square: -ct inverse^2 x_hat / count."""
+    falls = g.op("Mul", g.cast(ct, n.elem_type), g.op("Neg", g.op("Mul", inverse, inverse)))
+    return g.op("Mul", spread_mean(g, n, falls, axes), x_hat)
 
 
 @rule("BatchNormalization", versions=(15,))
@@ -45,7 +56,7 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
         slope = scale.astype(np.float64) / np.sqrt(variance.astype(np.float64) + epsilon)
         factor = n.array(slope.reshape(-1, *[1] * len(spatial)))
     else:
-        root = g.op("Sqrt", g.op("Add", n.x(4), n.scalar(epsilon)))
+        root = g.op("Sqrt", g.op("Add", n.x(4), n.array(epsilon)))
         factor = g.op("Unsqueeze", g.op("Div", n.x(1), root), g.ints(*spatial))
     dx = g.op("Mul", ct, factor)
     if not any(n.wants(i) for i in range(1, 5)):
@@ -53,11 +64,11 @@ def batch_normalization(g: Emitter, n: Node, ct: str | None, *running: str | Non
     others = [0, *range(2, n.rank())]
     total = g.reduce("ReduceSum", ct, others, keepdims=0)
     centred = g.op("Sub", n.x(), g.op("Unsqueeze", n.x(3), g.ints(*spatial)))
-    spread = g.op("Add", n.x(4), n.scalar(epsilon))
+    spread = g.op("Add", n.x(4), n.array(epsilon))
     root = g.op("Sqrt", spread)
     ds = g.op("Div", g.reduce("ReduceSum", g.op("Mul", ct, centred), others, keepdims=0), root)
     dm = g.op("Neg", g.op("Mul", total, g.op("Div", n.x(1), root)))
-    dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.scalar(-0.5))
+    dv = g.op("Mul", g.op("Div", g.op("Mul", ds, n.x(1)), spread), n.array(-0.5))
     return [dx, ds, total, dm, dv]
 
 
@@ -72,9 +83,9 @@ def in_training(
     for moved, slope in ((ct_mean, ""), (ct_variance, centred)):
         if moved:
             share = spread_mean(g, n, g.op("Unsqueeze", moved, g.ints(*axes)), axes)
-            scaled = g.op("Mul", share, n.scalar((1 - kept) * (2 if slope else 1)))
+            scaled = g.op("Mul", share, n.array((1 - kept) * (2 if slope else 1)))
             parts.append(g.op("Mul", scaled, slope) if slope else scaled)
-    olds = [g.op("Mul", moved, n.scalar(kept)) if moved else ZERO for moved in (ct_mean, ct_variance)]
+    olds = [g.op("Mul", moved, n.array(kept)) if moved else ZERO for moved in (ct_mean, ct_variance)]
     return [g.add(parts) if parts else ZERO, ds, db, *olds]
 
 
@@ -86,7 +97,7 @@ def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one per channel."""
-    x_hat, inverse = standardized(g, n.x(), axes, n.scalar(n.attr("epsilon", 1e-5)))
+    x_hat, inverse = standardized(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
     scale = g.op("Unsqueeze", n.x(1), g.ints(*range(1, n.rank() - 1)))
     dx = normalized_cotangent(g, g.op("Mul", ct, scale), x_hat, inverse, axes)
     found: list[str | None] = [dx, None, None]
@@ -101,14 +112,14 @@ def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotange
 @rule("GroupNormalization", versions=(18, 21))
 def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over groups of channels; s, b one per channel (opset 18: one per group)."""
-    groups, channels = n.attr("num_groups"), (n.shape() or (None, None))[1]
+    groups, channels = n.attr("num_groups"), n.size(1)
     channels_now = g.op("Div", g.dims(n.input[0], (1, 1)), g.ints(groups))
-    together = channels // groups if isinstance(channels, int) else channels_now
+    together = channels_now if channels is None else channels // groups
     rows = g.dims(n.input[0], 0, groups, together, -1)
     each = g.dims(n.input[0], groups, together if g.graph.opset >= 21 else 1, 1)
     alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same
     ct = g.op("Reshape", ct, rows)
-    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.scalar(n.attr("epsilon", 1e-5)))
+    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.array(n.attr("epsilon", 1e-5)))
     weighted = g.op("Mul", ct, g.op("Reshape", n.x(1), each))
     dx = g.reshape_to(normalized_cotangent(g, weighted, x_hat, inverse, [2, 3]), n.input[0])
     ds, db = (g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct))
@@ -126,9 +137,9 @@ def layer_normalization(
     axis, rank = n.axis(), n.rank()
     axes, epsilon = list(range(axis, rank)), n.attr("epsilon", 1e-5)
     if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
-        x_hat, inverse = standardized(g, n.x(), axes, n.scalar(epsilon))
+        x_hat, inverse = standardized(g, n.x(), axes, n.array(epsilon))
     else:
-        ones = g.op("Expand", n.scalar(1), g.shape_of(n.input[1]))
+        ones = g.op("Expand", n.array(1), g.shape_of(n.input[1]))
         x_hat, _, inverse = g.op("LayerNormalization", n.x(), ones, outputs=3, axis=axis - rank, epsilon=epsilon)
     parts = []
     if ct:
@@ -136,8 +147,7 @@ def layer_normalization(
     if ct_mean:
         parts.append(spread_mean(g, n, g.cast(ct_mean, n.elem_type), axes))
     if ct_inverse:
-        falls = g.op("Mul", g.cast(ct_inverse, n.elem_type), g.op("Neg", g.op("Mul", inverse, inverse)))
-        parts.append(g.op("Mul", spread_mean(g, n, falls, axes), x_hat))
+        parts.append(through_inverse(g, n, ct_inverse, x_hat, inverse, axes))
     if not ct:
         return [g.add(parts), ZERO, ZERO]
     ds, db = (
@@ -148,21 +158,24 @@ def layer_normalization(
 
 
 @rule("RMSNormalization", versions=(23,))
-def rms_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on."""
+@rule("SimplifiedLayerNormalization", domain=MICROSOFT)
+def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | None = None) -> Cotangents:
+    """Y = s X_hat, X_hat = X / root mean square over the axes from `axis` on.
+
+    SimplifiedLayerNormalization gives 1 / root mean square, too.
+    """
     axes = list(range(n.axis(), n.rank()))
-    mean = g.reduce("ReduceMean", g.op("Mul", n.x(), n.x()), axes)
-    inverse = g.op("Reciprocal", g.op("Sqrt", g.op("Add", mean, n.scalar(n.attr("epsilon", 1e-5)))))
-    x_hat = g.op("Mul", n.x(), inverse)
-    dx = scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes) if n.wants(0) else None
-    return [dx, g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if n.wants(1) else None]
+    x_hat, inverse = scaled(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
+    parts = [scaled_cotangent(g, g.op("Mul", ct, n.x(1)), x_hat, inverse, axes)] if ct else []
+    parts += [through_inverse(g, n, ct_inverse, x_hat, inverse, axes)] if ct_inverse else []
+    return [g.add(parts), g.sum_to(g.op("Mul", ct, x_hat), n.shape(), n.input[1]) if ct else ZERO]
 
 
 @rule("MeanVarianceNormalization", versions=(13,))
 def mean_variance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (X - mean) / deviation over `axes`."""
     axes = [axis % n.rank() for axis in n.attr("axes", [0, 2, 3])]
-    _, inverse = standardized(g, n.x(), axes, n.scalar(0))
+    _, inverse = standardized(g, n.x(), axes, n.array(0))
     return [normalized_cotangent(g, ct, n.y(), inverse, axes)]
 
 
@@ -174,7 +187,7 @@ def lp_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     slope = g.op("Sign", n.x()) if l1 else n.y()
     along = g.reduce("ReduceSum", g.op("Mul", ct, n.y()), axes)
     dx = g.op("Div", g.op("Sub", ct, g.op("Mul", slope, along)), norm)
-    return [g.op("Where", g.op("Equal", norm, n.scalar(0)), n.scalar(0), dx)]
+    return [g.op("Where", g.op("Equal", norm, n.array(0)), n.array(0), dx)]
 
 
 @rule("LRN", versions=(13,))
@@ -187,10 +200,10 @@ def local_response_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     before, after = (size - 1) // 2, size - 1 - (size - 1) // 2
     x = n.x()
     mean = channel_mean(g, n, g.op("Mul", x, x), size, before, after)
-    d = g.op("Add", g.op("Mul", mean, n.scalar(alpha)), n.scalar(n.attr("bias", 1.0)))
-    first = g.op("Mul", ct, g.op("Pow", d, n.scalar(-beta)))
+    d = g.op("Add", g.op("Mul", mean, n.array(alpha)), n.array(n.attr("bias", 1.0)))
+    first = g.op("Mul", ct, g.op("Pow", d, n.array(-beta)))
     gathered = channel_mean(g, n, g.op("Mul", x, g.op("Div", first, d)), size, after, before)
-    second = g.op("Mul", g.op("Mul", x, gathered), n.scalar(2 * alpha * beta))
+    second = g.op("Mul", g.op("Mul", x, gathered), n.array(2 * alpha * beta))
     return [g.op("Sub", first, second)]
 
 

@@ -10,9 +10,7 @@ import numpy as np
 from onnxcam.graph import attributes
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
-from onnxcam.vjp.rules.convolution import Window, same_begins, spread, window
-
-LARGEST_WINDOW = 2**22  # pixels
+from onnxcam.vjp.rules.convolution import Window, same_begins, spatial_size, spread, window
 
 
 @rule("GlobalMaxPool", versions=(1, 22))
@@ -20,7 +18,7 @@ def global_max_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dX[argmax] = ct; the first maximum takes it all."""
     flat = g.op("Reshape", n.x(), g.ints(0, 0, -1))
     index = g.op("ArgMax", flat, axis=2, keepdims=1)
-    zeros = g.op("Expand", n.scalar(0), g.op("Shape", flat))
+    zeros = g.op("Expand", n.array(0), g.op("Shape", flat))
     one = g.op("Reshape", ct, g.ints(0, 0, -1))
     return [g.reshape_to(g.op("ScatterElements", zeros, index, one, axis=2), n.input[0])]
 
@@ -41,7 +39,7 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
         tile = [shape[axis] if axis in axes else 1 for axis in range(len(shape))]
         if count <= 65536:  # one multiplication that broadcasts
             return g.op("Mul", ct, n.array(np.full(tile, 1 / count)))
-        return g.op("Expand", g.op("Mul", ct, n.scalar(1 / count)), g.shape_of(n.input[0]))
+        return g.op("Expand", g.op("Mul", ct, n.array(1 / count)), g.shape_of(n.input[0]))
     dims = g.op("Gather", g.op("Shape", n.input[0]), g.ints(*axes))
     count_now = g.cast(g.op("ReduceProd", dims, keepdims=0), n.elem_type)
     return g.op("Expand", g.op("Div", ct, count_now), g.shape_of(n.input[0]))
@@ -51,8 +49,6 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
 def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = sum over a window / count;  dX = the sum over windows of ct / count."""
     w = window(n, tuple(n.attr("kernel_shape")))
-    if np.prod(w.kernel, dtype=float) > LARGEST_WINDOW:
-        raise RuleError("its window is larger than any image")
     share = g.op("Mul", ct, per_window(g, n, ct, w))
     if tiles(n, w):
         return [repeated(g, share, w.kernel)]
@@ -62,7 +58,7 @@ def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
 def tiles(n: Node, w: Window) -> bool:
     """Whether every pixel lies in exactly one window."""
     unpadded = w.begins is not None and w.ends is not None and not any((*w.begins, *w.ends))
-    divides = all(isinstance(size, int) and size % w.kernel[i] == 0 for i, size in enumerate((n.shape() or ())[2:]))
+    divides = all((size := n.size(i + 2)) is not None and size % w.kernel[i] == 0 for i in w.axes)
     return unpadded and divides and w.kernel == w.strides and set(w.dilations) == {1}
 
 
@@ -76,28 +72,25 @@ def repeated(g: Emitter, value: str, kernel: Sequence[int]) -> str:
 
 def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:
     """The adjoint of summing over windows: to every pixel the shares of all windows that hold it."""
-    spatial = g.op("Slice", g.op("Shape", share), g.ints(2), g.ints(2 + len(w.kernel)))
-    planes = g.op("Reshape", share, g.op("Concat", g.ints(-1, 1), spatial, axis=0))  # every channel alike
+    planes = g.op("Reshape", share, g.dims(share, -1, 1, spatial_size(g, share, w)))  # every channel alike
     return g.reshape_to(spread(g, planes, n.array(np.ones((1, 1, *w.kernel))), n, w, 1), n.input[0])
 
 
 def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """One over the number of pixels that each window averages, shape (1, 1, *windows)."""
     counts_padding = bool(n.attr("count_include_pad", 0))
-    sizes, outs = (n.shape() or ())[2:], (g.graph.shape(n.output[0]) or ())[2:]
-    if w.begins is not None and w.ends is not None and all(isinstance(size, int) for size in (*sizes, *outs)):
+    sizes, outs = ([g.size(value, i + 2) for i in w.axes] for value in (n.input[0], n.output[0]))
+    if w.begins is not None and w.ends is not None and None not in (*sizes, *outs):
         share = np.ones((1, 1) + (1,) * len(sizes))
         for i, (size, out) in enumerate(zip(sizes, outs, strict=True)):
-            low, high = (-w.begins[i], int(size or 0) + w.ends[i]) if counts_padding else (0, int(size or 0))
-            taps = (np.arange(int(out or 0)) * w.strides[i] - w.begins[i])[:, None] + np.arange(
-                w.kernel[i]
-            ) * w.dilations[i]
+            low, high = (-w.begins[i], (size or 0) + w.ends[i]) if counts_padding else (0, size or 0)
+            taps = (np.arange(out or 0) * w.strides[i] - w.begins[i])[:, None] + np.arange(w.kernel[i]) * w.dilations[i]
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / np.maximum(count, 1).reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
     if w.begins is None and counts_padding:  # SAME pads just what the windows reach
         return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
-    share_now = n.scalar(1)
+    share_now = n.array(1)
     for i in w.axes:
         share_now = g.op("Div", share_now, taps_at_run_time(g, n, ct, w, i, counts_padding))
     return share_now
@@ -105,19 +98,16 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
 
 def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_padding: bool) -> str:
     """Pixels that windows hold along axis i, where only the running graph knows the sizes."""
-    size = g.op("Gather", g.op("Shape", n.input[0]), g.ints(i + 2))
-    out = g.op("Gather", g.op("Shape", ct), g.ints(i + 2))
+    size, out = (g.dims(value, (i + 2, 1)) for value in (n.input[0], ct))
     if w.begins is None or w.ends is None:
-        sizes = g.op("Slice", g.op("Shape", n.input[0]), g.ints(2), g.ints(2 + len(w.kernel)))
-        begin = g.op("Gather", same_begins(g, sizes, w), g.ints(i))
+        begin = g.op("Gather", same_begins(g, spatial_size(g, n.input[0], w), w), g.ints(i))
         low, high = g.ints(0), size
     else:
         begin = g.ints(w.begins[i])
         low = g.ints(-w.begins[i] if counts_padding else 0)
         high = g.op("Add", size, g.ints(w.ends[i])) if counts_padding else size
-    count = g.op("Squeeze", out, g.ints(0))
-    steps = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
-    first = g.op("Sub", g.op("Mul", steps, g.ints(w.strides[i])), begin)
+    windows = g.arange(g.op("Squeeze", out, g.ints(0)))
+    first = g.op("Sub", g.op("Mul", windows, g.ints(w.strides[i])), begin)
     taps = g.op(
         "Add", g.op("Unsqueeze", first, g.ints(1)), g.const([np.arange(w.kernel[i]) * w.dilations[i]], np.int64)
     )
@@ -145,14 +135,14 @@ def global_lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def lp_slopes(g: Emitter, n: Node, ct: str) -> tuple[str, str]:
     """ct Y^(1-p) (0 where Y is 0), and sign X |X|^(p-1)."""
-    p, zero = int(n.attr("p", 2)), n.scalar(0)
+    p, zero = int(n.attr("p", 2)), n.array(0)
     if p == 1:
         return ct, g.op("Sign", n.x())
     blank = g.op("Equal", n.y(), zero)
-    share = g.op("Where", blank, zero, g.op("Mul", ct, g.op("Pow", n.y(), n.scalar(1 - p))))
+    share = g.op("Where", blank, zero, g.op("Mul", ct, g.op("Pow", n.y(), n.array(1 - p))))
     if p == 2:
         return share, n.x()
-    return share, g.op("Mul", g.op("Sign", n.x()), g.op("Pow", g.op("Abs", n.x()), n.scalar(p - 1)))
+    return share, g.op("Mul", g.op("Sign", n.x()), g.op("Pow", g.op("Abs", n.x()), n.array(p - 1)))
 
 
 @rule("MaxUnpool", versions=(11, 22), only=[0])
@@ -166,10 +156,10 @@ def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
     if are_distinct(g, index):
         return [dx]
     flat = g.op("Reshape", index, g.ints(-1))
-    numbers = g.op("Range", g.const(0, np.int64), g.op("Size", index), g.const(1, np.int64))
+    numbers = g.arange(g.op("Size", index))
     blank = g.op("Expand", g.const(-1, np.int64), g.op("Reshape", g.op("Size", n.output[0]), g.ints(1)))
     left = g.op("Equal", g.op("Gather", g.op("ScatterElements", blank, flat, numbers, axis=0), flat), numbers)
-    return [g.op("Where", g.reshape_to(left, index), dx, n.scalar(0))]
+    return [g.op("Where", g.reshape_to(left, index), dx, n.array(0))]
 
 
 def are_distinct(g: Emitter, index: str) -> bool:

@@ -9,9 +9,9 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import RANGES, same_constant
+from onnxcam.graph import MICROSOFT, RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 
 FLOAT8: dict[int, tuple[int, int]] = {
     TensorProto.FLOAT8E4M3FN: (-448, 448), TensorProto.FLOAT8E4M3FNUZ: (-240, 240),
@@ -21,7 +21,7 @@ VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 
 
 @rule("QuantizeLinear", versions=VERSIONS, only=[0])
-@rule("QuantizeLinear", versions=(1,), only=[0], domain=CONTRIB)
+@rule("QuantizeLinear", only=[0], domain=MICROSOFT)
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
 
@@ -35,11 +35,11 @@ def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     value, steps = (n.x(), -0.5) if free else (n.real(), 0.5)
     low, high = ends(g, n)
     inside = g.op("And", g.op("Greater", value, at(g, n, low + steps)), g.op("Less", value, at(g, n, high - steps)))
-    return [g.op("Where", inside, unscaled(g, n, ct), n.scalar(0))]
+    return [g.op("Where", inside, unscaled(g, n, ct), n.array(0))]
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])
-@rule("DequantizeLinear", versions=(1,), only=[0, 1], domain=CONTRIB)
+@rule("DequantizeLinear", only=[0, 1], domain=MICROSOFT)
 def dequantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
     """x = (q - z) s;  dq = ct s,  ds = ct (q - z), summed over what shares a scale."""
     dq = g.op("Mul", ct, scale(g, n)) if n.wants(0) else None
@@ -70,13 +70,13 @@ def of_scale(g: Emitter, n: Node, ct: str) -> str:
 def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str | None, *_: str | None) -> Cotangents:
     """q = round(x / s) + z, s = (max(x, 0) - min(x, 0)) / 255;  dx = ct / s (straight-through).
 
-    What is read of the scale beside the integers belongs to these: only alone it is differentiated as what it is.
+    If the integers have a cotangent, the scale's is ignored: the scale is differentiated only when it alone is used.
     """
     if ct is not None:
         return [g.op("Div", ct, n.y(1))]
     if ct_scale is None:
         raise RuleError("its zero point is not differentiated")
-    step = g.op("Div", ct_scale, n.scalar(255))
+    step = g.op("Div", ct_scale, n.array(255))
     highest, lowest = (extreme(g, n, *bound) for bound in (("ReduceMax", "Greater"), ("ReduceMin", "Less")))
     return [g.op("Mul", step, g.op("Sub", highest, lowest))]
 
@@ -84,9 +84,9 @@ def dynamic_quantize_linear(g: Emitter, n: Node, ct: str | None, ct_scale: str |
 def extreme(g: Emitter, n: Node, op_type: str, beyond: str) -> str:
     """d max(x, 0) / d x, or of the minimum: elements that are it share it evenly."""
     bound = g.op(op_type, n.x(), keepdims=0)
-    hit = g.op("And", g.op("Equal", n.x(), bound), g.op(beyond, bound, n.scalar(0)))
+    hit = g.op("And", g.op("Equal", n.x(), bound), g.op(beyond, bound, n.array(0)))
     share = g.cast(hit, n.elem_type)
-    return g.op("Div", share, g.op("Max", g.op("ReduceSum", share, keepdims=0), n.scalar(1)))
+    return g.op("Div", share, g.op("Max", g.op("ReduceSum", share, keepdims=0), n.array(1)))
 
 
 def ends(g: Emitter, n: Node) -> tuple[int, int]:
@@ -104,7 +104,7 @@ def at(g: Emitter, n: Node, q: float) -> str:
     if point is not None and step is not None:
         real = (q - point.astype(np.float64)) * step.astype(np.float64)
         return along_axis(g, n, n.array(real), real.shape)
-    return g.op("Mul", g.op("Sub", n.scalar(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
+    return g.op("Mul", g.op("Sub", n.array(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
 
 
 def unscaled(g: Emitter, n: Node, ct: str) -> str:

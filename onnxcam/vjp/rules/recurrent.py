@@ -1,20 +1,20 @@
 """Recurrent networks, as scans over their steps.
 
 A step is written in standard operators and put into a Scan, whose rule does the rest. What every step makes of its
-input alone is one product in front of it. X is (T, N, I), a state (N, H); weights have a leading axis of directions.
+input alone is one product before it. X is (T, N, I), a state (N, H); weights have a leading axis of directions.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from onnx import TensorProto
 
 from onnxcam.graph import ValueType
-from onnxcam.vjp.body import Lowering, lowered
+from onnxcam.vjp.body import Outputs, lowered
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.recurrent_adjoint import Course, Passed, adjoint, gru_back, is_usual, lstm_back, rnn_back
@@ -54,13 +54,17 @@ class Direction:
         """The activation of that number."""
         name, given = self.activations[which]
         if self.clip is not None:
-            x = b.op("Clip", x, n.scalar(-self.clip), n.scalar(self.clip))
+            x = b.op("Clip", x, n.array(-self.clip), n.array(self.clip))
         if name == "Affine":
-            return b.op("Add", b.op("Mul", x, n.scalar(given[0])), n.scalar(given[1]))
+            return b.op("Add", b.op("Mul", x, n.array(given[0])), n.array(given[1]))
         if name == "ScaledTanh":
-            return b.op("Mul", b.op("Tanh", b.op("Mul", x, n.scalar(given[1]))), n.scalar(given[0]))
+            return b.op("Mul", b.op("Tanh", b.op("Mul", x, n.array(given[1]))), n.array(given[0]))
         parameters: dict[str, Any] = dict(zip(("alpha", "beta"), given, strict=False))
         return str(b.op(name, x, **parameters))
+
+
+Run = tuple[str, States, Step]  # what the gates get from the input at every step, the first states, a step
+Written = Callable[[Emitter, Node, Direction], Run]
 
 
 def directions(n: Node, defaults: Sequence[str]) -> list[Direction]:
@@ -112,8 +116,8 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
         types[alive] = ValueType(TensorProto.BOOL, None)
         series.append(Along(running, 0, int(one.backwards)))
         begins = w.op("Gather", running, w.const(0, np.int64), axis=0)
-        initial = [w.op("Where", begins, state, n.scalar(0)) for state in initial]
-        given = b.op("Where", alive, given, n.scalar(0))
+        initial = [w.op("Where", begins, state, n.array(0)) for state in initial]
+        given = b.op("Where", alive, given, n.array(0))
         moved = [b.op("Where", alive, new, old) for new, old in zip(moved, ports, strict=True)]
     body = closed(b, [*moved, given], types)
     *last, every = scan_node(w, body, initial, series, [Along("", 0, int(one.backwards))])
@@ -123,20 +127,18 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
 def still_running(w: Emitter, n: Node) -> str:
     """Whether a sequence of the batch has that step: (T, N, 1)."""
     steps = w.op("Gather", w.op("Shape", n.x(0)), w.const(0, np.int64))
-    numbers = w.op("Range", w.const(0, np.int64), steps, w.const(1, np.int64))
     lengths = w.op("Reshape", w.cast(n.input[4], TensorProto.INT64), w.ints(1, -1, 1))
-    return w.op("Less", w.op("Reshape", numbers, w.ints(-1, 1, 1)), lengths)
+    return w.op("Less", w.op("Reshape", w.arange(steps), w.ints(-1, 1, 1)), lengths)
 
 
 def initial_state(w: Emitter, n: Node, one: Direction, i: int) -> str:
-    """The state in front of the first step, (N, H): input i, or zeros."""
+    """The state before the first step, (N, H): input i, or zeros."""
     if n.has(i):
         return one.of(w, n.x(i))
-    batch = w.op("Gather", w.op("Shape", n.x(0)), w.ints(1))
-    return w.op("Expand", n.scalar(0), w.op("Concat", batch, w.ints(n.attr("hidden_size")), axis=0))
+    return w.op("Expand", n.array(0), w.dims(n.x(0), (1, 1), n.attr("hidden_size")))
 
 
-def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
+def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> Outputs:
     """Y (T, D, N, H), and each last state (D, N, H), of the runs in all directions."""
     every = w.op("Concat", *(w.op("Unsqueeze", y, w.ints(1)) for y, _ in runs), axis=1)
     states = zip(*(last for _, last in runs), strict=True)
@@ -145,11 +147,18 @@ def outputs(w: Emitter, runs: Sequence[tuple[str, States]]) -> list[str | None]:
 
 def recurrent(
     op_type: str, activations: Sequence[str], back: Callable[[Course], Passed], *, only: Sequence[int]
-) -> Callable[[Lowering], Lowering]:
-    """Register an operator: in its usual form by the short adjoint `back`, in any other by what the function writes."""
+) -> Callable[[Written], Written]:
+    """Register an operator: in its usual form by the short adjoint `back`, in any other by what the function writes.
 
-    def register(function: Lowering) -> Lowering:
-        scanned = lowered(function)
+    That is one direction: what its gates get from the input, its first states, and its step. `activations` are those of
+    a direction where the node names none.
+    """
+
+    def register(function: Written) -> Written:
+        def spelled(w: Emitter, n: Node) -> Outputs:
+            return outputs(w, [unrolled(w, n, one, *function(w, n, one)) for one in directions(n, activations)])
+
+        scanned = lowered(spelled)
 
         def either(g: Emitter, n: Node, *cotangents: str | None) -> Cotangents:
             usual = is_usual(n, activations)
@@ -163,85 +172,65 @@ def recurrent(
 
 
 @recurrent("RNN", ["Tanh"], rnn_back, only=[0, 1, 2, 3, 5])
-def rnn(w: Emitter, n: Node) -> list[str | None]:
+def rnn(w: Emitter, n: Node, one: Direction) -> Run:
     """H = f(X W^T + H' R^T + b);  outputs Y, the last H."""
-    runs = []
-    for one in directions(n, ["Tanh"]):
-        wb, rb = biases(w, n, one, 1)
-        r = one.of(w, n.x(2))
+    wb, rb = biases(w, n, one, 1)
+    r = one.of(w, n.x(2))
 
-        def step(b: Emitter, x: str, states: States, one: Direction = one, r: str = r, rb: str = rb) -> States:
-            return [one.activated(b, n, 0, b.op("Add", x, product(b, states[0], r, rb)))]
+    def step(b: Emitter, x: str, states: States) -> States:
+        return [one.activated(b, n, 0, b.op("Add", x, product(b, states[0], r, rb)))]
 
-        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
-        runs.append(unrolled(w, n, one, inputs, [initial_state(w, n, one, 5)], step))
-    return outputs(w, runs)
+    return product(w, n.x(0), one.of(w, n.x(1)), wb), [initial_state(w, n, one, 5)], step
 
 
 @recurrent("GRU", ["Sigmoid", "Tanh"], gru_back, only=[0, 1, 2, 3, 5])
-def gru(w: Emitter, n: Node) -> list[str | None]:
+def gru(w: Emitter, n: Node, one: Direction) -> Run:
     """z, r = f(X W^T + H' R^T + b), h = g(X W^T + (r H') R^T + b), H = (1 - z) h + z H';  outputs Y, the last H.
 
     With linear_before_reset h = g(X W^T + r (H' R^T + b)).
     """
     width, before = n.attr("hidden_size"), bool(n.attr("linear_before_reset", 0))
-    runs = []
-    for one in directions(n, ["Sigmoid", "Tanh"]):
-        wb, rb = biases(w, n, one, 3)
-        parts = w.ints(2 * width, width)
-        r_gates, r_new = w.op("Split", one.of(w, n.x(2)), parts, axis=0, outputs=2)
-        b_gates, b_new = w.op("Split", rb, parts, axis=0, outputs=2) if rb else ("", "")
+    wb, rb = biases(w, n, one, 3)
+    parts = w.ints(2 * width, width)
+    r_gates, r_new = w.op("Split", one.of(w, n.x(2)), parts, axis=0, outputs=2)
+    b_gates, b_new = w.op("Split", rb, parts, axis=0, outputs=2) if rb else ("", "")
 
-        def step(
-            b: Emitter, x: str, states: States, one: Direction = one, r_gates: str = r_gates, r_new: str = r_new,
-            b_gates: str = b_gates, b_new: str = b_new,
-        ) -> States:  # fmt: skip
-            (h,) = states
-            x_gates, x_new = b.op("Split", x, b.ints(2 * width, width), axis=-1, outputs=2)
-            gates = one.activated(b, n, 0, b.op("Add", x_gates, product(b, h, r_gates, b_gates)))
-            z, r = b.op("Split", gates, b.ints(width, width), axis=-1, outputs=2)
-            old = b.op("Mul", r, product(b, h, r_new, b_new)) if before else product(b, b.op("Mul", r, h), r_new, b_new)
-            new = one.activated(b, n, 1, b.op("Add", x_new, old))
-            return [b.op("Add", new, b.op("Mul", z, b.op("Sub", h, new)))]
+    def step(b: Emitter, x: str, states: States) -> States:
+        (h,) = states
+        x_gates, x_new = b.op("Split", x, b.ints(2 * width, width), axis=-1, outputs=2)
+        gates = one.activated(b, n, 0, b.op("Add", x_gates, product(b, h, r_gates, b_gates)))
+        z, r = b.op("Split", gates, b.ints(width, width), axis=-1, outputs=2)
+        old = b.op("Mul", r, product(b, h, r_new, b_new)) if before else product(b, b.op("Mul", r, h), r_new, b_new)
+        new = one.activated(b, n, 1, b.op("Add", x_new, old))
+        return [b.op("Add", new, b.op("Mul", z, b.op("Sub", h, new)))]
 
-        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
-        runs.append(unrolled(w, n, one, inputs, [initial_state(w, n, one, 5)], step))
-    return outputs(w, runs)
+    return product(w, n.x(0), one.of(w, n.x(1)), wb), [initial_state(w, n, one, 5)], step
 
 
 @recurrent("LSTM", ["Sigmoid", "Tanh", "Tanh"], lstm_back, only=[0, 1, 2, 3, 5, 6, 7])
-def lstm(w: Emitter, n: Node) -> list[str | None]:
+def lstm(w: Emitter, n: Node, one: Direction) -> Run:
     """i, o, f = f(X W^T + H' R^T + b + P C), c = g(...), C = f C' + i c, H = o h(C);  outputs Y, the last H and C.
 
     The peepholes P read C' for i and f, C for o. With input_forget f = 1 - i.
     """
     width, coupled = n.attr("hidden_size"), bool(n.attr("input_forget", 0))
-    runs = []
-    for one in directions(n, ["Sigmoid", "Tanh", "Tanh"]):
-        wb, rb = biases(w, n, one, 4)
-        r = one.of(w, n.x(2))
-        p = w.op("Split", one.of(w, n.x(7)), w.ints(width, width, width), axis=0, outputs=3) if n.has(7) else None
+    wb, rb = biases(w, n, one, 4)
+    r = one.of(w, n.x(2))
+    p = w.op("Split", one.of(w, n.x(7)), w.ints(width, width, width), axis=0, outputs=3) if n.has(7) else None
+    free = replace(one, clip=None)  # the limit is for what the gates get, and the cell's value is no such sum
 
-        def step(
-            b: Emitter, x: str, states: States, one: Direction = one, r: str = r, rb: str = rb,
-            p: tuple[str, ...] | None = p,
-        ) -> States:  # fmt: skip
-            h, c = states
-            gates = b.op("Add", x, product(b, h, r, rb))
-            i, o, f, new = b.op("Split", gates, b.ints(*[width] * 4), axis=-1, outputs=4)
+    def step(b: Emitter, x: str, states: States) -> States:
+        h, c = states
+        gates = b.op("Add", x, product(b, h, r, rb))
+        i, o, f, new = b.op("Split", gates, b.ints(*[width] * 4), axis=-1, outputs=4)
 
-            def peeping(gate: str, which: int, cell: str) -> str:
-                seen = b.op("Add", gate, b.op("Mul", p[which], cell)) if p else gate
-                return one.activated(b, n, 0, seen)
+        def peeping(gate: str, which: int, cell: str) -> str:
+            seen = b.op("Add", gate, b.op("Mul", p[which], cell)) if p else gate
+            return one.activated(b, n, 0, seen)
 
-            i = peeping(i, 0, c)
-            f = b.op("Sub", n.scalar(1), i) if coupled else peeping(f, 2, c)
-            c = b.op("Add", b.op("Mul", f, c), b.op("Mul", i, one.activated(b, n, 1, new)))
-            name, given = one.activations[2]
-            shown = Direction(one.number, one.backwards, [(name, given)], None).activated(b, n, 0, c)
-            return [b.op("Mul", peeping(o, 1, c), shown), c]
+        i = peeping(i, 0, c)
+        f = b.op("Sub", n.array(1), i) if coupled else peeping(f, 2, c)
+        c = b.op("Add", b.op("Mul", f, c), b.op("Mul", i, one.activated(b, n, 1, new)))
+        return [b.op("Mul", peeping(o, 1, c), free.activated(b, n, 2, c)), c]
 
-        inputs = product(w, n.x(0), one.of(w, n.x(1)), wb)
-        initial = [initial_state(w, n, one, i) for i in (5, 6)]
-        runs.append(unrolled(w, n, one, inputs, initial, step))
-    return outputs(w, runs)
+    return product(w, n.x(0), one.of(w, n.x(1)), wb), [initial_state(w, n, one, i) for i in (5, 6)], step

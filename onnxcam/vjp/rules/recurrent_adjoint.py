@@ -1,6 +1,6 @@
 """Adjoints of recurrent networks in their usual form: gates of sigmoid and tanh, all sequences of one length.
 
-The states in front of all steps are the deployed node's own outputs, so what a step's adjoint multiplies with is worked
+The states before all steps are the deployed node's own outputs, so what a step's adjoint multiplies with is worked
 out for all steps at once. What is left to a Scan is short: the products that lead from one step to the one before. Both
 directions go together: a value of all steps is (D, T, N, *), in the order in which each direction makes its steps; a
 state (D, N, H).
@@ -30,7 +30,7 @@ class Course:
 
     Attributes:
         x: the input.
-        behind: the states behind all steps.
+        after: the states after all steps.
         ct: their cotangents; None where there are none.
         finals: cotangents of the last states; None likewise.
     """
@@ -38,7 +38,7 @@ class Course:
     g: Emitter
     n: Node
     x: str
-    behind: str
+    after: str
     ct: str | None
     finals: Sequence[str | None]
 
@@ -49,8 +49,8 @@ class Course:
 
     @cached_property
     def before(self) -> str:
-        """The states in front of all steps."""
-        return self.in_front(self.behind, 5)
+        """The states before all steps."""
+        return self.earlier(self.after, 5)
 
     def gates(self, value: str, *counts: int, axis: int = -1) -> tuple[str, ...]:
         """So many gates each."""
@@ -85,16 +85,16 @@ class Course:
         columns = self.g.op("Transpose", self.together(ct, gates * self.width), perm=[0, 2, 1])
         return self.g.op("MatMul", columns, self.together(factor, size))
 
-    def in_front(self, states: str, initial: int) -> str:
-        """Of the states behind all steps those in front of them; `initial`: the input that holds the first."""
+    def earlier(self, states: str, initial: int) -> str:
+        """Of the states after all steps those before them; `initial`: the input that holds the first."""
         if self.start(initial) == self.zeros:
-            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.scalar(0))
+            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.array(0))
         first = self.g.op("Unsqueeze", self.n.x(initial), self.g.ints(1))
         rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(1))
         return self.g.op("Concat", first, rest, axis=1)
 
     def start(self, initial: int) -> str:
-        """The state in front of the first step: an input, or zeros."""
+        """The state before the first step: an input, or zeros."""
         known = self.n.const(initial)
         return self.n.x(initial) if self.n.has(initial) and (known is None or known.any()) else self.zeros
 
@@ -102,7 +102,7 @@ class Course:
     def zeros(self) -> str:
         """A state of zeros."""
         shape = self.g.dims(self.n.input[0], directions(self.n), (1, 1), self.width)
-        return self.g.op("Expand", self.n.scalar(0), shape)
+        return self.g.op("Expand", self.n.array(0), shape)
 
     def scan(self, step: Step, initial: Names, series: Names, *, back: bool = False) -> tuple[str, Names]:
         """What the steps give out, and the last states; `back`: from the last step to the first."""
@@ -137,7 +137,7 @@ class Passed:
     Attributes:
         inputs: to what the gates get from the input.
         products: to their products with a state, of how many gates, and what is multiplied there.
-        initial: to the states in front of the first step.
+        initial: to the states before the first step.
     """
 
     inputs: str
@@ -182,7 +182,7 @@ def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Cour
 
 
 def again(g: Emitter, n: Node) -> str:
-    """The states behind all steps, where nobody wants them of the node itself."""
+    """The states after all steps, where nobody wants them of the node itself."""
     y = g.op(n.proto.op_type, *n.input, **n.attrs)
     return y if g.graph.type(n.input[0]).elem_type == n.elem_type else g.cast(y, n.elem_type)
 
@@ -208,12 +208,12 @@ def joined(g: Emitter, values: Names, axis: int = -1) -> str:
 
 def falling(g: Emitter, n: Node, squashed: str, by: str) -> str:
     """by * (1 - tanh^2), from the tanh."""
-    return g.op("Mul", by, g.op("Sub", n.scalar(1), g.op("Mul", squashed, squashed)))
+    return g.op("Mul", by, g.op("Sub", n.array(1), g.op("Mul", squashed, squashed)))
 
 
 def closing(g: Emitter, n: Node, gate: str, by: str) -> str:
     """by * gate * (1 - gate), of a sigmoid."""
-    return g.op("Mul", by, g.op("Mul", gate, g.op("Sub", n.scalar(1), gate)))
+    return g.op("Mul", by, g.op("Mul", gate, g.op("Sub", n.array(1), gate)))
 
 
 # -- what each of them does -------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def rnn_back(c: Course) -> Passed:
         dp = b.op("Mul", states[0], slices[0])
         return [b.op("MatMul", dp, r)], dp
 
-    dp, initial = c.scan_back(step, [falling(c.g, c.n, c.behind, c.n.scalar(1))])
+    dp, initial = c.scan_back(step, [falling(c.g, c.n, c.after, c.n.array(1))])
     return Passed(dp, [(dp, 1, c.before)], initial)
 
 
@@ -248,7 +248,7 @@ def lstm_back(c: Course) -> Passed:
 
     kept, _ = c.scan(cell, [c.start(6)], [f, entered])
     shown = g.op("Tanh", g.op("Add", kept, entered))
-    to_gates = g.op("Mul", joined(g, [entered, c.behind, kept]), g.op("Sub", n.scalar(1), squashed))
+    to_gates = g.op("Mul", joined(g, [entered, c.after, kept]), g.op("Sub", n.array(1), squashed))
     to_new = g.op("Sub", i, g.op("Mul", entered, new))
 
     def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
@@ -278,7 +278,7 @@ def gru_back(c: Course) -> Passed:
     product = c.affine(r_new, b_new, (fed, c.width))
     new = g.op("Tanh", g.op("Add", x_new, g.op("Mul", r, product) if linear else product))
     to_z = closing(g, n, z, g.op("Sub", before, new))
-    to_n = falling(g, n, new, g.op("Sub", n.scalar(1), z))
+    to_n = falling(g, n, new, g.op("Sub", n.array(1), z))
 
     def linear_step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
         (dh,), (each, kept) = states, slices

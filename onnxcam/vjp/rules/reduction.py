@@ -6,10 +6,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.pooling import spread_mean
 
-AXES_ATTRIBUTE = (13,)  # ReduceX-13 has its axes as an attribute, ReduceX-18 as an input
-BOTH = (*AXES_ATTRIBUTE, 18)
-
-
+BOTH = (13, 18)  # the axes are an attribute, or an input
 Axes = list[int] | str
 
 
@@ -79,8 +76,8 @@ def reduce_l1(g: Emitter, n: Node, ct: str) -> Cotangents:
 def reduce_l2(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = |x|;  dx = ct x / y, 0 where y = 0."""
     axes = reduced_axes(n)
-    y, zero = kept(g, n, n.y(), axes), n.scalar(0)
-    safe = g.op("Where", g.op("Equal", y, zero), n.scalar(1), y)
+    y, zero = kept(g, n, n.y(), axes), n.array(0)
+    safe = g.op("Where", g.op("Equal", y, zero), n.array(1), y)
     return [g.op("Mul", n.x(), g.op("Div", kept(g, n, ct, axes), safe))]
 
 
@@ -112,16 +109,16 @@ def reduce_prod(g: Emitter, n: Node, ct: str) -> Cotangents:
     axes, x = reduced_axes(n), n.x()
     if not axes:
         return [ct]
-    is_zero = g.op("Equal", x, n.scalar(0))
+    is_zero = g.op("Equal", x, n.array(0))
     zeros = g.reduce("ReduceSum", g.cast(is_zero, n.elem_type), axes)
-    filled = g.op("Where", is_zero, n.scalar(1), x)
+    filled = g.op("Where", is_zero, n.array(1), x)
     rest = g.reduce("ReduceProd", filled, axes)  # of all that are not 0
     return [g.op("Mul", kept(g, n, ct, axes), product_of_others(g, n, is_zero, zeros, rest, filled))]
 
 
 def product_of_others(g: Emitter, n: Node, is_zero: str, zeros: str, rest: str, filled: str) -> str:
     """The product without each factor, from the number of zeros, the product of the rest, and factors with 1 for 0."""
-    zero, one = n.scalar(0), n.scalar(1)
+    zero, one = n.array(0), n.array(1)
     alone = g.op("Where", g.op("Equal", zeros, one), rest, zero)
     among = g.op("Where", g.op("Equal", zeros, zero), g.op("Div", rest, filled), zero)
     return g.op("Where", is_zero, alone, among)

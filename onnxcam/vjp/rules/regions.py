@@ -44,7 +44,7 @@ def roi_align(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Avg: Y = A X B^T of a region;  dX = A^T ct B, d rois through the slopes of A and B. Max: dX[winner] = w ct."""
     offset = 0.5 if n.attr("coordinate_transformation_mode", "half_pixel") == "half_pixel" else 0.0
     ct, rois, image = (one_more(g, n, value, rank) for value, rank in ((ct, 4), (n.x(1), 2), (n.input[2], 1)))
-    scaled = g.op("Sub", g.op("Mul", rois, n.scalar(n.attr("spatial_scale", 1.0))), n.scalar(offset))
+    scaled = g.op("Sub", g.op("Mul", rois, n.array(n.attr("spatial_scale", 1.0))), n.array(offset))
     left, top, right, bottom = g.op("Split", scaled, g.ints(1, 1, 1, 1), axis=1, outputs=4)
     down, across = bins(g, n, top, bottom, "output_height", 2), bins(g, n, left, right, "output_width", 3)
     if n.attr("mode", "avg") == "max":
@@ -57,14 +57,13 @@ def roi_align(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [dx]
     ends = [*edges(g, n, across, average.columns_cotangent()), *edges(g, n, down, average.rows_cotangent())]
     moved = g.op("Concat", *(ends[i] for i in (0, 2, 1, 3)), axis=1)
-    moved = g.op("Slice", moved, g.ints(0), g.op("Gather", g.op("Shape", n.input[1]), g.ints(0)))
-    return [dx, g.op("Mul", moved, n.scalar(n.attr("spatial_scale", 1.0)))]
+    moved = g.op("Slice", moved, g.ints(0), g.dims(n.input[1], (0, 1)))
+    return [dx, g.op("Mul", moved, n.array(n.attr("spatial_scale", 1.0)))]
 
 
 def one_more(g: Emitter, n: Node, value: str, rank: int) -> str:
     """One region of zeros more, where there may be none at all: products over nothing are undefined in ONNX Runtime."""
-    count = (n.shape(1) or (None,))[0]
-    return value if isinstance(count, int) and count else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
+    return value if n.size(0, 1) else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
 
 
 def checked(number: int, least: int = 1) -> int:
@@ -79,30 +78,30 @@ def bins(g: Emitter, n: Node, low: str, high: str, name: str, axis: int) -> Bins
     pooled, ratio = checked(n.attr(name, 1)), checked(n.attr("sampling_ratio", 0), least=0)
     half_pixel = n.attr("coordinate_transformation_mode", "half_pixel") == "half_pixel"
     extent = g.op("Sub", high, low)
-    length = extent if half_pixel else g.op("Max", extent, n.scalar(1))
-    step = g.op("Unsqueeze", g.op("Div", length, n.scalar(pooled)), g.ints(2))  # (R, 1, 1)
+    length = extent if half_pixel else g.op("Max", extent, n.array(1))
+    step = g.op("Unsqueeze", g.op("Div", length, n.array(pooled)), g.ints(2))  # (R, 1, 1)
     if ratio > 0:
-        steps, count, exists = n.array(np.arange(ratio)), n.scalar(ratio), ""
+        steps, count, exists = n.array(np.arange(ratio)), n.array(ratio), ""
     else:
         each = g.op("Ceil", step)
         most = g.op("ReduceMax", g.op("Concat", n.array([1]), g.op("Reshape", each, g.ints(-1)), axis=0), keepdims=0)
-        steps, count = g.op("Range", n.scalar(0), most, n.scalar(1)), g.op("Max", each, n.scalar(1))
+        steps, count = g.op("Range", n.array(0), most, n.array(1)), g.op("Max", each, n.array(1))
         exists = g.op("Unsqueeze", g.op("Less", steps, each), g.ints(3))
-    middle, bin_number = g.op("Add", steps, n.scalar(0.5)), n.array(np.arange(pooled)[:, None])
+    middle, bin_number = g.op("Add", steps, n.array(0.5)), n.array(np.arange(pooled)[:, None])
     first = g.op("Add", g.op("Unsqueeze", low, g.ints(2)), g.op("Mul", bin_number, step))
     place = g.op("Add", first, g.op("Div", g.op("Mul", middle, step), count))
-    share = g.op("Mul", g.op("Add", bin_number, g.op("Div", middle, count)), n.scalar(1 / pooled))
+    share = g.op("Mul", g.op("Add", bin_number, g.op("Div", middle, count)), n.array(1 / pooled))
     if not half_pixel:  # a region is never smaller than a pixel
-        grows = g.cast(g.op("Greater", extent, n.scalar(1)), n.elem_type)
+        grows = g.cast(g.op("Greater", extent, n.array(1)), n.elem_type)
         share = g.op("Mul", share, g.op("Unsqueeze", grows, g.ints(2)))
     return clipped(g, n, g.dims(n.input[0], (axis, 1)), place, exists, count, share)
 
 
 def clipped(g: Emitter, n: Node, size: str, place: str, exists: str, count: str, share: str) -> Bins:
     """Samples up to a pixel outside are moved to the nearest pixel, those beyond count as 0."""
-    zero, last = n.scalar(0), as_float(g, n, plus(g, size, -1))
+    zero, last = n.array(0), as_float(g, n, plus(g, size, -1))
     inside = g.op("Max", g.op("Min", place, last), zero)
-    there = g.op("And", g.op("GreaterOrEqual", place, n.scalar(-1)), g.op("LessOrEqual", place, as_float(g, n, size)))
+    there = g.op("And", g.op("GreaterOrEqual", place, n.array(-1)), g.op("LessOrEqual", place, as_float(g, n, size)))
     there = g.op("Unsqueeze", there, g.ints(3))
     taps = bounded(g, taps_along(g, g.op("Unsqueeze", inside, g.ints(3)), LINEAR), size)
     taps = Taps(taps.kernel, taps.index, taps.fraction, 0, g.op("And", there, exists) if exists else there)
@@ -122,7 +121,7 @@ def matrix(g: Emitter, n: Node, axis: Bins) -> str:
     """(R, P, size): what every bin reads of every pixel along one axis."""
     index = merged(g, axis.taps.index, axis)
     shape = g.op("Concat", g.op("Slice", g.op("Shape", index), g.ints(0), g.ints(2)), axis.size, axis=0)
-    zeros = g.op("Expand", n.scalar(0), shape)
+    zeros = g.op("Expand", n.array(0), shape)
     total = g.op("ScatterElements", zeros, index, merged(g, axis.taps.weight(g, n), axis), axis=2, reduction="add")
     return g.op("Div", total, axis.count)
 
@@ -178,8 +177,7 @@ def flattened(g: Emitter, value: str) -> str:
 
 def stacked(g: Emitter, value: str) -> str:
     """(K, L, M, N) as (K, L M, N)."""
-    last = g.op("Gather", g.op("Shape", value), g.ints(3))
-    return g.op("Reshape", value, g.op("Concat", g.ints(0, -1), last, axis=0))
+    return g.op("Reshape", value, g.dims(value, 0, -1, (3, 1)))
 
 
 def edges(g: Emitter, n: Node, axis: Bins, ct: str) -> tuple[str, str]:
@@ -187,7 +185,7 @@ def edges(g: Emitter, n: Node, axis: Bins, ct: str) -> tuple[str, str]:
     of_taps = g.op("GatherElements", ct, merged(g, axis.taps.index, axis), axis=2)
     of_taps = g.op("Reshape", of_taps, g.op("Shape", axis.taps.index))
     each = g.reduce("ReduceSum", g.op("Mul", of_taps, axis.taps.slope(g, n)), [3], keepdims=0)
-    each = g.op("Where", axis.moves, g.op("Div", each, axis.count), n.scalar(0))
+    each = g.op("Where", axis.moves, g.op("Div", each, axis.count), n.array(0))
     high = g.op("Mul", each, axis.share)
     low = g.op("Sub", each, high)
     low, high = (g.op("Unsqueeze", g.reduce("ReduceSum", end, [1, 2], keepdims=0), g.ints(1)) for end in (low, high))
@@ -231,10 +229,10 @@ def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads
         for value in (index, g.op("Mul", rows[1], columns[1]), g.op("And", rows[2], columns[2]))
     )
     read = g.op("Mul", g.op("Gather", as_rows(g, n.x()), index), g.op("Unsqueeze", weight, g.ints(2)))
-    read = g.op("Where", g.op("Unsqueeze", exists, g.ints(2)), read, n.scalar(-np.inf))
+    read = g.op("Where", g.op("Unsqueeze", exists, g.ints(2)), read, n.array(-np.inf))
     best = g.op("ArgMax", read, axis=1, keepdims=0)  # (bins, C)
     shares = g.op("Mul", as_rows(g, ct), g.op("GatherElements", weight, best, axis=1))
-    zeros = g.op("Expand", n.scalar(0), g.op("Concat", g.op("Mul", batch, pixels), channels, axis=0))
+    zeros = g.op("Expand", n.array(0), g.op("Concat", g.op("Mul", batch, pixels), channels, axis=0))
     added = g.op("ScatterElements", zeros, g.op("GatherElements", index, best, axis=1), shares, axis=0, reduction="add")
     turned = g.op("Transpose", g.op("Reshape", added, g.op("Concat", batch, pixels, channels, axis=0)), perm=[0, 2, 1])
     return g.reshape_to(turned, n.input[0])
@@ -252,12 +250,12 @@ def max_roi_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def pixel_bins(g: Emitter, n: Node, low: str, high: str, pooled: int, axis: int) -> Reads:
     """The pixels of the bins along one axis of regions from `low` to `high` (R, 1), ends included."""
-    size, scale = g.dims(n.input[0], (axis, 1)), n.scalar(n.attr("spatial_scale", 1.0))
+    size, scale = g.dims(n.input[0], (axis, 1)), n.array(n.attr("spatial_scale", 1.0))
     ends = [g.op("Mul", end, scale) for end in (low, high)]
-    away = [g.op("Floor", g.op("Add", g.op("Abs", end), n.scalar(0.5))) for end in ends]  # halves away from 0
+    away = [g.op("Floor", g.op("Add", g.op("Abs", end), n.array(0.5))) for end in ends]  # halves away from 0
     first, last = (g.op("Mul", g.op("Sign", end), whole) for end, whole in zip(ends, away, strict=True))
-    length = g.op("Max", g.op("Add", g.op("Sub", last, first), n.scalar(1)), n.scalar(1))
-    step = g.op("Div", length, n.scalar(pooled))
+    length = g.op("Max", g.op("Add", g.op("Sub", last, first), n.array(1)), n.array(1))
+    step = g.op("Div", length, n.array(pooled))
     starts = g.op("Floor", g.op("Mul", step, n.array(np.arange(pooled))))
     stops = g.op("Ceil", g.op("Mul", step, n.array(np.arange(1, pooled + 1))))
     begin, end = (
@@ -265,7 +263,7 @@ def pixel_bins(g: Emitter, n: Node, low: str, high: str, pooled: int, axis: int)
     )  # (R, P)
     widths = g.op("Reshape", g.op("Sub", end, begin), g.ints(-1))
     most = g.op("ReduceMax", g.op("Concat", g.ints(1), widths, axis=0), keepdims=0)
-    steps = g.op("Range", g.const(0, np.int64), most, g.const(1, np.int64))
+    steps = g.arange(most)
     index = g.op("Add", g.op("Unsqueeze", begin, g.ints(2)), steps)
     exists = g.op("Less", index, g.op("Unsqueeze", end, g.ints(2)))
     return Reads(g.op("Min", index, plus(g, size, -1)), g.cast(exists, n.elem_type), exists)

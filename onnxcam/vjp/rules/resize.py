@@ -40,8 +40,8 @@ def unchanged(g: Emitter, n: Node, axis: int, i: int) -> bool:
     if crops(n):
         return False
     if n.has(3):
-        before, after = (n.shape() or ())[axis], (g.graph.shape(n.output[0]) or ())[axis]
-        return (isinstance(before, int) or before is not None) and before == after
+        before, after = n.shape(), g.graph.shape(n.output[0])
+        return before is not None and after is not None and before[axis] is not None and before[axis] == after[axis]
     scales = n.const(2)
     return scales is not None and float(scales[i]) == 1
 
@@ -69,8 +69,7 @@ def matrix(g: Emitter, n: Node, axis: int, said: list[str]) -> str:
         given = ["", g.op("Concat", g.dims(n.input[0], (axis, 1)), g.ints(1), amount, g.ints(2), axis=0)]
     else:
         given = [g.op("Concat", g.const([1, 1], np.float32), amount, second_scale(g, n), axis=0)]
-    kept = {key: value for key, value in n.attrs.items() if key not in ("axes", "extrapolation_value")}
-    resized = g.op("Resize", units, roi, *given, **kept)
+    resized = g.op("Resize", units, roi, *given, **n.attrs_except("axes", "extrapolation_value"))
     return g.op("Squeeze", g.op("Slice", resized, g.ints(0), g.ints(1), g.ints(3)), g.ints(1, 3))
 
 
@@ -81,9 +80,9 @@ def matrix_in_proportion(g: Emitter, n: Node, axis: int, axes: list[int]) -> str
     resized itself.
     """
     moved, rank, others = int(0 in axes), n.rank(), [i for i in axes if i != axis]
-    behind, count = range(1 - moved, rank), (axis, 1)
-    single = g.dims(n.input[0], count, *(count if i == axis else 1 for i in behind))
-    alike = g.dims(n.input[0], count, *((i, 1) if i in axes else 1 for i in behind))
+    later, count = range(1 - moved, rank), (axis, 1)
+    single = g.dims(n.input[0], count, *(count if i == axis else 1 for i in later))
+    alike = g.dims(n.input[0], count, *((i, 1) if i in axes else 1 for i in later))
     units = g.op("Expand", g.op("Reshape", g.eye(n.input[0], axis, n.elem_type), single), alike)
     kept = n.attrs | {"axes": [i + moved for i in n.attr("axes") or range(rank)]}
     resized = g.op("Resize", units, "", "", n.input[3], **kept)

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from onnxcam.vjp.body import lowered, lowering
+from onnxcam.graph import MICROSOFT
+from onnxcam.vjp.body import Outputs, lowered, lowering
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import CONTRIB, Cotangents, Node, RuleError, rule
-from onnxcam.vjp.rules.attention import from_heads, in_heads
-
-Names = list[str | None]
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.attention import from_heads, in_heads, positions
 
 
 def rotated(w: Emitter, n: Node, x: str, cos: str, sin: str, count: int) -> str:
@@ -32,8 +31,8 @@ def rotated(w: Emitter, n: Node, x: str, cos: str, sin: str, count: int) -> str:
 
 def width_of(n: Node, i: int) -> int:
     """The number of pairs, which is the last size of input i. RuleError: it is not known."""
-    width = (n.shape(i) or (None,))[-1]
-    if not isinstance(width, int):
+    width = n.size(-1, i)
+    if width is None:
         raise RuleError("the width of its angles is not known")
     return width
 
@@ -46,7 +45,7 @@ def rotary_embedding(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [g.op("RotaryEmbedding", ct, n.x(1), g.op("Neg", n.x(2)), *n.input[3:], **n.attrs)]
 
 
-def spelled(w: Emitter, n: Node) -> Names:
+def spelled(w: Emitter, n: Node) -> Outputs:
     """ONNX's RotaryEmbedding. With position ids the angles are looked up."""
     flat, count = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width_of(n, 1)
     x = in_heads(w, n.x(), n.attr("num_heads")) if flat else n.x()
@@ -56,8 +55,8 @@ def spelled(w: Emitter, n: Node) -> Names:
     return [from_heads(w, y) if flat else y]
 
 
-@lowering("RotaryEmbedding", domain=CONTRIB, only=[0, 2, 3])
-def onnxruntime_rotary_embedding(w: Emitter, n: Node) -> Names:
+@lowering("RotaryEmbedding", domain=MICROSOFT, only=[0, 2, 3])
+def onnxruntime_rotary_embedding(w: Emitter, n: Node) -> Outputs:
     """Pairs (a, b) of every head turned: (a cos - b sin, a sin + b cos), angles by position."""
     width = width_of(n, 2)
     flat, count = n.rank() == 3, n.attr("rotary_embedding_dim", 0) or 2 * width
@@ -77,6 +76,4 @@ def angles(w: Emitter, n: Node, x: str, i: int) -> str:
     ids = n.input[1]
     if n.rank(1) == 2:
         return w.op("Unsqueeze", w.op("Gather", n.x(i), ids, axis=0), w.ints(1))
-    positions = w.op("Gather", w.op("Shape", x), w.const(2, np.int64))
-    ids = w.op("Add", w.op("Range", w.const(0, np.int64), positions, w.const(1, np.int64)), ids)
-    return w.op("Gather", n.x(i), ids, axis=0)
+    return w.op("Gather", n.x(i), w.op("Add", positions(w, x), ids), axis=0)

@@ -37,8 +37,8 @@ class Kernel:
 
     @property
     def slopes(self) -> Rows:
-        """The derivative of the weights, in the same form."""
-        return [[power * w for w in row] for power, row in enumerate(self.weights)][1:] or [[0.0] * len(self.taps)]
+        """The derivative of the weights, in the same form; the nearest pixel's has none."""
+        return [[power * w for w in row] for power, row in enumerate(self.weights)][1:]
 
 
 _A = -0.75  # of Keys' cubic convolution, in ONNX Runtime as in torch
@@ -58,7 +58,7 @@ class Taps:
 
     Attributes:
         index: int64, which pixels.
-        fraction: how far behind the tap 0 the position lies, 0 <= fraction < 1.
+        fraction: how far beyond the tap 0 the position lies, 0 <= fraction < 1.
         there: which taps count; "": all.
     """
 
@@ -80,7 +80,7 @@ class Taps:
         value, *lower = [n.array(np.reshape(row, (-1, *[1] * self.after))) for row in reversed(rows)]
         for row in lower:
             value = g.op("Add", g.op("Mul", value, self.fraction), row)
-        return g.op("Where", self.there, value, n.scalar(0)) if self.there else value
+        return g.op("Where", self.there, value, n.array(0)) if self.there else value
 
 
 def taps_along(g: Emitter, position: str, kernel: Kernel, after: int = 0) -> Taps:
@@ -222,7 +222,7 @@ class Samples:
             weighted = g.op("Mul", g.op("Unsqueeze", ct, g.ints(2)), self._weight(0, 1, self.taps.count, -1))
             shares = g.op("Reshape", weighted, g.ints(0, 0, -1))
             index = g.op("Expand", g.op("Reshape", self.taps.index, g.ints(0, 1, -1)), g.op("Shape", shares))
-            zeros = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, channels, pixels, axis=0))
+            zeros = g.op("Expand", self.n.array(0), g.op("Concat", batch, channels, pixels, axis=0))
             added = g.op("ScatterElements", zeros, index, shares, axis=2, reduction="add")
         return g.reshape_to(added, self.image)
 
@@ -242,7 +242,7 @@ class Samples:
         batch, _, pixels = extents(g, self.image)
         index, weight = self._tapped(self.taps.index, 0, self.taps.count, -1), self._weight(0, self.taps.count, -1)
         samples = g.op("Gather", g.op("Shape", self.taps.index), g.ints(-1))
-        zeros = g.op("Expand", self.n.scalar(0), g.op("Concat", batch, pixels, samples, axis=0))
+        zeros = g.op("Expand", self.n.array(0), g.op("Concat", batch, pixels, samples, axis=0))
         return g.op("ScatterElements", zeros, index, weight, axis=1, reduction="add")
 
     def position_cotangents(self, ct: str) -> list[str]:

@@ -90,13 +90,13 @@ def cumulative_product(g: Emitter, n: Node, ct: str) -> Cotangents:
     A product that has a 0 moves only with that 0, and only if it is the only one.
     """
     axis, attrs = n.input[1], {name: n.attr(name, 0) for name in ("exclusive", "reverse")}
-    is_zero, zero = g.op("Equal", n.x(), n.scalar(0)), n.scalar(0)
+    is_zero, zero = g.op("Equal", n.x(), n.array(0)), n.array(0)
     zeros = g.op("CumSum", g.cast(is_zero, n.elem_type), axis, **attrs)
-    filled = g.op("Where", is_zero, n.scalar(1), n.x())
+    filled = g.op("Where", is_zero, n.array(1), n.x())
     each = g.op("Mul", ct, g.op("CumProd", filled, axis, **attrs))
     back = {**attrs, "reverse": 1 - attrs["reverse"]}
     without, alone = (
-        g.op("CumSum", g.op("Where", g.op("Equal", zeros, n.scalar(count)), each, zero), axis, **back)
+        g.op("CumSum", g.op("Where", g.op("Equal", zeros, n.array(count)), each, zero), axis, **back)
         for count in (0, 1)
     )
     return [g.op("Where", is_zero, alone, g.op("Div", without, filled))]

@@ -30,14 +30,14 @@ def fourier_transform(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def half_spectrum(g: Emitter, n: Node, ct: str, axis: int) -> str:
     """d X of a real signal from half a spectrum, which is read twice, but for 0 and the highest of an even length."""
-    given, bins = n.const(1), (n.shape() or ())[axis]
+    given, bins = n.const(1), n.size(axis)
     if n.has(1) and (given is None or int(given.item()) // 2 + 1 != bins):
         raise RuleError("half a spectrum is not known to have dft_length / 2 + 1 frequencies")
-    length = g.op("Gather", g.op("Shape", ct), g.ints(axis))
+    length = g.dims(ct, (axis, 1))
     count = g.op("Gather", g.op("Shape", n.input[0]), g.const(axis, np.int64))
-    k = g.op("Range", g.const(0, np.int64), count, g.const(1, np.int64))
+    k = g.arange(count)
     once = g.op("Or", g.op("Equal", k, g.ints(0)), g.op("Equal", g.op("Add", k, k), length))
-    times = g.op("Reshape", g.op("Where", once, n.scalar(1), n.scalar(2)), g.ints(-1, *[1] * (n.rank() - 1 - axis)))
+    times = g.op("Reshape", g.op("Where", once, n.array(1), n.array(2)), g.ints(-1, *[1] * (n.rank() - 1 - axis)))
     return g.op("Mul", adjoint(g, n, ct, length, axis, inverse=0, onesided=1), times)
 
 
@@ -55,8 +55,8 @@ def transformed_axis(g: Emitter, n: Node) -> int:
 
 def is_real(n: Node) -> bool:
     """Whether a signal has real parts only."""
-    last = (n.shape() or (None,))[-1]
-    if not isinstance(last, int):
+    last = n.size(-1)
+    if last is None:
         raise RuleError("whether its signal is complex is not known before it runs")
     return last == 1
 
@@ -77,10 +77,8 @@ def real_part(g: Emitter, value: str) -> str:
 
 def resized(g: Emitter, value: str, rank: int, axis: int, size: str) -> str:
     """A value cut, or filled up with zeros, at the end of one axis; `size`: a vector of one."""
-    lacking = g.op("Sub", size, g.op("Gather", g.op("Shape", value), g.ints(axis)))
-    return g.op(
-        "Pad", value, g.op("Concat", g.ints(*[0] * (rank + axis)), lacking, g.ints(*[0] * (rank - axis - 1)), axis=0)
-    )
+    lacking = g.op("Sub", size, g.dims(value, (axis, 1)))
+    return g.op("Pad", value, g.dims(value, *[0] * (rank + axis), lacking, *[0] * (rank - axis - 1)))
 
 
 @rule("STFT", versions=(17,), only=[0, 2])
@@ -115,9 +113,6 @@ def frame_length(g: Emitter, n: Node) -> str:
 
 def frame_index(g: Emitter, n: Node, ct: str, length: str) -> str:
     """(frames, length): which samples of the signal each frame reads."""
-    zero, one = g.const(0, np.int64), g.const(1, np.int64)
-    count = g.op("Gather", g.op("Shape", ct), one)
-    starts = g.op("Mul", g.op("Range", zero, count, one), as_int64(g, g.op("Reshape", n.input[1], g.ints(1))))
-    return g.op(
-        "Add", g.op("Unsqueeze", starts, g.ints(1)), g.op("Range", zero, g.op("Squeeze", length, g.ints(0)), one)
-    )
+    count = g.op("Gather", g.op("Shape", ct), g.const(1, np.int64))
+    starts = g.op("Mul", g.arange(count), as_int64(g, g.op("Reshape", n.input[1], g.ints(1))))
+    return g.op("Add", g.op("Unsqueeze", starts, g.ints(1)), g.arange(g.op("Squeeze", length, g.ints(0))))

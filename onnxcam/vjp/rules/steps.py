@@ -1,7 +1,7 @@
 """What a loop does step by step, and the way back through a step.
 
 On the way back the cotangents of the states go from step to step; those of what every step reads from outside are
-summed. What a body reads from outside is an input of its node, behind those that the node names.
+summed. What a body reads from outside is an input of its node, after those that the node names.
 """
 
 from __future__ import annotations
@@ -13,14 +13,12 @@ from typing import NamedTuple
 import onnx
 
 from onnxcam.graph import Graph, Shape, ValueType, is_placeholder, made_up, reads
-from onnxcam.vjp.body import pull_back
+from onnxcam.vjp.body import Found, pull_back, summed
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleSet
-from onnxcam.vjp.rules.control import kind, summed, zeros
+from onnxcam.vjp.rules.control import kind, zeros
 from onnxcam.vjp.subgraph import Subgraph, opened
 from onnxcam.vjp.sweep import path
-
-Found = Mapping[str, str | None]
 
 
 @dataclass(frozen=True)
@@ -30,7 +28,7 @@ class Body:
     Attributes:
         proto, types, values: the body as the node holds it, the types of its inputs, and what goes into them.
         sub: the body as a graph.
-        before: how many inputs and outputs lie in front of the states.
+        before: how many inputs and outputs lie before the states.
         count: the number of states.
         growing: the states whose shape changes from step to step.
         placeholders: the states that start with another rank, which no step reads.
@@ -52,7 +50,7 @@ class Body:
 
     @property
     def ends(self) -> list[str]:
-        """The states behind it."""
+        """The states after it."""
         return self.sub.outputs[self.before[1] :][: self.count]
 
     @property
@@ -70,7 +68,7 @@ class Body:
         moving, needed = set(wanted), set(seeded)
         while True:
             _, active = path(self.sub.graph, self.sub.outputs, moving, rules)
-            read = self.behind(needed)
+            read = self.upstream(needed)
             moved = {start for start, end in zip(self.starts, self.ends, strict=True) if end in active}
             asked = {end for start, end in zip(self.starts, self.ends, strict=True) if start in read}
             if moved <= moving and asked <= needed:
@@ -82,13 +80,13 @@ class Body:
         """The states that some values depend on, in whatever step."""
         needed = set(names)
         while True:
-            read = self.behind(needed)
+            read = self.upstream(needed)
             found = [i for i, start in enumerate(self.starts) if start in read]
             if needed.issuperset(self.ends[i] for i in found):
                 return found
             needed.update(self.ends[i] for i in found)
 
-    def behind(self, names: Iterable[str]) -> set[str]:
+    def upstream(self, names: Iterable[str]) -> set[str]:
         """Some values, and everything that they depend on within a step."""
         nodes = [self.sub.graph.nodes[i] for i in self.sub.graph.ancestors(names)]
         return set(names).union(*(reads(node) for node in nodes))
@@ -132,16 +130,16 @@ def unread(proto: onnx.GraphProto, first: int, count: int) -> set[int]:
     return {i for i, port in enumerate(proto.input[first : first + count]) if port.name not in read}
 
 
-def common(before: Shape | None, behind: Shape | None, name: str) -> tuple[Shape | None, bool]:
-    """A shape for a state before and behind a step, and whether it is known to change."""
-    if before is None or behind is None:
+def common(before: Shape | None, after: Shape | None, name: str) -> tuple[Shape | None, bool]:
+    """A shape for a state before and after a step, and whether it is known to change."""
+    if before is None or after is None:
         return None, False
-    if len(before) != len(behind):
+    if len(before) != len(after):
         return None, True
     alike = [
-        was == now or (isinstance(was, str) and was.endswith(OPEN)) for was, now in zip(before, behind, strict=True)
+        was == now or (isinstance(was, str) and was.endswith(OPEN)) for was, now in zip(before, after, strict=True)
     ]
-    grows = any(not same and now is not None and not made_up(now) for same, now in zip(alike, behind, strict=True))
+    grows = any(not same and now is not None and not made_up(now) for same, now in zip(alike, after, strict=True))
     shape = tuple(was if same else f"{name}.{i}{OPEN}" for i, (was, same) in enumerate(zip(before, alike, strict=True)))
     return shape, grows
 
@@ -154,8 +152,8 @@ class Carry(NamedTuple):
 
     Attributes:
         of: a state before its step, or a value from outside.
-        port, end: its names in the body, before and behind a step.
-        initial: its value in front of the loop.
+        port, end: its names in the body, before and after a step.
+        initial: its value before the loop.
     """
 
     of: str
@@ -196,7 +194,7 @@ def way_back(
 
 
 def nothing(b: Emitter, body: Body, i: int, port: str) -> str:
-    """The cotangent of a state that no step reads, in front of a step. What replaced a placeholder keeps its shape."""
+    """The cotangent of a state that no step reads, before a step. What replaced a placeholder keeps its shape."""
     start = body.starts[i]
     if i in body.placeholders and i not in body.growing:
         return b.zeros_like(port, kind(body.sub.graph, start).elem_type)
