@@ -6,6 +6,7 @@ import math
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 import onnx
@@ -37,6 +38,7 @@ from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
 GRADIENT = "onnxcam/gradient"
+CANCELLED = 1e-4  # of the terms of a mean: less is rounding, as in `methods`
 SEED = "onnxcam/seed"
 
 
@@ -102,7 +104,7 @@ def class_gradient(
     graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
     g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, one, ones(g, one), wrt, rules)
-    proto = appended(g, averaged(g, ct, mean) if mean else ct, wrt, [])
+    proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:
         proto.graph.output[-1].type.tensor_type.ClearField("shape")
     return Backward(pruned(proto, [GRADIENT], offered(head, wrt, taps)), GRADIENT)
@@ -114,22 +116,35 @@ def offered(head: Head, wrt: str, taps: Collection[str] | None) -> list[onnx.Val
     return [declared(head.graph, name) for name in free if taps is None or name in taps]
 
 
-def averaged(g: Emitter, ct: str, axes: Sequence[int]) -> str:
+def averaged(g: Emitter, ct: str, axes: Sequence[int], wrt: str) -> str:
     """The mean of a cotangent over axes, which stay with size 1.
 
     Where they are the columns of a matrix product, those of its right factor are averaged before it: a pointwise
     convolution before the score gives the layer's whole gradient out for nothing else.
     """
-    node = g.made(ct)
+    node, kind = g.made(ct), numpy_type(g.graph.type(wrt).elem_type)
     product = g.made(node.input[0]) if node is not None and node.op_type == "Reshape" else None
     right = g.made(product.input[1]) if product is not None and product.op_type == "MatMul" else None
     if node is not None and product is not None and right is not None and right.op_type == "Reshape":
         shape, columns = g.constant(node.input[1]), g.constant(right.input[1])
         if shape is not None and columns is not None and are_columns(axes, shape.tolist(), columns.tolist()):
-            mean = g.reduce("ReduceMean", product.input[1], [len(columns) - 1])
+            mean = mean_or_zero(g, product.input[1], [len(columns) - 1], len(columns), kind)
             small = [1 if axis in axes else int(size) for axis, size in enumerate(shape)]
             return g.op("Reshape", g.op("MatMul", product.input[0], mean), g.ints(*small))
-    return g.reduce("ReduceMean", ct, axes)
+    return mean_or_zero(g, ct, axes, g.graph.rank(wrt) or 0, kind)
+
+
+def mean_or_zero(g: Emitter, value: str, axes: Sequence[int], rank: int, kind: type[np.floating[Any]]) -> str:
+    """The mean over axes; 0 in rows where all means are but the rounding of terms that cancel.
+
+    So they do before a normalization over positions, which does not mind what is added to all of them.
+    """
+    mean, terms = (g.reduce("ReduceMean", one, axes) for one in (value, g.op("Abs", value)))
+    others = [axis for axis in range(1, rank) if axis not in axes]
+    sizes = g.op("Abs", mean), terms
+    largest, most = (g.reduce("ReduceMax", size, others) if others else size for size in sizes)
+    cancelled = g.op("Less", largest, g.op("Mul", most, g.const(CANCELLED, kind)))
+    return g.op("Where", cancelled, g.const(0, kind), mean)
 
 
 def are_columns(axes: Sequence[int], shape: list[int], right: list[int]) -> bool:

@@ -10,9 +10,11 @@ import onnx
 import pytest
 
 from onnxcam.explainer import Ask, Explainer, TargetLayer
+from onnxcam.methods.arrays import CANCELLED
 from onnxcam.runtime import Layout, Session
-from onnxcam.targets import ClassTarget
+from onnxcam.targets import ClassTarget, DifferenceTarget
 from onnxcam.vjp import CLASS, class_gradient
+from onnxcam.vjp.head import CANCELLED as CANCELLED_IN_THE_GRAPH
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
 from tests.nets import net, normal
 
@@ -93,3 +95,29 @@ def test_a_mean_that_no_image_decides_is_worked_out_once_a_class(monkeypatch: py
     np.testing.assert_array_equal(first, again)
     several = Explainer(MODELS["pooled and linear"])(images[0], target=[4, 1, 4])
     np.testing.assert_allclose([e.map for e in several], [first[1], first[0], first[1]], rtol=1e-6)
+
+
+SOFT_ARGMAX = """(float[N, 3, 8, 8] x) => (float[N, 2] y) {
+  c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) m = Conv(a, one) f = Reshape(m, flat)
+  p = Softmax<axis = -1>(f) y = MatMul(p, grid) }"""
+NORMALIZED = """(float[N, 3, 8, 8] x) => (float[N, 5] y) {
+  c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) i = InstanceNormalization(a, ones, zeros)
+  s = Sigmoid(i) f = Flatten(s) y = MatMul(f, w) }"""
+
+
+@pytest.mark.parametrize("target", [1, DifferenceTarget(0, 1)], ids=["in the graph", "of a whole gradient"])
+@pytest.mark.parametrize("text", [SOFT_ARGMAX, NORMALIZED])
+def test_means_that_cancel_give_no_map_of_their_rounding(text: str, target: Any) -> None:
+    """Adding to a channel everywhere changes nothing in front of a normalization over positions."""
+    weights = {
+        "stem": normal(4, 3, 3, 3), "one": normal(1, 4, 1, 1), "flat": np.array([0, -1]), "grid": normal(64, 2, seed=1),
+        "ones": np.ones(4, np.float32), "zeros": np.zeros(4, np.float32), "w": normal(256, 5, seed=2),
+    }  # fmt: skip
+    explainer = Explainer(net(text, weights))
+    e = explainer(normal(3, 8, 8), target=target, layer="a")
+    assert (e.status, np.abs(e.map).max()) == ("blank", 0)
+    assert explainer(normal(3, 8, 8), target=target, layer="a", method="hirescam").status == "ok"
+
+
+def test_what_cancels_is_one_figure() -> None:
+    assert CANCELLED_IN_THE_GRAPH == CANCELLED
