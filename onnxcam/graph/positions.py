@@ -52,10 +52,13 @@ class Along:
         return bool(np.isnan(self.at).all())
 
     def true(self) -> Along:
-        """A line of cells at their true centres, where these leave out more than two cells' worth of image."""
+        """A line of cells at their true centres, where these leave out more than two cells' worth of image.
+
+        Or, of a few cells, where they lie less than half as far apart as they were spread.
+        """
         line = self.at.ravel()
         inset = (self.drift[0] - self.drift[1]) * math.copysign(1, self.end - self.start)
-        if inset * len(line) <= 2 * abs(self.end - self.start):
+        if inset <= min(2 * abs(self.end - self.start) / len(line), abs(float(line[-1] - line[0])) / 2):
             return self
         return renewed(self, line + np.linspace(*self.drift, len(line), dtype=np.float32))
 

@@ -212,6 +212,15 @@ def test_windows_over_cells_that_go_back_and_forth_have_no_even_spread() -> None
     assert line(known, "y", "H") == pytest.approx([2.5, 8.5, 2.5, 8.5])
 
 
+@pytest.mark.parametrize(("kernel", "window"), [(57, ((28 / 64, 36 / 64),) * 2), (33, None)])
+def test_few_cells_close_to_each_other_are_not_stretched_over_the_image(kernel: int, window: Any) -> None:
+    """Two cells, 4 pixels apart (28.5 and 32.5 with a kernel of 57), are not a left and a right half."""
+    stride = 4 if kernel == 57 else 31
+    known = found(f"y = Conv<strides = [{stride}, {stride}]>(x, w)", "1,3,64,64", w=normal(4, 3, kernel, kernel))
+    placed = known["y"].window
+    assert placed == window if window is None else placed == pytest.approx(np.array(window), abs=2 / 64)
+
+
 def test_one_window_over_all_has_no_place() -> None:
     known = found("p = GlobalAveragePool(x)\n q = AveragePool<kernel_shape=[8,8]>(x)\n y = ReduceMean<axes=[2,3]>(x)")
     assert not known.positions.keys() & {"p", "q", "y"}
