@@ -70,6 +70,7 @@ def operators_table() -> str:
     ruled = [operator for operator in listed if operator.support == "rule"]
     rows = ((code(o.domain, o.name), ", ".join(map(str, o.versions)), plain(o.note)) for o in ruled)
     flat = ", ".join(code(o.domain, o.name) for o in listed if o.support == "no gradient")
+    upgraded = ", ".join(f"{code(o.domain, o.name)} is {plain(o.note)}" for o in listed if o.support == "upgraded")
     reasons: dict[str, list[str]] = {}
     for operator in listed:
         if operator.support == "out of scope":
@@ -81,6 +82,7 @@ def operators_table() -> str:
             table(("Operator", "Versions", "Rule"), rows),
             "### No gradient",
             f"Their output does not move with their inputs, so nothing passes through them: {flat}.",
+            f"Older ones: {upgraded}.",
             "### Out of scope",
             table(("Operator", "Why, and what to do"), refused),
         ]

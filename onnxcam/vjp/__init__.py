@@ -15,14 +15,14 @@ from onnxcam.vjp.head import (
     whole_class_gradient,
     whole_seeded_gradient,
 )
-from onnxcam.vjp.operators import OUT_OF_SCOPE, Operator, list_operators
+from onnxcam.vjp.operators import OUT_OF_SCOPE, UPGRADED, Operator, list_operators
 from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, RuleSet
 from onnxcam.vjp.rows import CLASS
 from onnxcam.vjp.rules.guided import DECONVNET, GUIDED
 from onnxcam.vjp.sweep import reverse
 
 __all__ = [
-    "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "Backward",
-    "Differentiated", "Emitter", "Operator", "RuleSet", "all_scores", "class_gradient", "class_score", "differentiate",
+    "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "UPGRADED",
+    "Backward", "Differentiated", "Emitter", "Operator", "RuleSet", "all_scores", "class_gradient", "class_score", "differentiate",
     "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
 ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""What is said to users about every operator of the default domain: a rule, no gradient, or out of scope and why."""
+"""What is said to users about every operator of the default domain: a rule, no gradient, upgraded, or why not."""
 
 from __future__ import annotations
 
@@ -26,7 +26,6 @@ OUT_OF_SCOPE: dict[str, str] = {
     "OptionalGetElement": _CONTAINER,
     "OptionalHasElement": _CONTAINER,
     "RegexFullMatch": _TEXT,
-    "Scatter": "deprecated: use ScatterElements",
     "SequenceAt": _CONTAINER,
     "SequenceConstruct": _CONTAINER,
     "SequenceEmpty": _CONTAINER,
@@ -41,8 +40,10 @@ OUT_OF_SCOPE: dict[str, str] = {
     "SwiGLU": _TOO_NEW,
     "TfIdfVectorizer": _TEXT,
     "Unique": "the number of its outputs' elements depends on the input",
-    "Upsample": "deprecated: use Resize",
 }
+
+
+UPGRADED = {"Scatter": "ScatterElements", "Upsample": "Resize"}  # ended before OLDEST_OPSET, and read as these
 
 
 @dataclass(frozen=True)
@@ -53,14 +54,14 @@ class Operator:
         name, domain: "" is ONNX's own domain.
         versions: the versions of its schema (since which opset) that this holds for.
         support: "rule": differentiated; "no gradient": its output does not move with its inputs, the gradient upstream
-            is zero; "out of scope": refused where the gradient would have to pass.
+            is zero; "upgraded": read as its successor; "out of scope": refused where the gradient would have to pass.
         note: the formula of the rule, or the reason.
     """
 
     name: str
     domain: str
     versions: tuple[int, ...]
-    support: Literal["rule", "no gradient", "out of scope"]
+    support: Literal["rule", "no gradient", "upgraded", "out of scope"]
     note: str
 
 
@@ -72,6 +73,7 @@ def list_operators() -> list[Operator]:
         found.append(Operator(name, domain, tuple(sorted(rule.versions)), "rule", formula))
     constant = dict.fromkeys(NO_GRADIENT, "its output does not move with its inputs")
     found += [Operator(name, "", schema_versions(name), "no gradient", why) for name, why in constant.items()]
+    found += [Operator(name, "", schema_versions(name), "upgraded", f"read as {new}") for name, new in UPGRADED.items()]
     found += [Operator(name, "", schema_versions(name), "out of scope", why) for name, why in OUT_OF_SCOPE.items()]
     known = (operator for operator in found if operator.versions)  # an older onnx lacks the newest operators
     return sorted(known, key=lambda operator: (operator.domain, operator.name))
