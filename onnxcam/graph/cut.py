@@ -289,16 +289,22 @@ def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
     """Whether a node is the mean over all positions of a value of this layout, and over nothing else."""
     spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
     tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
-    if tokens != (None if layout.grid is None else math.prod(layout.grid)):  # a class token is in the mean too
-        return False
+    alone = tokens == (None if layout.grid is None else math.prod(layout.grid))  # else a class token is in the mean too
+    return alone and averaged_axes(graph, node) == spatial
+
+
+def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
+    """The axes that a node takes the whole mean over, in order; None when it does anything else."""
+    rank, attrs = graph.rank(node.input[0]) or 0, attributes(node)
+    behind_channels = list(range(2, rank))
     if node.op_type in ("GlobalAveragePool", "QLinearGlobalAveragePool"):
-        return True
-    attrs = attributes(node)
+        return list(range(1, rank - 1)) if attrs.get("channels_last") else behind_channels
     if node.op_type == "AveragePool":
         before, after = (graph.shape(name) or () for name in (node.input[0], node.output[0]))
         one = len(after) > 2 and set(after[2:]) == {1}
-        return one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
+        whole = one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
+        return behind_channels if whole else None
     if node.op_type != "ReduceMean":
-        return False
+        return None
     axes = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
-    return axes is not None and sorted(int(a) % len(layout.axes) for a in list(axes)) == spatial
+    return None if axes is None else sorted(int(a) % rank for a in list(axes))

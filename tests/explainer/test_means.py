@@ -12,9 +12,9 @@ import pytest
 from onnxcam.explainer import Ask, Explainer, Place
 from onnxcam.runtime import Layout, Session
 from onnxcam.targets import ClassTarget
-from onnxcam.vjp import CLASS, class_gradient
+from onnxcam.vjp import CLASS, class_gradient, differentiate
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
-from tests.nets import net, normal
+from tests.nets import net, normal, run, tapped
 
 IMAGES = {
     "pooled and linear": "p = GlobalAveragePool(last) f = Flatten(p) y = Gemm(f, fc)",
@@ -93,3 +93,18 @@ def test_a_mean_that_no_image_decides_is_worked_out_once_a_class(monkeypatch: py
     np.testing.assert_array_equal(first, again)
     several = Explainer(MODELS["pooled and linear"])(images[0], target=[4, 1, 4])
     np.testing.assert_allclose([e.map for e in several], [first[1], first[0], first[1]], rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", ["last", "t"])
+def test_a_pool_over_the_channels_of_tokens_is_not_taken_for_the_mean(layer: str) -> None:
+    """There are as many channels as positions, so that no shape tells."""
+    model = net("""(float[N, 3, 4, 4] x) => (float[N, 5] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w) last = Relu(c)
+        r = Reshape(last, rows) t = Transpose<perm = [0, 2, 1]>(r) p = GlobalAveragePool(t) f = Flatten(p)
+        y = Gemm(f, fc) }""",
+        {"w": normal(16, 3, 3, 3), "fc": normal(16, 5), "rows": np.array([0, 16, 16])})  # fmt: skip
+    x, both = normal(1, 3, 4, 4), differentiate(model, of="y", wrt="last")
+    a = run(tapped(model, "last"), {"x": x})["last"]
+    g = run(both.model, {"x": x, both.seed: np.eye(5, dtype=np.float32)[[1]]})[both.gradients["last"]]
+    expected = (g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1)[0]
+    found = Explainer(model)(x, target=1, method="gradcam", layer=layer).map
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

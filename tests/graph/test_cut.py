@@ -321,6 +321,20 @@ def test_the_pooled_value_of_channels_last_and_of_tokens() -> None:
     assert pooled_value(graph_of(channels_last()), "last", Layout("NCHW"), "logits") is None
 
 
+@pytest.mark.parametrize(
+    ("view", "features"),
+    [("t = Transpose<perm=[0,2,3,1]>(last)", 4), ("r = Reshape(last, rows) t = Transpose<perm=[0,2,1]>(r)", 16)],
+)
+def test_a_global_pool_over_channels_is_no_mean_over_positions(view: str, features: int) -> None:
+    """Of [N, H, W, C] and of [N, positions, C] a GlobalAveragePool averages the channels."""
+    text = f"""(float[N,3,4,4] x) => (float[N,5] logits) {{ c = Conv<pads=[1,1,1,1]>(x, w) last = Relu(c) {view}
+        p = GlobalAveragePool(t) f = Flatten(p) logits = MatMul(f, fc) }}"""
+    weights = {"w": normal(16, 3, 3, 3), "fc": normal(features, 5), "rows": np.array([0, 16, 16])}
+    graph = graph_of(net(text, weights))
+    assert pooled(graph, "last") is None
+    assert pooled(graph, "t") is None
+
+
 def test_normalizing_with_the_batch_is_not_linear() -> None:
     text = """(float[N,3,4,4] x) => (float[N,5] logits) {
   last = Conv<pads=[1,1,1,1]>(x, w0)
