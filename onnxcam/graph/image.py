@@ -11,13 +11,13 @@ from onnx import TensorProto
 from onnxcam.errors import ModelError
 from onnxcam.graph.feeds import type_name
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.operators import CONVOLUTIONS
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput
 
 IMAGE_CHANNELS = (1, 3, 4)
 VOLUMES = ("NCDHW", "NDHWC", "NDCHW")
 IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT8)
-CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
 TO_CHANNELS_FIRST = ([2, 0, 1], [0, 3, 1, 2])  # what a Transpose of such an input does
 TURNED = {"NDHWC": [0, 4, 1, 2, 3], "NDCHW": [0, 2, 1, 3, 4]}  # the same of volumes
 NEAR = 4  # steps from an input to the convolution that reads it: casts, scales, transposes, pads

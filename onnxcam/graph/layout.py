@@ -14,8 +14,9 @@ import onnx
 from onnxcam.errors import ModelError
 from onnxcam.graph.image import as_image
 from onnxcam.graph.index import Graph
-from onnxcam.graph.mixing import ATTENTION, MIXES, PRODUCTS
+from onnxcam.graph.mixing import MIXES
 from onnxcam.graph.moving import MOVES
+from onnxcam.graph.operators import ATTENTION, PRODUCTS
 from onnxcam.graph.positions import Along, Positions, Sizes, positions
 from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape

@@ -9,6 +9,7 @@ from typing import Any
 import onnx
 
 from onnxcam.graph.index import attributes
+from onnxcam.graph.operators import ATTENTION, PRODUCTS
 from onnxcam.graph.positions import Array, Known, Positions, Rule, averaged, kept, together
 
 
@@ -107,11 +108,6 @@ def arranged(at: Array, term: str, result: str) -> Array:
 
 
 OPERANDS = {"QLinearMatMul": (0, 3), "QGemm": (0, 3)}  # where scales and zero points stand between
-PRODUCTS = frozenset(
-    ["MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
-     "MatMulNBits", "QLinearMatMul", "QGemm"]
-)  # fmt: skip
-ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
 REDUCING = [
     "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",

@@ -5,32 +5,8 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.operators import WEIGHTED
 from onnxcam.graph.subgraphs import captures, reads
-
-WEIGHTED = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "ConvInteger",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QGemm",
-        "FusedConv",
-        "FusedGemm",
-        "FusedMatMul",
-        "DeformConv",
-        "LSTM",
-        "DynamicQuantizeLSTM",
-        "GRU",
-        "RNN",
-        "Attention",
-        "MultiHeadAttention",
-        "MatMulNBits",
-    ]
-)
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.operators import CONVOLUTIONS, PRODUCTS
 
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
 QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
@@ -13,10 +14,6 @@ KEEPING = frozenset({
     "QuantizeLinear", "DequantizeLinear",
 })  # fmt: skip  # all elements, each with its value
 CHOOSING = frozenset({"Slice", "Split", "Gather", "TopK"})  # some elements, each with its value
-PRODUCTS = frozenset({
-    "Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "FusedConv", "MatMulInteger", "ConvInteger", "QGemm",
-    "QLinearMatMul", "QLinearConv", "MatMulNBits",
-})  # fmt: skip
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
 LENGTHENING = KEEPING | {"Sqrt", "Reciprocal", "Add", "Max", "Clip", "Expand"}  # of a length, before it divides
@@ -43,7 +40,7 @@ def is_product(graph: Graph, name: str) -> bool:
         node = graph.maker(waiting.pop())
         if node is None or any(is_probability(graph, read) for read in node.input):
             return False
-        if node.op_type not in PRODUCTS:
+        if node.op_type not in CONVOLUTIONS | PRODUCTS:
             terms = set(added(graph, node))
             if not terms:
                 return False

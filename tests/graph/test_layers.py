@@ -36,6 +36,7 @@ from tests.graph.building import (
 from tests.nets import net, normal, run
 
 node = helper.make_node
+STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, w0) a = Relu(c)"
 
 
 def names(model: onnx.ModelProto) -> list[str]:
@@ -81,6 +82,24 @@ def test_class_maps_and_pools_are_skipped() -> None:
     )
     assert reason_of(model, "pooled") == "a pool: what it pools is finer"
     assert "mean" not in names(model)  # one position is no grid
+
+
+INTEGERS = "q, qs, qz = DynamicQuantizeLinear(f) "
+HEADS = {
+    "Einsum": 'y = Einsum<equation = "nc,ck->nk">(f, fc)',
+    "DynamicQuantizeMatMul": "y = com.microsoft.DynamicQuantizeMatMul(f, fcq, s, z)",
+    "MatMulIntegerToFloat": INTEGERS + "y = com.microsoft.MatMulIntegerToFloat(q, fcq, qs, s, qz, z)",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_any_operator_with_weights_weighs_the_channels(head: str) -> None:
+    weights = {**CONVS, "fcq": np.ones((4, 5), np.uint8), "s": np.ones(1, np.float32), "z": np.zeros(1, np.uint8)}
+    text = f"{STEM} p = GlobalAveragePool(a) f = Flatten(p) {head}"
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {text} }}", weights)
+    assert automatic(model) == "a"
+    if "Einsum" not in head:
+        assert find_score(graph_of(model)).guess  # the logits of a softmax that was left out
 
 
 def test_the_last_layers_of_branches_are_listed_behind() -> None:
