@@ -22,7 +22,7 @@ from onnxcam.graph.paths import articulations, differentiable, weighted_before, 
 from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import captures, reads
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
@@ -121,7 +121,7 @@ def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[s
             if layer is not None:
                 followed.add(name)
         if not followed.isdisjoint(node.output):
-            followed.update(node.input)
+            followed.update(reads(node))
     return [layer for layer in found if layer.name not in others][:MOST_BRANCHES]
 
 

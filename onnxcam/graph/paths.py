@@ -6,7 +6,7 @@ import onnx
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.operators import WEIGHTED
-from onnxcam.graph.subgraphs import captures, reads
+from onnxcam.graph.subgraphs import reads, subgraphs
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -39,27 +39,32 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
     return found
 
 
+def weighted(node: onnx.NodeProto) -> bool:
+    """Whether a node has weights, or a node in its subgraphs."""
+    return node.op_type in WEIGHTED or any(weighted(inner) for body in subgraphs(node) for inner in body.node)
+
+
 def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
     """For every value before the score: whether a weighted node lies between the two."""
     behind: dict[str, bool] = {score: False}
     for i in sorted(graph.ancestors([score]), reverse=True):
         node = graph.nodes[i]
-        here = any(behind.get(name, False) for name in node.output) or node.op_type in WEIGHTED
-        for name in node.input:
+        here = any(behind.get(name, False) for name in node.output) or weighted(node)
+        for name in reads(node):
             behind[name] = behind.get(name, False) or here
     return behind
 
 
 def weighted_before(graph: Graph, image: str) -> set[str]:
     """Every value that a weighted node makes of the image, or that is made of such a value."""
-    moving, weighted = {image}, set[str]()
+    moving, found = {image}, set[str]()
     for node in graph.nodes:
-        read = {*node.input, *captures(node)}
+        read = set(reads(node))
         if read & moving:
             moving |= set(node.output)
-            if read & weighted or node.op_type in WEIGHTED or captures(node):
-                weighted |= set(node.output)
-    return weighted
+            if read & found or weighted(node):
+                found |= set(node.output)
+    return found
 
 
 def depends_on_input(graph: Graph, name: str) -> bool:

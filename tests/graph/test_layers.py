@@ -102,6 +102,31 @@ def test_any_operator_with_weights_weighs_the_channels(head: str) -> None:
         assert find_score(graph_of(model)).guess  # the logits of a softmax that was left out
 
 
+GATE = "largest = ReduceMax<keepdims = 0>(x) bright = Greater(largest, nought)"
+POSITIONS = "r = Reshape(a, rows) t = Transpose<perm = [2, 0, 1]>(r)"
+BODIES = {
+    "Scan": f"""{STEM} {POSITIONS}
+        y = Scan<num_scan_inputs = 1, body = step (float[1,5] sum, float[1,4] row) => (float[1,5] next) {{
+        made = MatMul(row, fc) next = Add(sum, made) }}>(start, t)""",
+    "If": f"""{GATE} {STEM}
+        y = If(bright) <then_branch = g () => (p) {{ u = GlobalAveragePool(a) v = Flatten(u) p = MatMul(v, fc) }},
+                        else_branch = h () => (q) {{ w = GlobalMaxPool(a) z = Flatten(w) q = MatMul(z, fc) }}>""",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_weights_in_a_body_weigh_the_channels(body: str) -> None:
+    weights = {**CONVS, "rows": np.array([1, 4, 64]), "start": normal(1, 5), "nought": np.array(0, np.float32)}
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {body} }}", weights)
+    assert automatic(model) == "a"
+
+
+def test_a_body_without_weights_weighs_nothing() -> None:
+    body = BODIES["If"].replace("MatMul(v, fc)", "Neg(v)").replace("MatMul(z, fc)", "Neg(z)")
+    model = net(f"(float[1,3,8,8] x) => (float[1,4] y) {{ {body} }}", {**CONVS, "nought": np.array(0, np.float32)})
+    assert reason_of(model, "a") == "holds class maps: no weights between it and the score"
+
+
 def test_the_last_layers_of_branches_are_listed_behind() -> None:
     """Two heads joined at the end, as a detector's: no layer of theirs explains the whole score."""
     heads = "".join(
