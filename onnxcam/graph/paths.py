@@ -19,16 +19,8 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
 
     Walking the nodes in order, a value is on all paths when it is the only one alive: made, and still to be read.
     """
-    behind = graph.ancestors([end], stop=[start])
-    reached, inside = {start}, []
-    for i in sorted(behind):
-        node = graph.nodes[i]
-        if differentiable(graph, node) and reached.intersection(reads(node)):
-            inside.append(i)
-            reached |= {
-                name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)
-            }
-    last = {name: i for i in inside for name in reads(graph.nodes[i]) if name in reached}
+    inside, moving = between(graph, start, end)
+    last = {name: i for i in inside for name in reads(graph.nodes[i]) if name in moving}
     last[end] = len(graph.nodes)
     alive, found = {start}, []
     for i in inside:
@@ -37,6 +29,26 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
         if len(alive) == 1 and (name := next(iter(alive))) in graph.nodes[i].output:
             found.append(name)
     return found
+
+
+def between(graph: Graph, start: str, end: str) -> tuple[list[int], set[str]]:
+    """The nodes on differentiable paths from `start` to `end`, in order, and the values that `start` can move.
+
+    What only decides something on the way, through a truth value or an index, is on no path, unless that is all there
+    is.
+    """
+    moving, moved = {start}, list[int]()
+    for i in sorted(graph.ancestors([end], stop=[start])):
+        node = graph.nodes[i]
+        if differentiable(graph, node) and moving.intersection(reads(node)):
+            moved.append(i)
+            moving |= {name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)}
+    leading, inside = {end}, list[int]()
+    for i in reversed(moved):
+        if leading.intersection(graph.nodes[i].output):
+            inside.append(i)
+            leading |= moving.intersection(reads(graph.nodes[i]))
+    return inside[::-1] or moved, moving
 
 
 def weighted(node: onnx.NodeProto) -> bool:

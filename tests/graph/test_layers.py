@@ -121,6 +121,13 @@ def test_weights_in_a_body_weigh_the_channels(body: str) -> None:
     assert automatic(model) == "a"
 
 
+@pytest.mark.parametrize("text", [f"{GATE} {STEM}", f"{STEM} {GATE}"], ids=["early", "late"])
+def test_a_condition_is_no_path_wherever_it_stands(text: str) -> None:
+    text += "p = GlobalAveragePool(a) f = Flatten(p) z = MatMul(f, fc) open = Cast<to = 1>(bright) y = Mul(z, open)"
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {text} }}", {**CONVS, "nought": np.array(0, np.float32)})
+    assert automatic(model) == "a"
+
+
 def test_a_body_without_weights_weighs_nothing() -> None:
     body = BODIES["If"].replace("MatMul(v, fc)", "Neg(v)").replace("MatMul(z, fc)", "Neg(z)")
     model = net(f"(float[1,3,8,8] x) => (float[1,4] y) {{ {body} }}", {**CONVS, "nought": np.array(0, np.float32)})
