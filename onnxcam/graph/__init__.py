@@ -53,7 +53,8 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
-from onnxcam.graph.score import any_class_row, behind_output, class_axis, find_score, zipped_names
+from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped_names
+from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.source import source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs

@@ -14,6 +14,7 @@ from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
@@ -304,7 +305,4 @@ def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
         one = len(after) > 2 and set(after[2:]) == {1}
         whole = one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
         return behind_channels if whole else None
-    if node.op_type != "ReduceMean":
-        return None
-    axes = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
-    return None if axes is None else sorted(int(a) % rank for a in list(axes))
+    return reduced_axes(graph, node) if node.op_type == "ReduceMean" else None
