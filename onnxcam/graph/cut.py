@@ -89,8 +89,9 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
     still = frozenset(name for name in extra if is_still(graph, layer, name))
-    for name in set(extra) - still:
-        check_rows(graph, layer, name)
+    for name in extra:
+        if name not in still:
+            check_rows(graph, layer, name)
     fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
     nodes = [*constants, *sizes.nodes, *behind]

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
-from onnxcam.errors import ModelError
+from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph import (
     ROWS,
     Graph,
@@ -167,6 +167,14 @@ def test_a_score_that_does_not_depend_on_the_layer() -> None:
     model.graph.node.append(node("Neg", ["a0"], ["aside"]))
     with pytest.raises(ModelError, match="'logits' does not depend on the layer 'aside'"):
         head(graph_of(model), "aside", "logits")
+
+
+def test_of_several_values_without_rows_the_first_is_named() -> None:
+    makers = " ".join(f"m{i} = ReduceMax<keepdims = 0>(x) n{i + 1} = Mul(n{i}, m{i})" for i in range(9))
+    text = f"c = Conv(x, w) n0 = ReduceMean<axes = [2, 3], keepdims = 0>(c) {makers} y = Neg(n9)"
+    graph = graph_of(net(f"(float[1,3,4,4] x) => (float[1,5] y) {{ {text} }}", {"w": normal(5, 3, 1, 1)}))
+    with pytest.raises(LayerError, match="also reads 'm0', which has no row"):
+        head(graph, "c", "y")
 
 
 def test_a_head_with_a_branch_that_captures_the_layer() -> None:
