@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
+from onnxcam.graph.edit import expose
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import makes_integers
@@ -18,7 +19,7 @@ from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
 
@@ -56,11 +57,7 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
     }
     proto = onnx.ModelProto()
     proto.CopyFrom(original if there.issuperset(taps) else graph.proto)
-    outputs = {value.name for value in proto.graph.output}
-    for name in dict.fromkeys(taps):
-        if name not in outputs:
-            found = graph.type(name)
-            proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+    expose(graph, proto, taps)
     return as_deployed(graph, proto)
 
 
@@ -77,14 +74,14 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     reached, behind = {layer, *same}, list[onnx.NodeProto]()
     for i in sorted(graph.ancestors([score], stop=[layer, *same])):
         node = graph.nodes[i]
-        if reached.intersection([*node.input, *captures(node)]):
+        if reached.intersection(reads(node)):
             behind.append(node)
             reached |= set(node.output)
     if score not in reached:
         raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
-    read = {name for node in behind for name in (*node.input, *captures(node)) if name}
+    read = {name for node in behind for name in reads(node)}
     behind = [*(node for name, node in same.items() if name in read), *behind]
-    outside = {name for node in behind for name in (*node.input, *captures(node)) if name} - reached
+    outside = {name for node in behind for name in reads(node)} - reached - {""}
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
@@ -147,7 +144,7 @@ def subgraph(
 ) -> onnx.ModelProto:
     """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
-    read = {name for node in nodes for name in (*node.input, *captures(node))} | {output}
+    read = {name for node in nodes for name in reads(node)} | {output}
     weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
     known = sorted((read - made - graph.initializers.keys()) & graph.small_constants.keys())
     body = helper.make_graph(
@@ -204,7 +201,7 @@ def pruned(
     for node in reversed(graph.node):
         if needed.intersection(node.output) - there.keys() - {""}:
             kept.append(node)
-            needed |= {*node.input, *captures(node)}
+            needed |= set(reads(node))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
     for node in nodes:  # one that is kept for its other outputs
         node.output[:] = [f"onnxcam/again/{name}" if name in there else name for name in node.output]

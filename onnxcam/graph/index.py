@@ -16,7 +16,7 @@ from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.sizing import Question, Sizes
-from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
+from onnxcam.graph.subgraphs import all_nodes, described, local_names, reads, subgraphs
 from onnxcam.graph.types import FLOATS, Shape, ValueType
 
 QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
@@ -187,7 +187,7 @@ class Graph:
             i = self.producer.get(waiting.pop())
             if i is not None and i not in found:
                 found.add(i)
-                waiting += [name for name in (*self.nodes[i].input, *captures(self.nodes[i])) if name not in closed]
+                waiting += [name for name in reads(self.nodes[i]) if name not in closed]
         return found
 
     @cached_property

@@ -12,6 +12,8 @@ from collections.abc import Collection
 import onnx
 from onnx import helper
 
+from onnxcam.graph.subgraphs import reads
+
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
 STEPS: dict[tuple[str, str], tuple[int, int]] = {
@@ -70,6 +72,6 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
 def drop_unread(proto: onnx.ModelProto, kept: Collection[str] = ()) -> None:
     """In place: without the nodes that were put in to show a value and that nothing reads, but for values in `kept`."""
     graph = proto.graph
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output} | {*kept}
+    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output} | {*kept}
     for node in [node for node in graph.node if node.name.startswith(SURFACED) and node.output[0] not in read]:
         graph.node.remove(node)

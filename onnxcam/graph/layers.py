@@ -22,7 +22,7 @@ from onnxcam.graph.paths import articulations, differentiable, weighted_before, 
 from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
-from onnxcam.graph.subgraphs import captures, reads
+from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
@@ -214,10 +214,10 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
     apart, mixed, lost = {name}, set[str](), set[str]()
     for i in sorted(graph.ancestors([end], stop=[name])):
         node = graph.nodes[i]
-        reads = set(node.input) | captures(node)
-        if reads & mixed:
+        read = set(reads(node))
+        if read & mixed:
             mixed |= set(node.output)
-        elif reads & apart:
+        elif read & apart:
             for output in node.output:
                 here = {} if known.mixes(node) else known.positions.get(output)
                 if here and all(along.placeless for along in here.values()):
@@ -226,7 +226,7 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
                     apart.add(output)
                 elif differentiable(graph, node):
                     mixed.add(output)
-        elif reads & lost:
+        elif read & lost:
             lost |= set(node.output)
     return "mixed" if end in mixed else "apart" if end in apart else "lost"
 

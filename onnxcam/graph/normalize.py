@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described, subgraphs
+from onnxcam.graph.subgraphs import all_nodes, check_subgraphs, described, reads, subgraphs
 from onnxcam.graph.upgrade import align_functions, upgrade
 
 OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
@@ -274,7 +274,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
     """
     known = {"", *outside, *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     made_by = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
-    reads = [set(node.input) | captures(node) for node in graph.node]
+    read = [set(reads(node)) for node in graph.node]
     order: list[int] = []
     state = [0] * len(graph.node)  # 0 unseen, 1 on the stack, 2 done
     for root in range(len(graph.node)):
@@ -285,9 +285,9 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
                 stack.pop()
                 continue
             state[i] = 1
-            waiting = [made_by[r] for r in sorted(reads[i] - known) if r in made_by and state[made_by[r]] != 2]
+            waiting = [made_by[r] for r in sorted(read[i] - known) if r in made_by and state[made_by[r]] != 2]
             if not waiting:
-                missing = [r for r in reads[i] - known if r not in made_by]
+                missing = [r for r in sorted(read[i] - known) if r not in made_by]
                 if missing:
                     raise ModelError(
                         f"{name} is broken: {described(graph.node[i])} reads '{missing[0]}', which nothing makes"

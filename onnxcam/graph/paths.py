@@ -88,7 +88,7 @@ def depends_on_input(graph: Graph, name: str) -> bool:
             return True
         node = graph.maker(name)
         if node is not None and node.op_type not in ("Shape", "Size"):
-            new = {read for read in reads(node) if read} - seen
+            new = set(reads(node)) - seen
             waiting += new
             seen |= new
     return False
