@@ -16,6 +16,7 @@ from onnxcam.graph.subgraphs import reads
 
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 STEPS: dict[tuple[str, str], tuple[int, int]] = {
     ("", "QuantizeLinear"): (1, 2), (MICROSOFT, "QuantizeLinear"): (1, 2),
     ("", "QLinearConv"): (6, 7), (MICROSOFT, "QLinearConv"): (6, 7), ("", "QLinearMatMul"): (6, 7),

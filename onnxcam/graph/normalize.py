@@ -16,18 +16,17 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
 from onnxcam.graph.subgraphs import all_nodes, check_subgraphs, described, reads, subgraphs
+from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import align_functions, upgrade
 
-OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
 LATEST = 2**31 - 1  # what onnx holds versions in
 LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
-MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
 LONGEST_EQUATION = 1000  # characters
 LARGEST_BLOCK = 2**15  # pixels along a side
@@ -116,11 +115,6 @@ def drop_shadowed(proto: onnx.ModelProto) -> None:
     if len(kept) < len(proto.functions):
         del proto.functions[:]
         proto.functions.extend(kept)
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
 
 
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:

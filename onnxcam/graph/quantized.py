@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph.index import INTEGERS, Graph, attributes
+from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, steps
+from onnxcam.graph.types import INTEGERS
 from onnxcam.runtime import oracle
 
 CARRYING = frozenset({"Identity", "Cast"})  # hand an integer on as it is

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.errors import ModelError
-from onnxcam.graph.normalize import MADE_UP, first_line
+from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.subgraphs import described
 
 Dim = int | str | None
@@ -21,6 +20,12 @@ FLOATS = frozenset(
     | {kind for name, kind in TensorProto.DataType.items() if name.startswith("FLOAT8")}
 )
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
+    TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
+}  # fmt: skip
+INTEGERS = frozenset({*RANGES, TensorProto.INT32})  # that may stand for real numbers
+MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 
 
 @dataclass(frozen=True)

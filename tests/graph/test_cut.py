@@ -14,7 +14,6 @@ from onnx import TensorProto, helper, numpy_helper
 import onnxcam
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph import (
-    ROWS,
     Graph,
     candidates,
     declared,
@@ -28,7 +27,7 @@ from onnxcam.graph import (
     pooled_value,
     pruned,
 )
-from onnxcam.graph.cut import MANY_WEIGHTS
+from onnxcam.graph.cut import MANY_WEIGHTS, ROWS
 from onnxcam.runtime import Layout, Session
 from tests.graph.building import (
     CONVS,
