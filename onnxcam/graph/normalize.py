@@ -19,12 +19,11 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_nodes, check_subgraphs, described, reads, subgraphs
+from onnxcam.graph.subgraphs import all_graphs, all_nodes, check_subgraphs, described, reads
 from onnxcam.graph.types import MADE_UP
-from onnxcam.graph.upgrade import align_functions, upgrade
+from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 
 LATEST = 2**31 - 1  # what onnx holds versions in
-LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
 TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
@@ -163,18 +162,13 @@ def check_perils(node: onnx.NodeProto, name: str) -> None:
 
 def check_steps(graph: onnx.GraphProto, name: str) -> None:
     """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
-    sliced = {
-        node.input[4]: node
-        for node in graph.node
-        if node.op_type == "Slice" and not node.domain and len(node.input) > 4
-    }
-    for tensor in graph.initializer:
-        if tensor.name in sliced and is_absurd(tensor):
-            node = sliced[tensor.name]
-            raise ModelError(f"{name} is broken: {described(node)} takes steps of more than any tensor holds")
-    for node in graph.node:
-        for body in subgraphs(node):
-            check_steps(body, name)
+    for body in all_graphs(graph):
+        slices = (node for node in body.node if node.op_type == "Slice" and not node.domain and len(node.input) > 4)
+        sliced = {node.input[4]: node for node in slices}
+        for tensor in body.initializer:
+            if tensor.name in sliced and is_absurd(tensor):
+                node = described(sliced[tensor.name])
+                raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
 
 
 def is_absurd(tensor: onnx.TensorProto) -> bool:
@@ -212,11 +206,9 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
 
 def check_sparse(graph: onnx.GraphProto, name: str) -> None:
     """ModelError where the zeros of all sparse weights together take more memory than any real model's."""
-    nodes = list(all_nodes(graph))
-    bodies = [graph, *(body for node in nodes for body in subgraphs(node))]
-    held = [attribute.sparse_tensor for node in nodes for attribute in node.attribute]
+    held = [attribute.sparse_tensor for node in all_nodes(graph) for attribute in node.attribute]
     size = 0
-    for sparse in [*held, *(sparse for body in bodies for sparse in body.sparse_initializer)]:
+    for sparse in [*held, *(sparse for body in all_graphs(graph) for sparse in body.sparse_initializer)]:
         kind = sparse.values.data_type
         itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
         size += itemsize * abs(math.prod(sparse.dims))

@@ -23,6 +23,14 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all graphs inside it."""
+    yield graph
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from all_graphs(body)
+
+
 def local_names(graph: onnx.GraphProto) -> set[str]:
     """The values of a graph itself, not those of the subgraphs in it."""
     made = {name for node in graph.node for name in node.output if name}
@@ -71,8 +79,13 @@ def rename_captures(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
 
 
 def described(node: onnx.NodeProto) -> str:
-    """A node as messages call it: its type and its name, or its first output."""
-    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+    """A node as messages call it: its type and what it is called."""
+    return f"{node.op_type} '{called(node)}'"
+
+
+def called(node: onnx.NodeProto) -> str:
+    """A node's name, or its first output."""
+    return node.name or next(iter(node.output), "")
 
 
 def check_subgraphs(node: onnx.NodeProto, name: str) -> None:
