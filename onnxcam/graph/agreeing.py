@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, same_in_front, same_padding
+from onnxcam.graph.subgraphs import with_nodes
 from onnxcam.graph.types import NARROW
 
 
@@ -27,12 +28,7 @@ def with_agreed_sizes(graph: Graph) -> onnx.ModelProto | None:
     agreed = {i: made for i, (question, right) in graph.misjudged.items() if (made := agree(graph, i, question, right))}
     if not agreed:
         return None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    del proto.graph.node[:]
-    for i, node in enumerate(graph.nodes):
-        proto.graph.node.extend(agreed.get(i, [node]))
-    return proto
+    return with_nodes(graph.proto, (made for i, node in enumerate(graph.nodes) for made in agreed.get(i, [node])))
 
 
 def agree(graph: Graph, i: int, question: Question, right: Sizes) -> list[onnx.NodeProto]:

@@ -13,7 +13,7 @@ from onnx import helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.normalize import lift_constants, sort_nodes
-from onnxcam.graph.subgraphs import all_graphs, local_names, renamed, subgraphs
+from onnxcam.graph.subgraphs import all_graphs, local_names, renamed, subgraphs, with_nodes
 
 
 def without_known_branches(
@@ -28,9 +28,7 @@ def without_known_branches(
     known = conditions(graph, ifs, graph.sized(sizes or {}).early_constants) if ifs else {}
     if not known:
         return None
-    found = onnx.ModelProto()
-    found.CopyFrom(proto)
-    del found.graph.node[:]
+    found = with_nodes(proto, ())
     made, numbers = Counter(definitions([proto.graph])), dict[str, Iterator[int]]()
     for i, node in enumerate(proto.graph.node):
         if i in known:

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.subgraphs import with_nodes
 
 MOST_HELD = 4096  # tensors in one container that are followed
 Nodes = list[onnx.NodeProto] | None
@@ -29,14 +30,7 @@ def without_containers(graph: Graph) -> onnx.ModelProto | None:
         instead = step(unpacking, node) if step else None
         changed |= instead is not None
         nodes += [node] if instead is None else instead
-    if not changed:
-        return None
-    found = onnx.ModelProto()
-    found.CopyFrom(graph.proto)
-    del found.graph.node[:]
-    found.graph.node.extend(nodes)
-    found.graph.initializer.extend(unpacking.initializers)
-    return found
+    return with_nodes(graph.proto, nodes, unpacking.initializers) if changed else None
 
 
 @dataclass

@@ -18,7 +18,7 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.subgraphs import subgraphs
+from onnxcam.graph.subgraphs import subgraphs, with_nodes
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up
 from onnxcam.runtime import oracle
 
@@ -314,14 +314,9 @@ def most_elements(
 
 def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
     """A copy in which computed constants are initializers."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
     kept = [node for node in proto.graph.node if not all(name in constants or not name for name in node.output)]
-    del copy.graph.node[:]
-    copy.graph.node.extend(kept)
     made = {name for node in kept for name in node.output}
-    copy.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made)
-    return copy
+    return with_nodes(proto, kept, (numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made))
 
 
 def readable(tensor: onnx.TensorProto) -> bool:

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import onnx
 from onnx import helper
 
-from onnxcam.graph.subgraphs import reads
+from onnxcam.graph.subgraphs import local_names, reads, replace_nodes
 
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
@@ -48,7 +48,7 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
     """In place: a DequantizeLinear behind every operator that computes with integers or moves them, if it has none."""
     graph = proto.graph
     shown = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[:1]}
-    taken = {name for node in graph.node for name in node.output}
+    taken = local_names(graph)
     scaled: dict[str, list[str]] = {}  # integers, with the names of their scale and zero point
     nodes = []
     for node in graph.node:
@@ -64,9 +64,7 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
             inputs = [node.output[0], *scaled[node.output[0]]]
             nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
     if len(nodes) > len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
     return proto
 
 

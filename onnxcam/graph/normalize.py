@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_graphs, all_nodes, check_subgraphs, described, reads
+from onnxcam.graph.subgraphs import all_graphs, all_nodes, check_subgraphs, described, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 
@@ -200,8 +200,7 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
         else:
             kept.append(node)
     if len(kept) < len(graph.node):
-        del graph.node[:]
-        graph.node.extend(kept)
+        replace_nodes(graph, kept)
 
 
 def check_sparse(graph: onnx.GraphProto, name: str) -> None:
@@ -285,10 +284,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
             else:
                 stack += reversed(waiting)
     if order != list(range(len(graph.node))):
-        nodes = [graph.node[i] for i in order]
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, [graph.node[i] for i in order])
 
 
 def forget_shapes(graph: onnx.GraphProto) -> None:

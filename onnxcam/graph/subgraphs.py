@@ -54,6 +54,25 @@ def reads(node: onnx.NodeProto) -> list[str]:
     return [*node.input, *sorted(captures(node))]
 
 
+def with_nodes(
+    proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
+) -> onnx.ModelProto:
+    """A copy of a model with other nodes in its main graph, and further initializers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    copy.graph.initializer.extend(initializers)
+    return copy
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Other nodes in a graph, in place; some may be its own, which are copied before they are let go."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
 def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[onnx.NodeProto]:
     """Copies of nodes with values under other names, in their subgraphs too."""
     found = []
@@ -71,9 +90,7 @@ def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[o
 def rename_captures(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """What a subgraph reads from outside under other names, in place."""
     seen = {name: new for name, new in names.items() if name not in local_names(body)}
-    nodes = renamed(body.node, seen)
-    del body.node[:]
-    body.node.extend(nodes)
+    replace_nodes(body, renamed(body.node, seen))
     for value in body.output:
         value.name = seen.get(value.name, value.name)
 

@@ -14,7 +14,7 @@ from onnx import helper
 
 from onnxcam.errors import first_line
 from onnxcam.graph import upgrade_meanings, upgrade_rules  # noqa: F401  (they fill the table)
-from onnxcam.graph.subgraphs import all_nodes, subgraphs
+from onnxcam.graph.subgraphs import all_nodes, replace_nodes, subgraphs
 from onnxcam.graph.upgrade_patch import ADAPTERS, DEFAULT_DOMAIN, RETIRED, UNDOCUMENTED, Facts, Patch, refusal
 
 TARGET = 16
@@ -34,8 +34,7 @@ def upgrade(model: onnx.ModelProto) -> None:
     if opset is None or opset >= TARGET:
         return
     for graph, nodes in list(adapted(model.graph, opset, Facts(model))):
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     others = [entry for entry in model.opset_import if entry.domain not in DEFAULT_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend([helper.make_opsetid("", TARGET), *others])
