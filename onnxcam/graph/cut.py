@@ -64,7 +64,8 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
 def head(graph: Graph, layer: str, score: str) -> Head:
     """The nodes that depend on `layer` on the way to `score`, with the constants they read.
 
-    A layer that integers stand for is read under all its names; a score that is rounded is taken before that.
+    If the layer is a dequantized value, the head also replaces every other value that dequantizes, or is, the same
+    integers. If the score is a dequantized value, the head ends before its QuantizeLinear.
 
     Raises:
         ModelError: the score does not depend on the layer.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -127,36 +127,40 @@ def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[s
 
 def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     """Values with a grid on all paths from the image to the score, the best first; the first suitable is automatic."""
-    known = layouts(graph)
-    on_all_paths = articulations(graph, image.name, score.name)
+    known, hidden = layouts(graph), blocked(graph)
+    computed, on_all_paths = weighted_before(graph, image.name), articulations(graph, image.name, score.name)
     weights_behind = weighted_behind(graph, score.name)
     arrives = arriving(graph, on_all_paths, score.name, known)
     merged: dict[str, Layer] = {}
-    hidden = blocked(graph)
-    computed = weighted_before(graph, image.name)
     for name in reversed(on_all_paths):
         if name not in computed:  # the image itself, scaled or turned
             break
-        if name in hidden:
-            continue
-        value = images_first(graph, readable(graph, name))
-        source = original(graph, value, arrives.keys(), known)
-        layer = as_layer(graph, value, known.get(value))
-        shown_as = layer and as_layer(graph, source, known.get(source))
-        if shown_as is not None and shown_as.name not in merged:
-            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, source, weights_behind, arrives))
+        origin = None if name in hidden else candidate(graph, name, arrives.keys(), known)
+        if origin is not None and origin.name not in merged:
+            why_not = objection(graph, name, origin.name, weights_behind, arrives)
+            merged[origin.name] = replace(origin, reason=why_not)
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
-    best = next((name for name, layer in merged.items() if not layer.reason), None)
-    ranked = [
-        replace(
-            layer,
-            automatic=name == best,
-            reason=layer.reason or ("the last grid on all paths to the score" if name == best else "earlier"),
-        )
-        for name, layer in merged.items()
+    return ranked([*merged.values()])
+
+
+def candidate(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> Layer | None:
+    """A value as a layer: where it can be read, and the value that it merely shows again; None where it is none."""
+    viewed = images_first(graph, readable(graph, name))
+    origin = original(graph, viewed, on_all_paths, known)
+    return as_layer(graph, viewed, known.get(viewed)) and as_layer(graph, origin, known.get(origin))
+
+
+def ranked(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers from the score backwards, the best first: the first without an objection, then those before it."""
+    best = next((layer for layer in layers if not layer.reason), None)
+    told = [
+        replace(layer, automatic=True, reason="the last grid on all paths to the score")
+        if layer is best
+        else replace(layer, reason=layer.reason or "earlier")
+        for layer in layers
     ]
-    return sorted(ranked, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
+    return sorted(told, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
 
 
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:

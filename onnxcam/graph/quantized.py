@@ -35,7 +35,7 @@ def quantizer(graph: Graph, name: str) -> onnx.NodeProto | None:
 
 
 def dequantized(graph: Graph, name: str) -> str | None:
-    """The d of an x or a q; None where the graph has none."""
+    """The output of the DequantizeLinear that reads a value, or its quantized form; None where the graph has none."""
     node = quantizer(graph, name)
     if node is None:
         readers = [graph.nodes[i] for i in graph.consumers.get(name, []) if not graph.is_float(name)]
@@ -52,9 +52,10 @@ def dequantized(graph: Graph, name: str) -> str | None:
 
 
 def readable(graph: Graph, name: str) -> str:
-    """Where a value can be read of the model as it runs: of an x or q the d, also with a Relu or Clip before the x.
+    """Where a value can be read of the model as it runs: behind its DequantizeLinear, if it is quantized.
 
-    ONNX Runtime computes all of it in one integer kernel, in which the value itself does not exist.
+    So is the input of a Relu or Clip whose output is: ONNX Runtime computes all of it in one integer kernel, in which
+    the value itself does not exist.
     """
     readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
     if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") and name not in graph.outputs:
@@ -86,9 +87,10 @@ def same_constant(graph: Graph, one: str, other: str) -> bool:
 
 
 def unquantized(graph: Graph, name: str) -> str:
-    """The x of a d: the value whose rounding a score shows. Any other value itself.
+    """Of a dequantized value the input of its QuantizeLinear, whose rounding it shows; any other value itself.
 
-    A saturated score has no gradient through its quantizer; in front of it there is one, and nothing reads x for it.
+    A saturated score has no gradient through its quantizer; in front of it there is one, and what runs as deployed
+    need not give that value out.
     """
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
@@ -102,7 +104,7 @@ def unquantized(graph: Graph, name: str) -> str:
 
 
 def rounded(graph: Graph, score: str) -> set[str]:
-    """The integers that stand for a score, where there is no x to take in front of them.
+    """The integers that a dequantized score is read of, back to the operator that makes them; of others none.
 
     A saturated score would have no gradient through them: that it was cut off does not count.
     """
@@ -119,7 +121,7 @@ def rounded(graph: Graph, score: str) -> set[str]:
 
 
 def maker(graph: Graph, name: str) -> onnx.NodeProto:
-    """The node whose result a computed value is: of an x, q or d the operator before the quantizer."""
+    """The node whose result a computed value is: of a quantized or dequantized one that before the QuantizeLinear."""
     node = graph.nodes[graph.producer[name]]
     if node.op_type == "DequantizeLinear" and (before := graph.maker(sources(graph, name)[0])) is not None:
         node = before
@@ -127,7 +129,7 @@ def maker(graph: Graph, name: str) -> onnx.NodeProto:
 
 
 def sources(graph: Graph, name: str) -> list[str]:
-    """The integers that a d stands for: several, where each reader has a quantizer of its own; none of other values."""
+    """The integers that a dequantized value is read of, and others that are the same ones; none of other values."""
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return []
@@ -138,7 +140,7 @@ def sources(graph: Graph, name: str) -> list[str]:
 
 
 def twins(graph: Graph, name: str) -> list[str]:
-    """Other values that dequantize the same integers."""
+    """Other values that dequantize the same integers as a dequantized value does."""
     waiting, found = sources(graph, name), list[str]()
     node = graph.maker(name)
     while node is not None and waiting:
@@ -201,7 +203,8 @@ def shift(graph: Graph, proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
 
 
 def lone_pairs(graph: Graph) -> set[str]:
-    """The q of every int8 pair whose q and d have one reader each, the zero points constant.
+    """The integers of every int8 pair of QuantizeLinear and DequantizeLinear with one reader each, their zero points
+    constant.
 
     Nodes that do the same count as one, for ONNX Runtime merges them first.
     """

@@ -36,6 +36,11 @@ class ValueType:
     shape: Shape | None
 
 
+def shape_in(types: Mapping[str, ValueType], name: str) -> Shape | None:
+    """The shape of a value; None where it is not among the types, or its rank not known."""
+    return types[name].shape if name in types else None
+
+
 def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     """What onnx's shape inference says of every value of the main graph."""
     try:
@@ -57,7 +62,7 @@ def check_turned(types: Mapping[str, ValueType], nodes: Iterable[onnx.NodeProto]
     for node in nodes:
         if node.op_type != "Transpose" or node.domain:
             continue
-        shape = types[node.input[0]].shape if node.input[0] in types else None
+        shape = shape_in(types, node.input[0])
         for perm in (attribute.ints for attribute in node.attribute):
             if shape is not None and len(shape) != len(perm):
                 raise ModelError(
@@ -89,7 +94,7 @@ def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dic
     solved: dict[str, Dim] = {}
 
     def known(name: str) -> Shape | None:
-        shape = types[name].shape if name in types else None
+        shape = shape_in(types, name)
         return None if shape is None else tuple(solved.get(d, d) if isinstance(d, str) else d for d in shape)
 
     for node in nodes:
