@@ -8,7 +8,7 @@ that kernel away. d is x as the model knows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 
 import numpy as np
@@ -40,15 +40,26 @@ def dequantized(graph: Graph, name: str) -> str | None:
     if node is None:
         readers = [graph.nodes[i] for i in graph.consumers.get(name, []) if not graph.is_float(name)]
         return next((reader.output[0] for reader in readers if reader.op_type == "DequantizeLinear"), None)
-    waiting = [node.output[0]]
+    return next(dequantizers(graph, node.output[0], node), None)
+
+
+def dequantizers(graph: Graph, q: str, like: onnx.NodeProto) -> Iterator[str]:
+    """What dequantizes integers with the scale and zero point of another node, directly or handed on."""
+    waiting = [q]
     while waiting:
         for i in graph.consumers.get(waiting.pop(), []):
             reader = graph.nodes[i]
-            if reader.op_type == "DequantizeLinear" and same_steps(graph, node, reader):
-                return str(reader.output[0])
-            if carries(graph, reader):
+            if reader.op_type == "DequantizeLinear" and same_steps(graph, like, reader):
+                yield str(reader.output[0])
+            elif carries(graph, reader):
                 waiting.append(reader.output[0])
-    return None
+
+
+def origin(graph: Graph, q: str) -> str:
+    """The integers that others are, before they were handed on."""
+    while (node := graph.maker(q)) is not None and carries(graph, node):
+        q = node.input[0]
+    return q
 
 
 def readable(graph: Graph, name: str) -> str:
@@ -95,9 +106,7 @@ def unquantized(graph: Graph, name: str) -> str:
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return name
-    before = graph.maker(node.input[0])
-    while before is not None and carries(graph, before):
-        before = graph.maker(before.input[0])
+    before = graph.maker(origin(graph, node.input[0]))
     if before is None or before.op_type != "QuantizeLinear" or not same_steps(graph, before, node):
         return name
     return str(before.input[0])
@@ -133,23 +142,13 @@ def sources(graph: Graph, name: str) -> list[str]:
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return []
-    root = node.input[0]
-    while (before := graph.maker(root)) is not None and carries(graph, before):
-        root = before.input[0]
-    return equals(graph, root)
+    return equals(graph, origin(graph, node.input[0]))
 
 
 def twins(graph: Graph, name: str) -> list[str]:
     """Other values that dequantize the same integers as a dequantized value does."""
-    waiting, found = sources(graph, name), list[str]()
     node = graph.maker(name)
-    while node is not None and waiting:
-        for i in graph.consumers.get(waiting.pop(), []):
-            reader = graph.nodes[i]
-            if reader.op_type == node.op_type and same_steps(graph, node, reader):
-                found.append(str(reader.output[0]))
-            elif carries(graph, reader):
-                waiting.append(reader.output[0])
+    found = (d for q in sources(graph, name) for d in dequantizers(graph, q, node)) if node is not None else ()
     return [other for other in dict.fromkeys(found) if other != name]
 
 

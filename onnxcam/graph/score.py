@@ -12,7 +12,7 @@ from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.layout import settled
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
-from onnxcam.graph.scorekind import KEEPING, has_unit_length, is_probability, is_product
+from onnxcam.graph.scorekind import KEEPING, has_unit_length, is_probability, is_product, kept
 from onnxcam.graph.squashing import squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
@@ -94,13 +94,6 @@ def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bo
 def seen_shape(graph: Graph, score: Score) -> Shape | None:
     """The shape of a score as it will be read: with the images first."""
     return graph.shape(images_first(graph, score.name))
-
-
-def kept(graph: Graph, name: str) -> str:
-    """The value nearest to the image that holds the same elements: two outputs of it are one score."""
-    while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
-        name = node.input[0]
-    return name
 
 
 def choice(graph: Graph, score: Score) -> str:
