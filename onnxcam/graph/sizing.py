@@ -44,6 +44,13 @@ def same_in_front(auto: str, totals: Sequence[int]) -> list[int]:
     return [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
 
 
+def reach_and_strides(attrs: Mapping[str, Any], kernel: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How far the windows of a node reach, and how far apart they start, along each axis."""
+    ones = [1] * len(kernel)
+    dilations = attrs.get("dilations") or ones
+    return [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)], attrs.get("strides") or ones
+
+
 @dataclass(frozen=True)
 class Question:
     """What a node makes of these sizes.
@@ -227,8 +234,7 @@ def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Questi
         fresh = helper.make_node(node.op_type, node.input, node.output, output_shape=right, **kept)
     else:
         space = len(question.axes)
-        strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
-        reach = [d * (k - 1) + 1 for k, d in zip(attrs["kernel_shape"], dilations, strict=True)]
+        reach, strides = reach_and_strides(attrs, attrs["kernel_shape"])
         pads = [max(s * (m - 1) + r - n, 0) for s, r, n, m in zip(strides, reach, question.sizes, right, strict=True)]
         fresh = helper.make_node(node.op_type, node.input, node.output, pads=[0] * space + pads, **kept)
     del new.attribute[:]
