@@ -83,3 +83,8 @@ def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     """A clause naming the nearest of `known`, ready to follow a semicolon; empty when nothing is near."""
     near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says first."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

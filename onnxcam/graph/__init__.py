@@ -3,7 +3,6 @@
 from onnxcam.graph.blocked import BLOCKED, CURE
 from onnxcam.graph.calls import check_calls
 from onnxcam.graph.cut import (
-    ROWS,
     Head,
     declared,
     features,
@@ -26,9 +25,9 @@ from onnxcam.graph.edit import (
 from onnxcam.graph.feeds import check_fed, fixed, type_name
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
-from onnxcam.graph.index import INTEGERS, QUANTIZERS, RANGES, Graph, attributes
+from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.inference import IMPURE
-from onnxcam.graph.integers import MICROSOFT, steps
+from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, steps
 from onnxcam.graph.layers import (
     BRANCH,
     Layer,
@@ -40,7 +39,7 @@ from onnxcam.graph.layers import (
     placed_before,
 )
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
-from onnxcam.graph.load import Model, load, serialize
+from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
@@ -53,12 +52,13 @@ from onnxcam.graph.quantized import (
     unquantized,
 )
 from onnxcam.graph.read import read_graph, read_layers, with_branches
-from onnxcam.graph.score import any_class_row, behind_output, class_axis, find_score, zipped_names
+from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped_names
+from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.source import source_of
-from onnxcam.graph.subgraphs import all_nodes, captures, described, reads, renamed, subgraphs
-from onnxcam.graph.types import NARROW, Shape, ValueType, made_up, shown
-from onnxcam.graph.write import data_of, save, write_whole
+from onnxcam.graph.subgraphs import all_nodes, captures, reads, renamed, subgraphs
+from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
+from onnxcam.graph.write import data_of, save
 
 __all__ = [
     "BLOCKED",
@@ -71,7 +71,6 @@ __all__ = [
     "NOMINAL",
     "QUANTIZERS",
     "RANGES",
-    "ROWS",
     "SWAP",
     "Graph",
     "Head",
@@ -94,7 +93,6 @@ __all__ = [
     "declared",
     "default_to",
     "dequantized",
-    "described",
     "doubtful",
     "expose",
     "features",
@@ -131,7 +129,6 @@ __all__ = [
     "same_in_front",
     "same_padding",
     "save",
-    "serialize",
     "shown",
     "sort_nodes",
     "source_of",
@@ -143,6 +140,5 @@ __all__ = [
     "with_branches",
     "without_idle_weights",
     "write_metadata",
-    "write_whole",
     "zipped_names",
 ]  # fmt: skip

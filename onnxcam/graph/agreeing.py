@@ -16,7 +16,8 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, same_in_front, same_padding
+from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, reach_and_strides, same_in_front, same_padding
+from onnxcam.graph.subgraphs import with_nodes
 from onnxcam.graph.types import NARROW
 
 
@@ -27,12 +28,7 @@ def with_agreed_sizes(graph: Graph) -> onnx.ModelProto | None:
     agreed = {i: made for i, (question, right) in graph.misjudged.items() if (made := agree(graph, i, question, right))}
     if not agreed:
         return None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    del proto.graph.node[:]
-    for i, node in enumerate(graph.nodes):
-        proto.graph.node.extend(agreed.get(i, [node]))
-    return proto
+    return with_nodes(graph.proto, (made for i, node in enumerate(graph.nodes) for made in agreed.get(i, [node])))
 
 
 def agree(graph: Graph, i: int, question: Question, right: Sizes) -> list[onnx.NodeProto]:
@@ -56,17 +52,14 @@ def explicit_pads(attrs: Mapping[str, Any], question: Question, right: Sizes) ->
     if attrs.get("count_include_pad", 0):
         return None
     space, kernel = len(question.axes), attrs["kernel_shape"]
-    strides, dilations = attrs.get("strides", [1] * space), attrs.get("dilations", [1] * space)
-    begins, auto = attrs.get("pads", [0] * space)[:space], attrs.get("auto_pad", "NOTSET")
+    reach, strides = reach_and_strides(attrs, kernel)
+    begins, auto = (attrs.get("pads") or [0] * space)[:space], attrs.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):
         totals = same_padding(question.sizes, strides, kernel)
         if min(totals) < 0:
             return None
         begins = same_in_front(auto, totals)
-    starts = [
-        size + begin - (d * (k - 1) + 1)
-        for size, begin, k, d in zip(question.sizes, begins, kernel, dilations, strict=True)
-    ]
+    starts = [size + begin - r for size, begin, r in zip(question.sizes, begins, reach, strict=True)]
     ends = [max(s * (made - 1) - start, 0) for s, made, start in zip(strides, right, starts, strict=True)]
     counts = [(start + end) // s + 1 for start, end, s in zip(starts, ends, strides, strict=True)]
     short = all(max(begin, end) < k for begin, end, k in zip(begins, ends, kernel, strict=True))

@@ -13,7 +13,7 @@ from onnx import helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.normalize import lift_constants, sort_nodes
-from onnxcam.graph.subgraphs import local_names, renamed, subgraphs
+from onnxcam.graph.subgraphs import all_graphs, local_names, renamed, subgraphs, with_nodes
 
 
 def without_known_branches(
@@ -28,9 +28,7 @@ def without_known_branches(
     known = conditions(graph, ifs, graph.sized(sizes or {}).early_constants) if ifs else {}
     if not known:
         return None
-    found = onnx.ModelProto()
-    found.CopyFrom(proto)
-    del found.graph.node[:]
+    found = with_nodes(proto, ())
     made, numbers = Counter(definitions([proto.graph])), dict[str, Iterator[int]]()
     for i, node in enumerate(proto.graph.node):
         if i in known:
@@ -48,12 +46,9 @@ def conditions(graph: Graph, ifs: Iterable[int], known: Mapping[str, npt.NDArray
     return {i: bool(value) for i, value in found.items() if value is not None and value.size == 1}
 
 
-def definitions(graphs: Iterable[onnx.GraphProto]) -> Iterable[str]:
-    """Every value of some graphs, once for every graph that makes it."""
-    for graph in graphs:
-        yield from local_names(graph)
-        for node in graph.node:
-            yield from definitions(subgraphs(node))
+def definitions(graphs: Iterable[onnx.GraphProto]) -> Iterator[str]:
+    """Every value of some graphs and of those inside them, once for every graph that makes it."""
+    return (name for graph in graphs for body in all_graphs(graph) for name in local_names(body))
 
 
 def unfold(

@@ -13,8 +13,10 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.subgraphs import with_nodes
 
 MOST_HELD = 4096  # tensors in one container that are followed
+Nodes = list[onnx.NodeProto] | None
 
 
 def without_containers(graph: Graph) -> onnx.ModelProto | None:
@@ -28,14 +30,7 @@ def without_containers(graph: Graph) -> onnx.ModelProto | None:
         instead = step(unpacking, node) if step else None
         changed |= instead is not None
         nodes += [node] if instead is None else instead
-    if not changed:
-        return None
-    found = onnx.ModelProto()
-    found.CopyFrom(graph.proto)
-    del found.graph.node[:]
-    found.graph.node.extend(nodes)
-    found.graph.initializer.extend(unpacking.initializers)
-    return found
+    return with_nodes(graph.proto, nodes, unpacking.initializers) if changed else None
 
 
 @dataclass
@@ -43,20 +38,22 @@ class Unpacking:
     """What is known on the way through a graph.
 
     Attributes:
-        held: the tensors in every container whose content is known.
+        sequences: the tensors in every sequence whose content is known.
+        optionals: what every optional value holds of which that is known; "" for nothing.
         pending: the nodes that make a tensor which no node of the model makes, until somebody reads it.
         initializers: constants that were made.
     """
 
     graph: Graph
-    held: dict[str, list[str]] = field(default_factory=dict)
+    sequences: dict[str, list[str]] = field(default_factory=dict)
+    optionals: dict[str, str] = field(default_factory=dict)
     pending: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
     numbers: dict[str, Iterator[int]] = field(default_factory=dict)
 
-    def content(self, name: str) -> list[str] | None:
-        """What a container holds; a tensor in the place of an optional value holds itself."""
-        return [name] if self.graph.type(name).elem_type else self.held.get(name)
+    def content(self, name: str) -> str | None:
+        """What an optional value holds, "" for nothing, itself where it is none; None where that is not known."""
+        return name if self.graph.type(name).elem_type or name in self.sequences else self.optionals.get(name)
 
     def making(self, names: list[str]) -> list[onnx.NodeProto]:
         """The nodes that make some tensors, where they are not there yet."""
@@ -80,37 +77,44 @@ class Unpacking:
         self.initializers.append(numpy_helper.from_array(value, name))
         return name
 
-
-Nodes = list[onnx.NodeProto] | None
+    def instead(self, node: onnx.NodeProto, value: npt.NDArray[Any]) -> list[onnx.NodeProto]:
+        """A constant in the place of a node."""
+        return [helper.make_node("Identity", [self.initializer(value, node.output[0])], node.output, name=node.name)]
 
 
 def construct(u: Unpacking, node: onnx.NodeProto) -> Nodes:
-    """SequenceConstruct, SequenceEmpty, Optional: the inputs."""
-    u.held[node.output[0]] = list(node.input)
+    """SequenceConstruct, SequenceEmpty: the inputs."""
+    u.sequences[node.output[0]] = list(node.input)
+    return None
+
+
+def optional(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """Optional: the input, if there is one."""
+    u.optionals[node.output[0]] = next(iter(node.input), "")
     return None
 
 
 def insert(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """SequenceInsert: at a position, or at the end."""
-    items = u.held.get(node.input[0])
+    items = u.sequences.get(node.input[0])
     at = u.position(node, 2, len(items or ()))
     if items is not None and len(items) < MOST_HELD and at is not None and -len(items) <= at <= len(items):
         at = at + len(items) if at < 0 else at
-        u.held[node.output[0]] = [*items[:at], node.input[1], *items[at:]]
+        u.sequences[node.output[0]] = [*items[:at], node.input[1], *items[at:]]
     return None
 
 
 def erase(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """SequenceErase: at a position, or the last."""
-    items, at = u.held.get(node.input[0]), u.position(node, 1, -1)
+    items, at = u.sequences.get(node.input[0]), u.position(node, 1, -1)
     if items is not None and at is not None and -len(items) <= at < len(items):
-        u.held[node.output[0]] = [item for i, item in enumerate(items) if i != at % len(items)]
+        u.sequences[node.output[0]] = [item for i, item in enumerate(items) if i != at % len(items)]
     return None
 
 
 def item(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """SequenceAt: the tensor itself."""
-    items, at = u.held.get(node.input[0]), u.position(node, 1, 0)
+    items, at = u.sequences.get(node.input[0]), u.position(node, 1, 0)
     if items is None or at is None or not -len(items) <= at < len(items):
         return None
     source = items[at]
@@ -119,7 +123,7 @@ def item(u: Unpacking, node: onnx.NodeProto) -> Nodes:
 
 def concatenated(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """ConcatFromSequence: Concat, of tensors that get one more axis where it says so."""
-    items, attrs = u.held.get(node.input[0]), attributes(node)
+    items, attrs = u.sequences.get(node.input[0]), attributes(node)
     if not items:
         return None
     before = u.making(items)
@@ -157,40 +161,45 @@ def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
             made.append(helper.make_node("Squeeze", [name, axes], [flat], name=flat))
         names.append(made[-1].output[0])
         u.pending[names[-1]] = made
-    u.held[node.output[0]] = names
+    u.sequences[node.output[0]] = names
     return None
 
 
 def length(u: Unpacking, node: onnx.NodeProto) -> Nodes:
-    """SequenceLength, OptionalHasElement: a constant."""
-    items = u.content(node.input[0]) if node.input and node.input[0] else []
-    if items is None:
-        return None
-    value = np.array(len(items)) if node.op_type == "SequenceLength" else np.array(bool(items))
-    constant = u.initializer(value, node.output[0])
-    return [helper.make_node("Identity", [constant], node.output, name=node.name)]
+    """SequenceLength: a constant."""
+    items = u.sequences.get(node.input[0])
+    return None if items is None else u.instead(node, np.array(len(items)))
+
+
+def has_element(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+    """OptionalHasElement: a constant."""
+    held = u.content(node.input[0]) if node.input and node.input[0] else ""
+    return None if held is None else u.instead(node, np.array(bool(held)))
 
 
 def element(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """OptionalGetElement: what was put in."""
-    items = u.content(node.input[0])
-    if items is None or len(items) != 1:
+    held = u.content(node.input[0])
+    if not held:
         return None
-    if items[0] in u.held:
-        u.held[node.output[0]] = u.held[items[0]]
-    return [helper.make_node("Identity", items, node.output, name=node.name)]
+    if held in u.sequences:
+        u.sequences[node.output[0]] = u.sequences[held]
+    return [helper.make_node("Identity", [held], node.output, name=node.name)]
 
 
 def same(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """Identity of a container."""
-    if node.input[0] in u.held:
-        u.held[node.output[0]] = u.held[node.input[0]]
+    source, copy = node.input[0], node.output[0]
+    if source in u.sequences:
+        u.sequences[copy] = u.sequences[source]
+    if source in u.optionals:
+        u.optionals[copy] = u.optionals[source]
     return None
 
 
 STEPS: dict[str, Callable[[Unpacking, onnx.NodeProto], Nodes]] = {
-    **dict.fromkeys(["SequenceConstruct", "SequenceEmpty", "Optional"], construct),
+    **dict.fromkeys(["SequenceConstruct", "SequenceEmpty"], construct),
     "SequenceInsert": insert, "SequenceErase": erase, "SequenceAt": item, "ConcatFromSequence": concatenated,
-    "SplitToSequence": split, "SequenceLength": length, "OptionalHasElement": length, "OptionalGetElement": element,
-    "Identity": same,
+    "SplitToSequence": split, "SequenceLength": length, "Optional": optional, "OptionalHasElement": has_element,
+    "OptionalGetElement": element, "Identity": same,
 }  # fmt: skip

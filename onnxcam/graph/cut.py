@@ -10,14 +10,16 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
+from onnxcam.graph.edit import expose
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import Layout
 
@@ -55,18 +57,15 @@ def features(graph: Graph, taps: Sequence[str]) -> onnx.ModelProto:
     }
     proto = onnx.ModelProto()
     proto.CopyFrom(original if there.issuperset(taps) else graph.proto)
-    outputs = {value.name for value in proto.graph.output}
-    for name in dict.fromkeys(taps):
-        if name not in outputs:
-            found = graph.type(name)
-            proto.graph.output.append(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+    expose(graph, proto, taps)
     return as_deployed(graph, proto)
 
 
 def head(graph: Graph, layer: str, score: str) -> Head:
     """The nodes that depend on `layer` on the way to `score`, with the constants they read.
 
-    A layer that integers stand for is read under all its names; a score that is rounded is taken before that.
+    If the layer is a dequantized value, the head also replaces every other value that dequantizes, or is, the same
+    integers. If the score is a dequantized value, the head ends before its QuantizeLinear.
 
     Raises:
         ModelError: the score does not depend on the layer.
@@ -76,20 +75,21 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     reached, behind = {layer, *same}, list[onnx.NodeProto]()
     for i in sorted(graph.ancestors([score], stop=[layer, *same])):
         node = graph.nodes[i]
-        if reached.intersection([*node.input, *captures(node)]):
+        if reached.intersection(reads(node)):
             behind.append(node)
             reached |= set(node.output)
     if score not in reached:
         raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
-    read = {name for node in behind for name in (*node.input, *captures(node)) if name}
+    read = {name for node in behind for name in reads(node)}
     behind = [*(node for name, node in same.items() if name in read), *behind]
-    outside = {name for node in behind for name in (*node.input, *captures(node)) if name} - reached
+    outside = {name for node in behind for name in reads(node)} - reached - {""}
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
     still = frozenset(name for name in extra if is_still(graph, layer, name))
-    for name in set(extra) - still:
-        check_rows(graph, layer, name)
+    for name in extra:
+        if name not in still:
+            check_rows(graph, layer, name)
     fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
     nodes = [*constants, *sizes.nodes, *behind]
@@ -145,7 +145,7 @@ def subgraph(
 ) -> onnx.ModelProto:
     """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
-    read = {name for node in nodes for name in (*node.input, *captures(node))} | {output}
+    read = {name for node in nodes for name in reads(node)} | {output}
     weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
     known = sorted((read - made - graph.initializers.keys()) & graph.small_constants.keys())
     body = helper.make_graph(
@@ -202,7 +202,7 @@ def pruned(
     for node in reversed(graph.node):
         if needed.intersection(node.output) - there.keys() - {""}:
             kept.append(node)
-            needed |= {*node.input, *captures(node)}
+            needed |= set(reads(node))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
     for node in nodes:  # one that is kept for its other outputs
         node.output[:] = [f"onnxcam/again/{name}" if name in there else name for name in node.output]
@@ -289,16 +289,19 @@ def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
     """Whether a node is the mean over all positions of a value of this layout, and over nothing else."""
     spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
     tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
-    if tokens != (None if layout.grid is None else math.prod(layout.grid)):  # a class token is in the mean too
-        return False
+    alone = tokens == (None if layout.grid is None else math.prod(layout.grid))  # else a class token is in the mean too
+    return alone and averaged_axes(graph, node) == spatial
+
+
+def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
+    """The axes that a node takes the whole mean over, in order; None when it does anything else."""
+    rank, attrs = graph.rank(node.input[0]) or 0, attributes(node)
+    behind_channels = list(range(2, rank))
     if node.op_type in ("GlobalAveragePool", "QLinearGlobalAveragePool"):
-        return True
-    attrs = attributes(node)
+        return list(range(1, rank - 1)) if attrs.get("channels_last") else behind_channels
     if node.op_type == "AveragePool":
         before, after = (graph.shape(name) or () for name in (node.input[0], node.output[0]))
         one = len(after) > 2 and set(after[2:]) == {1}
-        return one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
-    if node.op_type != "ReduceMean":
-        return False
-    axes = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
-    return axes is not None and sorted(int(a) % len(layout.axes) for a in list(axes)) == spatial
+        whole = one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
+        return behind_channels if whole else None
+    return reduced_axes(graph, node) if node.op_type == "ReduceMean" else None

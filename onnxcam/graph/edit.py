@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.subgraphs import all_nodes, captures
+from onnxcam.graph.subgraphs import all_nodes, reads
 
 
 def rename(proto: onnx.ModelProto, names: Mapping[str, str]) -> None:
@@ -70,7 +70,7 @@ def without_idle_weights(proto: onnx.ModelProto) -> onnx.ModelProto:
     ONNX Runtime takes a time that grows with their square to drop them: 9 s for 50,000.
     """
     graph = proto.graph
-    read = {name for node in graph.node for name in (*node.input, *captures(node))}
+    read = {name for node in graph.node for name in reads(node)}
     read |= {value.name for value in (*graph.input, *graph.output)}
     if read.issuperset(tensor.name for tensor in graph.initializer):
         return proto

@@ -114,7 +114,7 @@ def as_type(name: str, elem_type: int, given: Array) -> Array:
         raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes {wanted}")
     with np.errstate(all="ignore"):
         cast = given.astype(wanted)
-    if wanted.kind in "biu" and not np.array_equal(cast, given):
+    if not np.array_equal(*((cast, given) if wanted.kind in "biu" else (np.isfinite(cast), np.isfinite(given)))):
         raise UsageError(
             f"the feed '{name}' holds {given.dtype} values that {wanted}, its type in the model, cannot hold"
         )

@@ -13,6 +13,7 @@ import onnx
 from onnx import helper
 
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.subgraphs import with_nodes
 
 KINDS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 
@@ -32,19 +33,16 @@ def without_flattens(graph: Graph) -> onnx.ModelProto | None:
     found = [one for i in range(len(graph.nodes)) if (one := flattened(graph, i)) is not None]
     if not found:
         return None
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
     gone = {i for one in found for i in (one.flatten, one.softmax)}
-    plain = {one.reshape: one for one in found}
-    del proto.graph.node[:]
-    for i, node in enumerate(graph.nodes):
-        if i in plain:
-            one = plain[i]
-            source, kind = graph.nodes[one.flatten].input[0], graph.nodes[one.softmax]
-            node = helper.make_node(kind.op_type, [source], node.output, name=kind.name, axis=one.axis)
-        if i not in gone:
-            proto.graph.node.append(node)
-    return proto
+    plain = {one.reshape: plainly(graph, one) for one in found}
+    return with_nodes(graph.proto, (plain.get(i, node) for i, node in enumerate(graph.nodes) if i not in gone))
+
+
+def plainly(graph: Graph, one: Flattened) -> onnx.NodeProto:
+    """The softmax over one axis that three nodes amount to."""
+    softmax, source = graph.nodes[one.softmax], graph.nodes[one.flatten].input[0]
+    output = graph.nodes[one.reshape].output
+    return helper.make_node(softmax.op_type, [source], output, name=softmax.name, axis=one.axis)
 
 
 def flattened(graph: Graph, i: int) -> Flattened | None:

@@ -11,13 +11,13 @@ from onnx import TensorProto
 from onnxcam.errors import ModelError
 from onnxcam.graph.feeds import type_name
 from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.operators import CONVOLUTIONS
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput
 
 IMAGE_CHANNELS = (1, 3, 4)
 VOLUMES = ("NCDHW", "NDHWC", "NDCHW")
 IMAGE_TYPES = (TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.UINT8, TensorProto.INT8)
-CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "QLinearConv", "FusedConv"})
 TO_CHANNELS_FIRST = ([2, 0, 1], [0, 3, 1, 2])  # what a Transpose of such an input does
 TURNED = {"NDHWC": [0, 4, 1, 2, 3], "NDCHW": [0, 2, 1, 3, 4]}  # the same of volumes
 NEAR = 4  # steps from an input to the convolution that reads it: casts, scales, transposes, pads
@@ -29,10 +29,7 @@ def image_input(graph: Graph) -> ImageInput:
     Raises:
         ModelError: there is none, or two are alike.
     """
-    typed = {value.name: value for value in graph.proto.graph.input}
-    found = [image for name in graph.inputs if (image := as_image(graph, typed[name])) is not None]
-    for likely in (coloured, convolved(graph)):
-        found = [image for image in found if likely(image)] or found
+    found = likeliest(graph)
     if len(found) != 1:
         inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
         what = ", ".join(inputs) or "none"
@@ -40,6 +37,19 @@ def image_input(graph: Graph) -> ImageInput:
         cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)" if found else flattened(graph)
         raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
     return found[0]
+
+
+def images(graph: Graph) -> list[ImageInput]:
+    """The inputs that can take a picture."""
+    return [image for value in graph.proto.graph.input if (image := as_image(graph, value)) is not None]
+
+
+def likeliest(graph: Graph) -> list[ImageInput]:
+    """Of the inputs that can take a picture those that look most like it: one, or some that are alike, or none."""
+    found = images(graph)
+    for likely in (coloured, convolved(graph)):
+        found = [image for image in found if likely(image)] or found
+    return found
 
 
 def flattened(graph: Graph) -> str:

@@ -18,6 +18,7 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.layout import VIEWS, layouts
+from onnxcam.graph.subgraphs import with_nodes
 from onnxcam.graph.types import Dim
 
 SWAP = [1, 0, 2]
@@ -33,13 +34,7 @@ def with_images_first(graph: Graph) -> Graph:
         for name in shown.intersection(node.output):
             if (view := f"{name}_images_first") not in graph.names:
                 nodes.append(helper.make_node("Transpose", [name], [view], name=f"{SURFACED}/{view}", perm=SWAP))
-    if len(nodes) == len(graph.nodes):
-        return graph
-    proto = onnx.ModelProto()
-    proto.CopyFrom(graph.proto)
-    del proto.graph.node[:]
-    proto.graph.node.extend(nodes)
-    return Graph(graph.model, proto)
+    return graph if len(nodes) == len(graph.nodes) else Graph(graph.model, with_nodes(graph.proto, nodes))
 
 
 def tokens(graph: Graph) -> Iterator[str]:

@@ -2,29 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable
-from onnxcam.graph.integers import makes_integers
+from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.sizing import Question, Sizes
-from onnxcam.graph.subgraphs import all_nodes, captures, described, local_names, reads, subgraphs
-from onnxcam.graph.types import FLOATS, Shape, ValueType
+from onnxcam.graph.subgraphs import all_nodes, described, local_names, reads, subgraphs
+from onnxcam.graph.types import FLOATS, INTEGERS, Shape, ValueType
 
-QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
-RANGES: dict[int, tuple[int, int]] = {
-    TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
-    TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
-}  # fmt: skip
-INTEGERS = frozenset({*RANGES, TensorProto.INT32})
 Found = TypeVar("Found")
 
 
@@ -187,7 +181,7 @@ class Graph:
             i = self.producer.get(waiting.pop())
             if i is not None and i not in found:
                 found.add(i)
-                waiting += [name for name in (*self.nodes[i].input, *captures(self.nodes[i])) if name not in closed]
+                waiting += [name for name in reads(self.nodes[i]) if name not in closed]
         return found
 
     @cached_property
@@ -230,10 +224,3 @@ def decoded(value: Any) -> Any:
     if isinstance(value, list):
         return [decoded(item) for item in value]
     return value.decode(errors="replace") if isinstance(value, bytes) else value
-
-
-def value_names(graph: Graph) -> Iterator[str]:
-    """Inputs and computed values, in order."""
-    yield from graph.inputs
-    for node in graph.nodes:
-        yield from (name for name in node.output if name)

@@ -18,8 +18,8 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.subgraphs import subgraphs
-from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up
+from onnxcam.graph.subgraphs import subgraphs, with_nodes
+from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
@@ -152,7 +152,7 @@ class Inference:
 
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""
-        shapes = (types[name].shape if name in types else None for name in self._made)
+        shapes = (shape_in(types, name) for name in self._made)
         return any(shape is None or any(made_up(dim) for dim in shape) for shape in shapes)
 
     def _runnable(self, outputs: Iterable[str]) -> tuple[bytes, str | None]:
@@ -269,7 +269,7 @@ def past_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[st
 
 def quantized_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
     """Types of what an LSTM of quantized weights gives out: of all steps, and of the last."""
-    x, r = (types[name].shape if name in types else None for name in (node.input[0], node.input[2]))
+    x, r = (shape_in(types, name) for name in (node.input[0], node.input[2]))
     if x is None or r is None or not len(x) == len(r) == 3:
         return {}
     steps, rows, _ = (None if made_up(dim) else dim for dim in x)  # these are other symbols in every round
@@ -314,14 +314,9 @@ def most_elements(
 
 def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]]) -> onnx.ModelProto:
     """A copy in which computed constants are initializers."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
     kept = [node for node in proto.graph.node if not all(name in constants or not name for name in node.output)]
-    del copy.graph.node[:]
-    copy.graph.node.extend(kept)
     made = {name for node in kept for name in node.output}
-    copy.graph.initializer.extend(numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made)
-    return copy
+    return with_nodes(proto, kept, (numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made))
 
 
 def readable(tensor: onnx.TensorProto) -> bool:

@@ -12,8 +12,11 @@ from collections.abc import Collection
 import onnx
 from onnx import helper
 
+from onnxcam.graph.subgraphs import local_names, reads, replace_nodes
+
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
+QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
 STEPS: dict[tuple[str, str], tuple[int, int]] = {
     ("", "QuantizeLinear"): (1, 2), (MICROSOFT, "QuantizeLinear"): (1, 2),
     ("", "QLinearConv"): (6, 7), (MICROSOFT, "QLinearConv"): (6, 7), ("", "QLinearMatMul"): (6, 7),
@@ -45,7 +48,7 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
     """In place: a DequantizeLinear behind every operator that computes with integers or moves them, if it has none."""
     graph = proto.graph
     shown = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.input[:1]}
-    taken = {name for node in graph.node for name in node.output}
+    taken = local_names(graph)
     scaled: dict[str, list[str]] = {}  # integers, with the names of their scale and zero point
     nodes = []
     for node in graph.node:
@@ -61,15 +64,13 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
             inputs = [node.output[0], *scaled[node.output[0]]]
             nodes.append(helper.make_node("DequantizeLinear", inputs, [name], name=f"{SURFACED}/{name}"))
     if len(nodes) > len(graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, nodes)
     return proto
 
 
 def drop_unread(proto: onnx.ModelProto, kept: Collection[str] = ()) -> None:
     """In place: without the nodes that were put in to show a value and that nothing reads, but for values in `kept`."""
     graph = proto.graph
-    read = {name for node in graph.node for name in node.input} | {value.name for value in graph.output} | {*kept}
+    read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output} | {*kept}
     for node in [node for node in graph.node if node.name.startswith(SURFACED) and node.output[0] not in read]:
         graph.node.remove(node)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from onnxcam.graph.paths import articulations, differentiable, weighted_before, 
 from onnxcam.graph.quantized import maker, readable
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
@@ -121,42 +121,46 @@ def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[s
             if layer is not None:
                 followed.add(name)
         if not followed.isdisjoint(node.output):
-            followed.update(node.input)
+            followed.update(reads(node))
     return [layer for layer in found if layer.name not in others][:MOST_BRANCHES]
 
 
 def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     """Values with a grid on all paths from the image to the score, the best first; the first suitable is automatic."""
-    known = layouts(graph)
-    on_all_paths = articulations(graph, image.name, score.name)
+    known, hidden = layouts(graph), blocked(graph)
+    computed, on_all_paths = weighted_before(graph, image.name), articulations(graph, image.name, score.name)
     weights_behind = weighted_behind(graph, score.name)
     arrives = arriving(graph, on_all_paths, score.name, known)
     merged: dict[str, Layer] = {}
-    hidden = blocked(graph)
-    computed = weighted_before(graph, image.name)
     for name in reversed(on_all_paths):
         if name not in computed:  # the image itself, scaled or turned
             break
-        if name in hidden:
-            continue
-        value = images_first(graph, readable(graph, name))
-        source = original(graph, value, arrives.keys(), known)
-        layer = as_layer(graph, value, known.get(value))
-        shown_as = layer and as_layer(graph, source, known.get(source))
-        if shown_as is not None and shown_as.name not in merged:
-            merged[shown_as.name] = replace(shown_as, reason=objection(graph, name, source, weights_behind, arrives))
+        origin = None if name in hidden else candidate(graph, name, arrives.keys(), known)
+        if origin is not None and origin.name not in merged:
+            why_not = objection(graph, name, origin.name, weights_behind, arrives)
+            merged[origin.name] = replace(origin, reason=why_not)
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
-    best = next((name for name, layer in merged.items() if not layer.reason), None)
-    ranked = [
-        replace(
-            layer,
-            automatic=name == best,
-            reason=layer.reason or ("the last grid on all paths to the score" if name == best else "earlier"),
-        )
-        for name, layer in merged.items()
+    return ranked([*merged.values()])
+
+
+def candidate(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> Layer | None:
+    """A value as a layer: where it can be read, and the value that it merely shows again; None where it is none."""
+    viewed = images_first(graph, readable(graph, name))
+    origin = original(graph, viewed, on_all_paths, known)
+    return as_layer(graph, viewed, known.get(viewed)) and as_layer(graph, origin, known.get(origin))
+
+
+def ranked(layers: Sequence[Layer]) -> list[Layer]:
+    """Layers from the score backwards, the best first: the first without an objection, then those before it."""
+    best = next((layer for layer in layers if not layer.reason), None)
+    told = [
+        replace(layer, automatic=True, reason="the last grid on all paths to the score")
+        if layer is best
+        else replace(layer, reason=layer.reason or "earlier")
+        for layer in layers
     ]
-    return sorted(ranked, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
+    return sorted(told, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
 
 
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:
@@ -214,10 +218,10 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
     apart, mixed, lost = {name}, set[str](), set[str]()
     for i in sorted(graph.ancestors([end], stop=[name])):
         node = graph.nodes[i]
-        reads = set(node.input) | captures(node)
-        if reads & mixed:
+        read = set(reads(node))
+        if read & mixed:
             mixed |= set(node.output)
-        elif reads & apart:
+        elif read & apart:
             for output in node.output:
                 here = {} if known.mixes(node) else known.positions.get(output)
                 if here and all(along.placeless for along in here.values()):
@@ -226,7 +230,7 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
                     apart.add(output)
                 elif differentiable(graph, node):
                     mixed.add(output)
-        elif reads & lost:
+        elif read & lost:
             lost |= set(node.output)
     return "mixed" if end in mixed else "apart" if end in apart else "lost"
 

@@ -12,10 +12,11 @@ import numpy as np
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.image import as_image
+from onnxcam.graph.image import images, likeliest
 from onnxcam.graph.index import Graph
-from onnxcam.graph.mixing import ATTENTION, MIXES, PRODUCTS
+from onnxcam.graph.mixing import MIXES
 from onnxcam.graph.moving import MOVES
+from onnxcam.graph.operators import ATTENTION, PRODUCTS
 from onnxcam.graph.positions import Along, Positions, Sizes, positions
 from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape
@@ -33,17 +34,14 @@ class Layouts(Mapping[str, Layout]):
     """The layout of every value whose axes can be told, by name.
 
     Attributes:
-        positions: where the elements of each value lie, at nominal sizes.
+        positions: where the elements of each value lie on the image, at nominal sizes.
     """
 
     def __init__(self, graph: Graph) -> None:
-        self._images = {
-            image.name: image.layout
-            for value in graph.proto.graph.input
-            if (image := as_image(graph, value)) is not None
-        }
-        self._graph, self._settled = graph, settled(graph, self._images)
-        self.positions = positions(self._settled, self._images, {**MOVES, **SLIDING, **MIXES})
+        self._image = next(iter(likeliest(graph)), None)
+        self._graph, self._settled = graph, settled(graph, {image.name: image.layout for image in images(graph)})
+        placed = {self._image.name: self._image.layout} if self._image else {}
+        self.positions = positions(self._settled, placed, {**MOVES, **SLIDING, **MIXES})
         self._told: dict[str, Layout | None] = {}
 
     def __getitem__(self, name: str) -> Layout:
@@ -70,24 +68,21 @@ class Layouts(Mapping[str, Layout]):
 
     def lost(self, end: str) -> str:
         """The last node on the way from the image to a value that positions go into and do not come out of."""
+        image = self._image.name if self._image else None
         for i in sorted(self._graph.ancestors([end]), reverse=True):
             node = self._graph.nodes[i]
-            placed = any(name in self or name in self._images for name in node.input)
+            placed = any(name in self or name == image for name in node.input)
             if placed and node.output[0] not in self and self._graph.is_float(node.output[0]):
                 return self._graph.describe(i)
         return ""
 
     def _tell(self, name: str) -> Layout | None:
         here, sizes, shape = self.positions.get(name), self._settled.shape(name), self._graph.shape(name)
-        if not here or sizes is None or shape is None or name in self._graph.inputs:
+        if not here or sizes is None or shape is None or name in self._graph.inputs or self._image is None:
             return None
-        image = next(iter(self._images))
-        axes, free = self._images[image], self._graph.shape(image) or ()
-        whole = {
-            label: size
-            for label, size in zip(axes, self._settled.shape(image) or (), strict=True)
-            if isinstance(size, int)
-        }
+        axes, free = self._image.layout, self._graph.shape(self._image.name) or ()
+        seen = zip(axes, self._settled.shape(self._image.name) or (), strict=True)
+        whole = {label: size for label, size in seen if isinstance(size, int)}
         rows = next((i for i, dim in enumerate(shape) if "N" in axes and dim == free[axes.index("N")]), None)
         told = layout_of(here, tuple(int(size or 1) for size in sizes), whole, rows)
         changing = any(not isinstance(free[axes.index(label)], int) for label in axes if label in SPATIAL)

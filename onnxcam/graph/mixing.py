@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import replace
-from typing import Any
 
 import onnx
 
 from onnxcam.graph.index import attributes
+from onnxcam.graph.operators import ATTENTION, PRODUCTS, reduced_axes
 from onnxcam.graph.positions import Array, Known, Positions, Rule, averaged, kept, together
 
 
@@ -19,23 +19,11 @@ def nowhere(known: Known, node: onnx.NodeProto, i: int) -> Positions:
 
 def reduced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """A mean, sum, maximum over axes: what they hold of positions is gone, unless it is less than a cell."""
-    old = known.sizes(node.input[0])
-    if old is None:
+    which = reduced_axes(known.graph, node)
+    if known.sizes(node.input[0]) is None or which is None:
         return {}
-    attrs = attributes(node)
-    axes: Any = attrs.get("axes")
-    if node.op_type in ("ArgMax", "ArgMin"):
-        axes = [attrs.get("axis", 0)]
-    elif len(node.input) > 1 and node.input[1]:
-        constant = known.graph.constant(node.input[1])
-        if constant is None:
-            return {}
-        axes = constant.ravel()
-    elif axes is None:
-        axes = [] if attrs.get("noop_with_empty_axes") else range(len(old))
-    which = sorted({int(axis) % len(old) for axis in axes})
     here = all_averaged(known.of(node.input[0]), which)
-    if attrs.get("keepdims", 1):
+    if attributes(node).get("keepdims", 1):
         return here
     return kept(here, lambda along: replace(along, at=along.at.squeeze(tuple(which))))
 
@@ -107,11 +95,6 @@ def arranged(at: Array, term: str, result: str) -> Array:
 
 
 OPERANDS = {"QLinearMatMul": (0, 3), "QGemm": (0, 3)}  # where scales and zero points stand between
-PRODUCTS = frozenset(
-    ["MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
-     "MatMulNBits", "QLinearMatMul", "QGemm"]
-)  # fmt: skip
-ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
 REDUCING = [
     "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceLogSum",
     "ReduceLogSumExp", "ReduceSumSquare", "ArgMax", "ArgMin",

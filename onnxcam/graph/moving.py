@@ -132,12 +132,6 @@ def rearranged(along: Along, old: Sizes, parted: Sizes, order: Sizes, new: Sizes
     return in_shape(turned, tuple(parted[axis] for axis in order), new)
 
 
-def expanded(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """Broadcast to another shape."""
-    sizes = known.sizes(node.output[0])
-    return together([known.of(node.input[0])], len(sizes or ()))
-
-
 def tiled(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """Repeated along axes."""
     times = known.graph.constant(node.input[1])
@@ -273,7 +267,7 @@ def extended(along: Along, axis: int, index: npt.NDArray[np.intp], *, joint: boo
 
 
 MOVES: dict[str, Rule] = {
-    "Transpose": transposed, "Expand": expanded, "Tile": tiled, "Slice": sliced, "Gather": gathered,
+    "Transpose": transposed, "Tile": tiled, "Slice": sliced, "Gather": gathered,
     "Split": split_apart, "Concat": concatenated, "QLinearConcat": concatenated, "Pad": padded,
     "DepthToSpace": depth_to_space, "SpaceToDepth": space_to_depth,
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),

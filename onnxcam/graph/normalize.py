@@ -16,18 +16,16 @@ import onnx
 import onnx.inliner
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_nodes, captures, check_subgraphs, described, subgraphs
-from onnxcam.graph.upgrade import align_functions, upgrade
+from onnxcam.graph.subgraphs import all_graphs, all_nodes, check_subgraphs, described, reads, replace_nodes
+from onnxcam.graph.types import MADE_UP
+from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 
-OLDEST = 7  # the first opset whose operators broadcast as today; below it ONNX Runtime has few kernels
 LATEST = 2**31 - 1  # what onnx holds versions in
-LOWEST_IR = 8
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
-MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
 LONGEST_EQUATION = 1000  # characters
 LARGEST_BLOCK = 2**15  # pixels along a side
@@ -118,11 +116,6 @@ def drop_shadowed(proto: onnx.ModelProto) -> None:
         proto.functions.extend(kept)
 
 
-def first_line(error: BaseException) -> str:
-    """What an error says first."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-
-
 def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
     """A weight that is also listed as an input is a weight."""
     weights = {tensor.name for tensor in graph.initializer}
@@ -169,18 +162,13 @@ def check_perils(node: onnx.NodeProto, name: str) -> None:
 
 def check_steps(graph: onnx.GraphProto, name: str) -> None:
     """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
-    sliced = {
-        node.input[4]: node
-        for node in graph.node
-        if node.op_type == "Slice" and not node.domain and len(node.input) > 4
-    }
-    for tensor in graph.initializer:
-        if tensor.name in sliced and is_absurd(tensor):
-            node = sliced[tensor.name]
-            raise ModelError(f"{name} is broken: {described(node)} takes steps of more than any tensor holds")
-    for node in graph.node:
-        for body in subgraphs(node):
-            check_steps(body, name)
+    for body in all_graphs(graph):
+        slices = (node for node in body.node if node.op_type == "Slice" and not node.domain and len(node.input) > 4)
+        sliced = {node.input[4]: node for node in slices}
+        for tensor in body.initializer:
+            if tensor.name in sliced and is_absurd(tensor):
+                node = described(sliced[tensor.name])
+                raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
 
 
 def is_absurd(tensor: onnx.TensorProto) -> bool:
@@ -212,17 +200,14 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
         else:
             kept.append(node)
     if len(kept) < len(graph.node):
-        del graph.node[:]
-        graph.node.extend(kept)
+        replace_nodes(graph, kept)
 
 
 def check_sparse(graph: onnx.GraphProto, name: str) -> None:
     """ModelError where the zeros of all sparse weights together take more memory than any real model's."""
-    nodes = list(all_nodes(graph))
-    bodies = [graph, *(body for node in nodes for body in subgraphs(node))]
-    held = [attribute.sparse_tensor for node in nodes for attribute in node.attribute]
+    held = [attribute.sparse_tensor for node in all_nodes(graph) for attribute in node.attribute]
     size = 0
-    for sparse in [*held, *(sparse for body in bodies for sparse in body.sparse_initializer)]:
+    for sparse in [*held, *(sparse for body in all_graphs(graph) for sparse in body.sparse_initializer)]:
         kind = sparse.values.data_type
         itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
         size += itemsize * abs(math.prod(sparse.dims))
@@ -274,7 +259,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
     """
     known = {"", *outside, *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     made_by = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
-    reads = [set(node.input) | captures(node) for node in graph.node]
+    read = [set(reads(node)) for node in graph.node]
     order: list[int] = []
     state = [0] * len(graph.node)  # 0 unseen, 1 on the stack, 2 done
     for root in range(len(graph.node)):
@@ -285,9 +270,9 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
                 stack.pop()
                 continue
             state[i] = 1
-            waiting = [made_by[r] for r in sorted(reads[i] - known) if r in made_by and state[made_by[r]] != 2]
+            waiting = [made_by[r] for r in sorted(read[i] - known) if r in made_by and state[made_by[r]] != 2]
             if not waiting:
-                missing = [r for r in reads[i] - known if r not in made_by]
+                missing = [r for r in sorted(read[i] - known) if r not in made_by]
                 if missing:
                     raise ModelError(
                         f"{name} is broken: {described(graph.node[i])} reads '{missing[0]}', which nothing makes"
@@ -299,10 +284,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
             else:
                 stack += reversed(waiting)
     if order != list(range(len(graph.node))):
-        nodes = [graph.node[i] for i in order]
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del graph.node[:]
-        graph.node.extend(copies)
+        replace_nodes(graph, [graph.node[i] for i in order])
 
 
 def forget_shapes(graph: onnx.GraphProto) -> None:

@@ -5,32 +5,8 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.subgraphs import captures, reads
-
-WEIGHTED = frozenset(
-    [
-        "Conv",
-        "ConvTranspose",
-        "Gemm",
-        "MatMul",
-        "ConvInteger",
-        "MatMulInteger",
-        "QLinearConv",
-        "QLinearMatMul",
-        "QGemm",
-        "FusedConv",
-        "FusedGemm",
-        "FusedMatMul",
-        "DeformConv",
-        "LSTM",
-        "DynamicQuantizeLSTM",
-        "GRU",
-        "RNN",
-        "Attention",
-        "MultiHeadAttention",
-        "MatMulNBits",
-    ]
-)
+from onnxcam.graph.operators import WEIGHTED
+from onnxcam.graph.subgraphs import reads, subgraphs
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -43,16 +19,8 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
 
     Walking the nodes in order, a value is on all paths when it is the only one alive: made, and still to be read.
     """
-    behind = graph.ancestors([end], stop=[start])
-    reached, inside = {start}, []
-    for i in sorted(behind):
-        node = graph.nodes[i]
-        if differentiable(graph, node) and reached.intersection(reads(node)):
-            inside.append(i)
-            reached |= {
-                name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)
-            }
-    last = {name: i for i in inside for name in reads(graph.nodes[i]) if name in reached}
+    inside, moving = between(graph, start, end)
+    last = {name: i for i in inside for name in reads(graph.nodes[i]) if name in moving}
     last[end] = len(graph.nodes)
     alive, found = {start}, []
     for i in inside:
@@ -63,27 +31,52 @@ def articulations(graph: Graph, start: str, end: str) -> list[str]:
     return found
 
 
+def between(graph: Graph, start: str, end: str) -> tuple[list[int], set[str]]:
+    """The nodes on differentiable paths from `start` to `end`, in order, and the values that `start` can move.
+
+    What only decides something on the way, through a truth value or an index, is on no path, unless that is all there
+    is.
+    """
+    moving, moved = {start}, list[int]()
+    for i in sorted(graph.ancestors([end], stop=[start])):
+        node = graph.nodes[i]
+        if differentiable(graph, node) and moving.intersection(reads(node)):
+            moved.append(i)
+            moving |= {name for name in node.output if name and (graph.is_real(name) or not graph.type(name).elem_type)}
+    leading, inside = {end}, list[int]()
+    for i in reversed(moved):
+        if leading.intersection(graph.nodes[i].output):
+            inside.append(i)
+            leading |= moving.intersection(reads(graph.nodes[i]))
+    return inside[::-1] or moved, moving
+
+
+def weighted(node: onnx.NodeProto) -> bool:
+    """Whether a node has weights, or a node in its subgraphs."""
+    return node.op_type in WEIGHTED or any(weighted(inner) for body in subgraphs(node) for inner in body.node)
+
+
 def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
     """For every value before the score: whether a weighted node lies between the two."""
     behind: dict[str, bool] = {score: False}
     for i in sorted(graph.ancestors([score]), reverse=True):
         node = graph.nodes[i]
-        here = any(behind.get(name, False) for name in node.output) or node.op_type in WEIGHTED
-        for name in node.input:
+        here = any(behind.get(name, False) for name in node.output) or weighted(node)
+        for name in reads(node):
             behind[name] = behind.get(name, False) or here
     return behind
 
 
 def weighted_before(graph: Graph, image: str) -> set[str]:
     """Every value that a weighted node makes of the image, or that is made of such a value."""
-    moving, weighted = {image}, set[str]()
+    moving, found = {image}, set[str]()
     for node in graph.nodes:
-        read = {*node.input, *captures(node)}
+        read = set(reads(node))
         if read & moving:
             moving |= set(node.output)
-            if read & weighted or node.op_type in WEIGHTED or captures(node):
-                weighted |= set(node.output)
-    return weighted
+            if read & found or weighted(node):
+                found |= set(node.output)
+    return found
 
 
 def depends_on_input(graph: Graph, name: str) -> bool:
@@ -95,7 +88,7 @@ def depends_on_input(graph: Graph, name: str) -> bool:
             return True
         node = graph.maker(name)
         if node is not None and node.op_type not in ("Shape", "Size"):
-            new = {read for read in reads(node) if read} - seen
+            new = set(reads(node)) - seen
             waiting += new
             seen |= new
     return False

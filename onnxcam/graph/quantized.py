@@ -8,15 +8,16 @@ that kernel away. d is x as the model knows it.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from functools import cache
 
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph.index import INTEGERS, Graph, attributes
+from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, steps
+from onnxcam.graph.types import INTEGERS
 from onnxcam.runtime import oracle
 
 CARRYING = frozenset({"Identity", "Cast"})  # hand an integer on as it is
@@ -34,26 +35,38 @@ def quantizer(graph: Graph, name: str) -> onnx.NodeProto | None:
 
 
 def dequantized(graph: Graph, name: str) -> str | None:
-    """The d of an x or a q; None where the graph has none."""
+    """The output of the DequantizeLinear that reads a value, or its quantized form; None where the graph has none."""
     node = quantizer(graph, name)
     if node is None:
         readers = [graph.nodes[i] for i in graph.consumers.get(name, []) if not graph.is_float(name)]
         return next((reader.output[0] for reader in readers if reader.op_type == "DequantizeLinear"), None)
-    waiting = [node.output[0]]
+    return next(dequantizers(graph, node.output[0], node), None)
+
+
+def dequantizers(graph: Graph, q: str, like: onnx.NodeProto) -> Iterator[str]:
+    """What dequantizes integers with the scale and zero point of another node, directly or handed on."""
+    waiting = [q]
     while waiting:
         for i in graph.consumers.get(waiting.pop(), []):
             reader = graph.nodes[i]
-            if reader.op_type == "DequantizeLinear" and same_steps(graph, node, reader):
-                return str(reader.output[0])
-            if carries(graph, reader):
+            if reader.op_type == "DequantizeLinear" and same_steps(graph, like, reader):
+                yield str(reader.output[0])
+            elif carries(graph, reader):
                 waiting.append(reader.output[0])
-    return None
+
+
+def origin(graph: Graph, q: str) -> str:
+    """The integers that others are, before they were handed on."""
+    while (node := graph.maker(q)) is not None and carries(graph, node):
+        q = node.input[0]
+    return q
 
 
 def readable(graph: Graph, name: str) -> str:
-    """Where a value can be read of the model as it runs: of an x or q the d, also with a Relu or Clip before the x.
+    """Where a value can be read of the model as it runs: behind its DequantizeLinear, if it is quantized.
 
-    ONNX Runtime computes all of it in one integer kernel, in which the value itself does not exist.
+    So is the input of a Relu or Clip whose output is: ONNX Runtime computes all of it in one integer kernel, in which
+    the value itself does not exist.
     """
     readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
     if len(readers) == 1 and readers[0].op_type in ("Relu", "Clip") and name not in graph.outputs:
@@ -85,23 +98,22 @@ def same_constant(graph: Graph, one: str, other: str) -> bool:
 
 
 def unquantized(graph: Graph, name: str) -> str:
-    """The x of a d: the value whose rounding a score shows. Any other value itself.
+    """Of a dequantized value the input of its QuantizeLinear, whose rounding it shows; any other value itself.
 
-    A saturated score has no gradient through its quantizer; in front of it there is one, and nothing reads x for it.
+    A saturated score has no gradient through its quantizer; in front of it there is one, and what runs as deployed
+    need not give that value out.
     """
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return name
-    before = graph.maker(node.input[0])
-    while before is not None and carries(graph, before):
-        before = graph.maker(before.input[0])
+    before = graph.maker(origin(graph, node.input[0]))
     if before is None or before.op_type != "QuantizeLinear" or not same_steps(graph, before, node):
         return name
     return str(before.input[0])
 
 
 def rounded(graph: Graph, score: str) -> set[str]:
-    """The integers that stand for a score, where there is no x to take in front of them.
+    """The integers that a dequantized score is read of, back to the operator that makes them; of others none.
 
     A saturated score would have no gradient through them: that it was cut off does not count.
     """
@@ -118,7 +130,7 @@ def rounded(graph: Graph, score: str) -> set[str]:
 
 
 def maker(graph: Graph, name: str) -> onnx.NodeProto:
-    """The node whose result a computed value is: of an x, q or d the operator before the quantizer."""
+    """The node whose result a computed value is: of a quantized or dequantized one that before the QuantizeLinear."""
     node = graph.nodes[graph.producer[name]]
     if node.op_type == "DequantizeLinear" and (before := graph.maker(sources(graph, name)[0])) is not None:
         node = before
@@ -126,27 +138,17 @@ def maker(graph: Graph, name: str) -> onnx.NodeProto:
 
 
 def sources(graph: Graph, name: str) -> list[str]:
-    """The integers that a d stands for: several, where each reader has a quantizer of its own; none of other values."""
+    """The integers that a dequantized value is read of, and others that are the same ones; none of other values."""
     node = graph.maker(name)
     if node is None or node.op_type != "DequantizeLinear":
         return []
-    root = node.input[0]
-    while (before := graph.maker(root)) is not None and carries(graph, before):
-        root = before.input[0]
-    return equals(graph, root)
+    return equals(graph, origin(graph, node.input[0]))
 
 
 def twins(graph: Graph, name: str) -> list[str]:
-    """Other values that dequantize the same integers."""
-    waiting, found = sources(graph, name), list[str]()
+    """Other values that dequantize the same integers as a dequantized value does."""
     node = graph.maker(name)
-    while node is not None and waiting:
-        for i in graph.consumers.get(waiting.pop(), []):
-            reader = graph.nodes[i]
-            if reader.op_type == node.op_type and same_steps(graph, node, reader):
-                found.append(str(reader.output[0]))
-            elif carries(graph, reader):
-                waiting.append(reader.output[0])
+    found = (d for q in sources(graph, name) for d in dequantizers(graph, q, node)) if node is not None else ()
     return [other for other in dict.fromkeys(found) if other != name]
 
 
@@ -200,7 +202,8 @@ def shift(graph: Graph, proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
 
 
 def lone_pairs(graph: Graph) -> set[str]:
-    """The q of every int8 pair whose q and d have one reader each, the zero points constant.
+    """The integers of every int8 pair of QuantizeLinear and DequantizeLinear with one reader each, their zero points
+    constant.
 
     Nodes that do the same count as one, for ONNX Runtime merges them first.
     """

@@ -15,20 +15,22 @@ from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
 from onnxcam.graph.normalize import normalize
 
-MOST_ROUNDS = 32  # of deciding what the last round made known: each infers the whole graph
+MOST_ROUNDS = 32  # of simplifying what the last round made known: each infers the whole graph
 
 
 def read_graph(model: Model) -> Graph:
-    """The normalized graph, without what is decided before it runs.
+    """The normalized graph, simplified."""
+    return simplified(Graph(model, surface(normalize(model))))
 
-    An If whose condition is known is the branch that it takes; a tensor out of a sequence or an optional value is the
-    one that was put in.
+
+def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
+    """The graph without what is known before it runs on inputs of some sizes, or of any; itself where nothing is.
+
+    An If of known condition                 -> the branch that it takes
+    a tensor out of a sequence or optional   -> the tensor that was put in
+    Flatten, Softmax, Reshape                -> a Softmax along one axis, where one is all that is flattened
+    a pool or resize that ONNX Runtime sizes otherwise than onnx -> the same with explicit pads or sizes
     """
-    return decided(Graph(model, surface(normalize(model))))
-
-
-def decided(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:
-    """The graph without what is decided before it runs on inputs of some sizes, or of any; itself where nothing is."""
     steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens, with_agreed_sizes)
     for _ in range(MOST_ROUNDS):
         proto = next(filter(None, (step(graph) for step in steps)), None)
@@ -49,7 +51,7 @@ def with_branches(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Gr
     All sizes stay as free as they are: it is right for all inputs that take the same branches. ModelError: these sizes
     do not fit.
     """
-    found = decided(graph, sizes)
+    found = simplified(graph, sizes)
     if found is graph:
         return graph
     _ = found.sized(sizes).types

@@ -6,23 +6,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from itertools import accumulate
 
-import onnx
-
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.layout import settled
 from onnxcam.graph.quantized import dequantized
-from onnxcam.graph.scoreaxes import read_axes
-from onnxcam.graph.scorekind import (
-    KEEPING,
-    QUANTIZED,
-    SQUASHING,
-    before_spelled_softmax,
-    has_unit_length,
-    is_probability,
-    is_product,
-)
+from onnxcam.graph.scoreaxes import class_axis, read_axes
+from onnxcam.graph.scorekind import KEEPING, has_unit_length, is_probability, is_product, kept
+from onnxcam.graph.squashing import squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
 
@@ -54,8 +45,7 @@ def exactly(graph: Graph, named: str) -> Score:
     named = dequantized(graph, named) or named
     if not graph.is_float(named):
         raise LayerError(f"the value '{named}' is not floating point: it cannot be explained")
-    readers = [graph.nodes[i] for i in graph.consumers.get(named, [])]
-    squash = next((SQUASHING[n.op_type] for n in readers if n.op_type in SQUASHING and along_classes(graph, n)), "")
+    squash = squash_of(graph, named)
     return Score(named, "logit" if squash else kind_of(graph, named), squash, named)
 
 
@@ -104,13 +94,6 @@ def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bo
 def seen_shape(graph: Graph, score: Score) -> Shape | None:
     """The shape of a score as it will be read: with the images first."""
     return graph.shape(images_first(graph, score.name))
-
-
-def kept(graph: Graph, name: str) -> str:
-    """The value nearest to the image that holds the same elements: two outputs of it are one score."""
-    while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
-        name = node.input[0]
-    return name
 
 
 def choice(graph: Graph, score: Score) -> str:
@@ -196,26 +179,12 @@ def trace(graph: Graph, output: str) -> Score | None:
         node = graph.maker(name)
         if node is None or not node.input:
             break
-        if (squash := QUANTIZED.get(node.op_type)) and (score := dequantized(graph, node.input[0])) is not None:
-            return Score(score, "logit", squash, output)
-        if node.op_type in SQUASHING and name != node.input[0] and along_classes(graph, node):
-            score = node.input[0]
-            return Score(score, "logit", SQUASHING[node.op_type], output)
-        if (score := before_spelled_softmax(graph, node)) is not None:
-            return Score(score, "logit", "softmax", output)
+        if (found := squashed_score(graph, node)) is not None:
+            return Score(found[0], "logit", found[1], output)
         if node.op_type not in PASSING:
             break
         name = node.input[0]
     return Score(best, "output", "", output) if best is not None else None
-
-
-def along_classes(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a squash of a row of classes weighs the classes against each other, not images or single numbers."""
-    shape = graph.shape(node.input[0])
-    axis = class_axis(shape)
-    if node.op_type == "Sigmoid" or shape is None or axis is None:
-        return True
-    return int(attributes(node).get("axis", -1)) % len(shape) == axis
 
 
 def is_class_row(shape: Shape | None, image: ImageInput | None) -> bool:
@@ -224,15 +193,3 @@ def is_class_row(shape: Shape | None, image: ImageInput | None) -> bool:
         return False
     images = None if image is None else image.batch
     return len(shape) == 1 or images is None or not isinstance(shape[0], int) or shape[0] == images
-
-
-def class_axis(shape: Sequence[int | str | None] | None) -> int | None:
-    """The classes' axis of a score shaped [N, K], [N, K, 1, 1], [N, 1, K] or [K]; None for anything else."""
-    if shape is None or not shape:
-        return None
-    if len(shape) == 1:
-        return 0
-    wide = [axis for axis in range(1, len(shape)) if shape[axis] != 1]
-    if len(wide) > 1:
-        return None
-    return wide[0] if wide else 1

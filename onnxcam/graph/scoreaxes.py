@@ -1,4 +1,4 @@
-"""What the axes of a score mean that is no row of classes: maps of classes, rows of boxes or steps."""
+"""What the axes of a score mean: a row of classes, maps of classes, rows of boxes or steps."""
 
 from __future__ import annotations
 
@@ -84,3 +84,15 @@ def softmax_axis(graph: Graph, name: str, rank: int) -> int | None:
         if node.op_type in ("Softmax", "LogSoftmax"):
             return int(attributes(node).get("axis", -1)) % rank
     return None
+
+
+def class_axis(shape: Sequence[int | str | None] | None) -> int | None:
+    """The classes' axis of a score shaped [N, K], [N, K, 1, 1], [N, 1, K] or [K]; None for anything else."""
+    if shape is None or not shape:
+        return None
+    if len(shape) == 1:
+        return 0
+    wide = [axis for axis in range(1, len(shape)) if shape[axis] != 1]
+    if len(wide) > 1:
+        return None
+    return wide[0] if wide else 1

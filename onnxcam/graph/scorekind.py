@@ -5,18 +5,14 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.operators import CONVOLUTIONS, PRODUCTS
+from onnxcam.graph.squashing import squashed
 
-SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid"}
-QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 KEEPING = frozenset({
     "Identity", "Cast", "CastLike", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Dropout",
     "QuantizeLinear", "DequantizeLinear",
 })  # fmt: skip  # all elements, each with its value
 CHOOSING = frozenset({"Slice", "Split", "Gather", "TopK"})  # some elements, each with its value
-PRODUCTS = frozenset({
-    "Gemm", "MatMul", "Conv", "FusedGemm", "FusedMatMul", "FusedConv", "MatMulInteger", "ConvInteger", "QGemm",
-    "QLinearMatMul", "QLinearConv", "MatMulNBits",
-})  # fmt: skip
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
 LENGTHENING = KEEPING | {"Sqrt", "Reciprocal", "Add", "Max", "Clip", "Expand"}  # of a length, before it divides
@@ -26,8 +22,7 @@ def is_probability(graph: Graph, name: str) -> bool:
     """Whether every element of a value is what a softmax or a sigmoid gave out, unchanged."""
     while graph.is_real(name) and (node := graph.maker(name)) is not None:
         if node.op_type not in KEEPING | CHOOSING:
-            known = node.op_type in SQUASHING or node.op_type in QUANTIZED
-            return node.op_type != "LogSoftmax" and (known or before_spelled_softmax(graph, node) is not None)
+            return node.op_type != "LogSoftmax" and squashed(graph, node) is not None
         name = node.input[0]
     return False
 
@@ -43,7 +38,7 @@ def is_product(graph: Graph, name: str) -> bool:
         node = graph.maker(waiting.pop())
         if node is None or any(is_probability(graph, read) for read in node.input):
             return False
-        if node.op_type not in PRODUCTS:
+        if node.op_type not in CONVOLUTIONS | PRODUCTS:
             terms = set(added(graph, node))
             if not terms:
                 return False
@@ -61,10 +56,16 @@ def added(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return terms if one or node.op_type in SUMS else []
 
 
-def has_unit_length(graph: Graph, name: str) -> bool:
-    """Whether a value is divided by its own length, as embeddings are."""
+def kept(graph: Graph, name: str) -> str:
+    """The value nearest to the image that holds the same elements: two outputs of it are one score."""
     while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
         name = node.input[0]
+    return name
+
+
+def has_unit_length(graph: Graph, name: str) -> bool:
+    """Whether a value is divided by its own length, as embeddings are."""
+    node = graph.maker(kept(graph, name))
     if node is None or node.op_type not in ("Div", "Mul"):
         return node is not None and node.op_type == "LpNormalization"
     pairs = [tuple(node.input[:2])] if node.op_type == "Div" else [tuple(node.input[:2]), tuple(node.input[1::-1])]
@@ -93,20 +94,3 @@ def is_factor(graph: Graph, name: str) -> bool:
     """Whether a value is the same for every image, or a single number (the scale of integers, a temperature)."""
     shape = graph.shape(name)
     return name in graph.fixed or (shape is not None and all(size == 1 for size in shape))
-
-
-def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
-    """The input of a softmax written as Exp, ReduceSum and Div, the maximum taken off or not."""
-    if node.op_type != "Div":
-        return None
-    top, bottom = (graph.maker(name) for name in node.input)
-    if top is None or bottom is None or top.op_type != "Exp" or bottom.op_type != "ReduceSum":
-        return None
-    if bottom.input[0] != node.input[0]:
-        return None
-    inner = graph.maker(top.input[0])
-    if inner is not None and inner.op_type == "Sub":
-        largest = graph.maker(inner.input[1])
-        if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
-            return str(inner.input[0])
-    return str(top.input[0])

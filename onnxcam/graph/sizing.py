@@ -20,7 +20,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, OnnxCamError
 from onnxcam.graph.subgraphs import described
-from onnxcam.graph.types import Shape, ValueType
+from onnxcam.graph.types import Shape, ValueType, shape_in
 from onnxcam.runtime import oracle
 
 Sizes = tuple[int, ...]
@@ -42,6 +42,13 @@ def same_padding(sizes: Sequence[int], strides: Sequence[int], kernel: Sequence[
 def same_in_front(auto: str, totals: Sequence[int]) -> list[int]:
     """The part of SAME padding in front: the odd pixel goes behind with SAME_UPPER."""
     return [total // 2 if auto == "SAME_UPPER" else total - total // 2 for total in totals]
+
+
+def reach_and_strides(attrs: Mapping[str, Any], kernel: Sequence[int]) -> tuple[list[int], list[int]]:
+    """How far the windows of a node reach, and how far apart they start, along each axis."""
+    ones = [1] * len(kernel)
+    dilations = attrs.get("dilations") or ones
+    return [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)], attrs.get("strides") or ones
 
 
 @dataclass(frozen=True)
@@ -88,7 +95,7 @@ class Sizing:
             right = self._answer(i, node, question) if question is not None else None
             if question is None or right is None or (i, question) in self._spelled:
                 continue
-            if along(shape_of(types, node.output[0]), question.axes) != right:
+            if along(shape_in(types, node.output[0]), question.axes) != right:
                 wrong[i] = (question, right)
                 self._spelled.add((i, question))
         if wrong:
@@ -125,7 +132,7 @@ def doubtful(node: onnx.NodeProto) -> bool:
 
 def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | None:
     """What to ask of a node; None where a size is free."""
-    shape = shape_of(types, node.input[0])
+    shape = shape_in(types, node.input[0])
     if shape is None:
         return None
     kernel: Sizes = ()
@@ -139,17 +146,12 @@ def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | 
         times = {axis % len(shape): float(scale) for axis, scale in zip(which, found, strict=False) if scale != 1}
         axes, scales = tuple(sorted(times)), tuple(times[axis] for axis in sorted(times))
     elif node.op_type == "ConvTranspose":
-        weight = shape_of(types, node.input[1])
+        weight = shape_in(types, node.input[1])
         kernel = tuple(dim for dim in (weight or ())[2:] if isinstance(dim, int))
         if len(kernel) != len(axes):
             return None
     sizes = along(shape, axes)
     return Question(len(shape), axes, sizes, kernel, scales) if axes and sizes is not None else None
-
-
-def shape_of(types: Types, name: str) -> Shape | None:
-    """The shape of a value."""
-    return types[name].shape if name in types else None
 
 
 def along(shape: Shape | None, axes: Sizes) -> Sizes | None:
@@ -232,8 +234,7 @@ def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Questi
         fresh = helper.make_node(node.op_type, node.input, node.output, output_shape=right, **kept)
     else:
         space = len(question.axes)
-        strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
-        reach = [d * (k - 1) + 1 for k, d in zip(attrs["kernel_shape"], dilations, strict=True)]
+        reach, strides = reach_and_strides(attrs, attrs["kernel_shape"])
         pads = [max(s * (m - 1) + r - n, 0) for s, r, n, m in zip(strides, reach, question.sizes, right, strict=True)]
         fresh = helper.make_node(node.op_type, node.input, node.output, pads=[0] * space + pads, **kept)
     del new.attribute[:]

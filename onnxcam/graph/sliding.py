@@ -17,7 +17,7 @@ import onnx
 
 from onnxcam.graph.index import attributes
 from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed
-from onnxcam.graph.sizing import same_in_front, same_padding
+from onnxcam.graph.sizing import reach_and_strides, same_in_front, same_padding
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,7 @@ def windows_of(known: Known, node: onnx.NodeProto) -> list[Windows] | None:
         return None
     first, space = first_spatial(node), len(sizes) - 2
     sizes, new = sizes[first : first + space], new[first : first + space]
-    strides, dilations = attrs.get("strides") or [1] * space, attrs.get("dilations") or [1] * space
-    reach = [d * (k - 1) + 1 for k, d in zip(kernel, dilations, strict=True)]
+    reach, strides = reach_and_strides(attrs, kernel)
     pads = attrs.get("pads") or [0] * (2 * space)
     auto = attrs.get("auto_pad", "NOTSET")
     if auto.startswith("SAME"):

@@ -23,6 +23,14 @@ def subgraphs(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
         yield from [attribute.g] if attribute.HasField("g") else attribute.graphs
 
 
+def all_graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """A graph and all graphs inside it."""
+    yield graph
+    for node in graph.node:
+        for body in subgraphs(node):
+            yield from all_graphs(body)
+
+
 def local_names(graph: onnx.GraphProto) -> set[str]:
     """The values of a graph itself, not those of the subgraphs in it."""
     made = {name for node in graph.node for name in node.output if name}
@@ -46,6 +54,25 @@ def reads(node: onnx.NodeProto) -> list[str]:
     return [*node.input, *sorted(captures(node))]
 
 
+def with_nodes(
+    proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
+) -> onnx.ModelProto:
+    """A copy of a model with other nodes in its main graph, and further initializers."""
+    copy = onnx.ModelProto()
+    copy.CopyFrom(proto)
+    del copy.graph.node[:]
+    copy.graph.node.extend(nodes)
+    copy.graph.initializer.extend(initializers)
+    return copy
+
+
+def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Other nodes in a graph, in place; some may be its own, which are copied before they are let go."""
+    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    del graph.node[:]
+    graph.node.extend(copies)
+
+
 def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[onnx.NodeProto]:
     """Copies of nodes with values under other names, in their subgraphs too."""
     found = []
@@ -63,16 +90,19 @@ def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[o
 def rename_captures(body: onnx.GraphProto, names: Mapping[str, str]) -> None:
     """What a subgraph reads from outside under other names, in place."""
     seen = {name: new for name, new in names.items() if name not in local_names(body)}
-    nodes = renamed(body.node, seen)
-    del body.node[:]
-    body.node.extend(nodes)
+    replace_nodes(body, renamed(body.node, seen))
     for value in body.output:
         value.name = seen.get(value.name, value.name)
 
 
 def described(node: onnx.NodeProto) -> str:
-    """A node as messages call it: its type and its name, or its first output."""
-    return f"{node.op_type} '{node.name or next(iter(node.output), '')}'"
+    """A node as messages call it: its type and what it is called."""
+    return f"{node.op_type} '{called(node)}'"
+
+
+def called(node: onnx.NodeProto) -> str:
+    """A node's name, or its first output."""
+    return node.name or next(iter(node.output), "")
 
 
 def check_subgraphs(node: onnx.NodeProto, name: str) -> None:

@@ -9,8 +9,7 @@ from dataclasses import dataclass, replace
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.errors import ModelError
-from onnxcam.graph.normalize import MADE_UP, first_line
+from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.subgraphs import described
 
 Dim = int | str | None
@@ -21,6 +20,12 @@ FLOATS = frozenset(
     | {kind for name, kind in TensorProto.DataType.items() if name.startswith("FLOAT8")}
 )
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+RANGES: dict[int, tuple[int, int]] = {
+    TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
+    TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
+}  # fmt: skip
+INTEGERS = frozenset({*RANGES, TensorProto.INT32})  # that may stand for real numbers
+MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 
 
 @dataclass(frozen=True)
@@ -29,6 +34,11 @@ class ValueType:
 
     elem_type: int
     shape: Shape | None
+
+
+def shape_in(types: Mapping[str, ValueType], name: str) -> Shape | None:
+    """The shape of a value; None where it is not among the types, or its rank not known."""
+    return types[name].shape if name in types else None
 
 
 def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
@@ -52,7 +62,7 @@ def check_turned(types: Mapping[str, ValueType], nodes: Iterable[onnx.NodeProto]
     for node in nodes:
         if node.op_type != "Transpose" or node.domain:
             continue
-        shape = types[node.input[0]].shape if node.input[0] in types else None
+        shape = shape_in(types, node.input[0])
         for perm in (attribute.ints for attribute in node.attribute):
             if shape is not None and len(shape) != len(perm):
                 raise ModelError(
@@ -84,7 +94,7 @@ def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dic
     solved: dict[str, Dim] = {}
 
     def known(name: str) -> Shape | None:
-        shape = types[name].shape if name in types else None
+        shape = shape_in(types, name)
         return None if shape is None else tuple(solved.get(d, d) if isinstance(d, str) else d for d in shape)
 
     for node in nodes:

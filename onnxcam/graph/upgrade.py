@@ -7,13 +7,15 @@ An adapter is a small function and its row, in `upgrade_rules` (other spelling) 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 
 import onnx
 from onnx import helper
 
+from onnxcam.errors import first_line
 from onnxcam.graph import upgrade_meanings, upgrade_rules  # noqa: F401  (they fill the table)
-from onnxcam.graph.upgrade_patch import ADAPTERS, DEFAULT_DOMAIN, RETIRED, UNDOCUMENTED, Facts, Patch, bodies, refusal
+from onnxcam.graph.subgraphs import all_nodes, replace_nodes, subgraphs
+from onnxcam.graph.upgrade_patch import ADAPTERS, DEFAULT_DOMAIN, RETIRED, UNDOCUMENTED, Facts, Patch, refusal
 
 TARGET = 16
 LOWEST_IR = 8
@@ -32,8 +34,7 @@ def upgrade(model: onnx.ModelProto) -> None:
     if opset is None or opset >= TARGET:
         return
     for graph, nodes in list(adapted(model.graph, opset, Facts(model))):
-        del graph.node[:]
-        graph.node.extend(nodes)
+        replace_nodes(graph, nodes)
     others = [entry for entry in model.opset_import if entry.domain not in DEFAULT_DOMAIN]
     del model.opset_import[:]
     model.opset_import.extend([helper.make_opsetid("", TARGET), *others])
@@ -44,20 +45,10 @@ def align_functions(model: onnx.ModelProto) -> None:
     """In place: functions of another opset take the model's where every operator in them means the same in both."""
     version = default_opset(model)
     for function in model.functions:
-        used = operators(function.node)
+        used = {node.op_type for node in all_nodes(function) if node.domain in DEFAULT_DOMAIN}
         for entry in function.opset_import:
             if version and entry.domain in DEFAULT_DOMAIN and all(same(op, entry.version, version) for op in used):
                 entry.version = version
-
-
-def operators(nodes: Iterable[onnx.NodeProto]) -> set[str]:
-    """The default domain's operators among nodes, those of subgraphs too."""
-    found = set()
-    for node in nodes:
-        found |= {node.op_type} if node.domain in DEFAULT_DOMAIN else set()
-        for body in bodies(node):
-            found |= operators(body.node)
-    return found
 
 
 def same(op_type: str, one: int, other: int) -> bool:
@@ -79,7 +70,7 @@ def adapted(graph: onnx.GraphProto, opset: int, facts: Facts) -> Iterator[tuple[
     """The graphs that change with their new nodes, inner ones first."""
     nodes, changed = [], False
     for node in graph.node:
-        for body in bodies(node):
+        for body in subgraphs(node):
             yield from adapted(body, opset, facts)
         patch = adapt(node, opset, facts) if node.domain in DEFAULT_DOMAIN else None
         nodes += [node] if patch is None else [*patch.before, patch.node]
@@ -112,8 +103,7 @@ def check_form(patch: Patch) -> None:
     try:
         onnx.checker.check_node(patch.node, context)
     except onnx.checker.ValidationError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise patch.refusal(f"it is malformed ({reason}): export the model again") from error
+        raise patch.refusal(f"it is malformed ({first_line(error)}): export the model again") from error
 
 
 def in_standard(op_type: str, opset: int) -> bool:

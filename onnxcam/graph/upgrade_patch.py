@@ -15,6 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.subgraphs import all_graphs, called
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -38,7 +39,7 @@ class Facts:
         self.model = model
         self.names: set[str] = set()
         self.read: set[str] = set()
-        for graph in graphs(model.graph):
+        for graph in all_graphs(model.graph):
             self.names |= {value.name for value in (*graph.input, *graph.output, *graph.value_info)}
             self.names |= {tensor.name for tensor in graph.initializer}
             self.names |= {tensor.values.name for tensor in graph.sparse_initializer}
@@ -189,24 +190,7 @@ def adapts(*operators: str, below: int) -> Callable[[Adapter], Adapter]:
 
 def refusal(node: onnx.NodeProto, op_type: str, opset: int, why: str) -> ModelError:
     """The error for an operator that cannot be adapted."""
-    name = node.name or next(iter(node.output), "")
-    return ModelError(f"{op_type} (opset {opset}) at node '{name}' cannot be brought to opset 16: {why}")
-
-
-def bodies(node: onnx.NodeProto) -> Iterator[onnx.GraphProto]:
-    """The subgraphs of a node."""
-    for attribute in node.attribute:
-        if attribute.HasField("g"):
-            yield attribute.g
-        yield from attribute.graphs
-
-
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """A graph and all graphs inside it."""
-    yield graph
-    for node in graph.node:
-        for body in bodies(node):
-            yield from graphs(body)
+    return ModelError(f"{op_type} (opset {opset}) at node '{called(node)}' cannot be brought to opset 16: {why}")
 
 
 def lean_copy(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -218,7 +202,7 @@ def lean_copy(model: onnx.ModelProto) -> onnx.ModelProto:
         bare = TensorProto(name=tensor.name, data_type=tensor.data_type, dims=tensor.dims)
         lean.graph.initializer.append(tensor if small else bare)
     lean.graph.node.extend(model.graph.node)
-    for graph in graphs(lean.graph):
+    for graph in all_graphs(lean.graph):
         del graph.value_info[:]
         for value in (*graph.input, *graph.output):
             if value.type.HasField("tensor_type"):
@@ -233,7 +217,7 @@ def lean_copy(model: onnx.ModelProto) -> onnx.ModelProto:
 
 def declared_types(graph: onnx.GraphProto) -> Iterator[tuple[str, Type]]:
     """Name and type of every tensor that a graph and its subgraphs declare."""
-    for part in graphs(graph):
+    for part in all_graphs(graph):
         for tensor in part.initializer:
             yield tensor.name, (tensor.data_type, tuple(tensor.dims))
         initializers = {tensor.name for tensor in part.initializer}

@@ -13,10 +13,10 @@ from onnxcam.explainer import Ask, Explainer, TargetLayer
 from onnxcam.methods.arrays import CANCELLED
 from onnxcam.runtime import Layout, Session
 from onnxcam.targets import ClassTarget, DifferenceTarget
-from onnxcam.vjp import CLASS, class_gradient
+from onnxcam.vjp import CLASS, class_gradient, differentiate
 from onnxcam.vjp.head import CANCELLED as CANCELLED_IN_THE_GRAPH
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
-from tests.nets import net, normal
+from tests.nets import net, normal, run, tapped
 
 IMAGES = {
     "pooled and linear": "p = GlobalAveragePool(last) f = Flatten(p) y = Gemm(f, fc)",
@@ -121,3 +121,18 @@ def test_means_that_cancel_give_no_map_of_their_rounding(text: str, target: Any)
 
 def test_what_cancels_is_one_figure() -> None:
     assert CANCELLED_IN_THE_GRAPH == CANCELLED
+
+
+@pytest.mark.parametrize("layer", ["last", "t"])
+def test_a_pool_over_the_channels_of_tokens_is_not_taken_for_the_mean(layer: str) -> None:
+    """There are as many channels as positions, so that no shape tells."""
+    model = net("""(float[N, 3, 4, 4] x) => (float[N, 5] y) { c = Conv<pads = [1, 1, 1, 1]>(x, w) last = Relu(c)
+        r = Reshape(last, rows) t = Transpose<perm = [0, 2, 1]>(r) p = GlobalAveragePool(t) f = Flatten(p)
+        y = Gemm(f, fc) }""",
+        {"w": normal(16, 3, 3, 3), "fc": normal(16, 5), "rows": np.array([0, 16, 16])})  # fmt: skip
+    x, both = normal(1, 3, 4, 4), differentiate(model, of="y", wrt="last")
+    a = run(tapped(model, "last"), {"x": x})["last"]
+    g = run(both.model, {"x": x, both.seed: np.eye(5, dtype=np.float32)[[1]]})[both.gradients["last"]]
+    expected = (g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1)[0]
+    found = Explainer(model)(x, target=1, method="gradcam", layer=layer).map
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)

@@ -48,6 +48,14 @@ KNOWN = {
     "SplitToSequence by ones": "s = SplitToSequence <axis = 1> (x) y = SequenceAt(s, last)",
     "SplitToSequence without their axis": "s = SplitToSequence <axis = -1, keepdims = 0> (x) y = SequenceAt(s, one)",
     "Optional, a tensor": "h = OptionalGetElement(x) y = Neg(h)",
+    "Optional, a sequence": """a = Neg(x) s = SequenceConstruct(a) t = OptionalGetElement(s) h = OptionalHasElement(s)
+        f = Cast <to = 1> (h) p = SequenceAt(t, zero) y = Mul(p, f)""",
+    "Optional, a sequence of several": """a = Neg(x) s = SequenceConstruct(a, x) o = Optional(s)
+        t = OptionalGetElement(o) p = SequenceAt(t, zero) y = Exp(p)""",
+    "Optional, an empty sequence": """s = SequenceEmpty() h = OptionalHasElement(s) f = Cast <to = 1> (h)
+        y = Mul(x, f)""",
+    "Optional, nothing": """o = Optional <type = seq(float)> () i = Identity(o) h = OptionalHasElement(i)
+        f = Cast <to = 1> (h) y = Sub(x, f)""",
     "Optional": """a = Neg(x) o = Optional(a) h = OptionalHasElement(o)
         y = If (h) <then_branch = t () => (p) { p = OptionalGetElement(o) },
                     else_branch = f () => (q) { q = Exp(x) }>""",

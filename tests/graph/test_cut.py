@@ -12,9 +12,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 import onnxcam
-from onnxcam.errors import ModelError
+from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph import (
-    ROWS,
     Graph,
     candidates,
     declared,
@@ -28,7 +27,7 @@ from onnxcam.graph import (
     pooled_value,
     pruned,
 )
-from onnxcam.graph.cut import MANY_WEIGHTS
+from onnxcam.graph.cut import MANY_WEIGHTS, ROWS
 from onnxcam.runtime import Layout, Session
 from tests.graph.building import (
     CONVS,
@@ -167,6 +166,14 @@ def test_a_score_that_does_not_depend_on_the_layer() -> None:
     model.graph.node.append(node("Neg", ["a0"], ["aside"]))
     with pytest.raises(ModelError, match="'logits' does not depend on the layer 'aside'"):
         head(graph_of(model), "aside", "logits")
+
+
+def test_of_several_values_without_rows_the_first_is_named() -> None:
+    makers = " ".join(f"m{i} = ReduceMax<keepdims = 0>(x) n{i + 1} = Mul(n{i}, m{i})" for i in range(9))
+    text = f"c = Conv(x, w) n0 = ReduceMean<axes = [2, 3], keepdims = 0>(c) {makers} y = Neg(n9)"
+    graph = graph_of(net(f"(float[1,3,4,4] x) => (float[1,5] y) {{ {text} }}", {"w": normal(5, 3, 1, 1)}))
+    with pytest.raises(LayerError, match="also reads 'm0', which has no row"):
+        head(graph, "c", "y")
 
 
 def test_a_head_with_a_branch_that_captures_the_layer() -> None:
@@ -319,6 +326,20 @@ def test_the_pooled_value_of_channels_last_and_of_tokens() -> None:
     assert pooled(graph_of(vit("mean")), "normed") == "picked"
     assert pooled(graph_of(vit("mean")), "final") is None
     assert pooled_value(graph_of(channels_last()), "last", Layout("NCHW"), "logits") is None
+
+
+@pytest.mark.parametrize(
+    ("view", "features"),
+    [("t = Transpose<perm=[0,2,3,1]>(last)", 4), ("r = Reshape(last, rows) t = Transpose<perm=[0,2,1]>(r)", 16)],
+)
+def test_a_global_pool_over_channels_is_no_mean_over_positions(view: str, features: int) -> None:
+    """Of [N, H, W, C] and of [N, positions, C] a GlobalAveragePool averages the channels."""
+    text = f"""(float[N,3,4,4] x) => (float[N,5] logits) {{ c = Conv<pads=[1,1,1,1]>(x, w) last = Relu(c) {view}
+        p = GlobalAveragePool(t) f = Flatten(p) logits = MatMul(f, fc) }}"""
+    weights = {"w": normal(16, 3, 3, 3), "fc": normal(features, 5), "rows": np.array([0, 16, 16])}
+    graph = graph_of(net(text, weights))
+    assert pooled(graph, "last") is None
+    assert pooled(graph, "t") is None
 
 
 def test_normalizing_with_the_batch_is_not_linear() -> None:

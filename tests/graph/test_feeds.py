@@ -103,6 +103,7 @@ def test_an_optional_input_takes_what_is_fed_instead_of_its_default() -> None:
         ({"shape": np.ones((1, 3))}, r"the feed 'shape' has shape \[1, 3\], the model takes \[N, 2\]"),
         ({"shape": np.ones((1, 1, 2))}, r"the feed 'shape' has shape \[1, 1, 2\]"),
         ({"ids": np.array([0.5])}, "the feed 'ids' holds float64 values that int64, its type in the model, cannot"),
+        ({"shape": np.array([1.0, 1e39])}, "the feed 'shape' holds float64 values that float32, its type in the model"),
         ({"ids": [[1], [2, 3]]}, "the feed 'ids' is no array"),
         ({"ids": np.array(["a"])}, "the feed 'ids' holds <U1, the model takes int64"),
     ],
@@ -111,6 +112,12 @@ def test_what_does_not_fit_is_refused_in_one_line(feeds: dict[str, Any], says: s
     with pytest.raises(UsageError, match=says) as caught:
         fixed(load(net(TWO, WEIGHTS)), feeds)
     assert "\n" not in str(caught.value)
+
+
+def test_what_is_infinite_may_be_fed() -> None:
+    proto = fixed(load(net(TWO, WEIGHTS)), {"shape": [np.inf, 1]}).proto
+    fed = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}["shape"]
+    np.testing.assert_array_equal(fed, [[np.inf, 1]])
 
 
 def test_strings_are_fed_to_strings() -> None:

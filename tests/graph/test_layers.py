@@ -36,6 +36,7 @@ from tests.graph.building import (
 from tests.nets import net, normal, run
 
 node = helper.make_node
+STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, w0) a = Relu(c)"
 
 
 def names(model: onnx.ModelProto) -> list[str]:
@@ -81,6 +82,56 @@ def test_class_maps_and_pools_are_skipped() -> None:
     )
     assert reason_of(model, "pooled") == "a pool: what it pools is finer"
     assert "mean" not in names(model)  # one position is no grid
+
+
+INTEGERS = "q, qs, qz = DynamicQuantizeLinear(f) "
+HEADS = {
+    "Einsum": 'y = Einsum<equation = "nc,ck->nk">(f, fc)',
+    "DynamicQuantizeMatMul": "y = com.microsoft.DynamicQuantizeMatMul(f, fcq, s, z)",
+    "MatMulIntegerToFloat": INTEGERS + "y = com.microsoft.MatMulIntegerToFloat(q, fcq, qs, s, qz, z)",
+}
+
+
+@pytest.mark.parametrize("head", HEADS.values(), ids=HEADS)
+def test_any_operator_with_weights_weighs_the_channels(head: str) -> None:
+    weights = {**CONVS, "fcq": np.ones((4, 5), np.uint8), "s": np.ones(1, np.float32), "z": np.zeros(1, np.uint8)}
+    text = f"{STEM} p = GlobalAveragePool(a) f = Flatten(p) {head}"
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {text} }}", weights)
+    assert automatic(model) == "a"
+    if "Einsum" not in head:
+        assert find_score(graph_of(model)).guess  # the logits of a softmax that was left out
+
+
+GATE = "largest = ReduceMax<keepdims = 0>(x) bright = Greater(largest, nought)"
+POSITIONS = "r = Reshape(a, rows) t = Transpose<perm = [2, 0, 1]>(r)"
+BODIES = {
+    "Scan": f"""{STEM} {POSITIONS}
+        y = Scan<num_scan_inputs = 1, body = step (float[1,5] sum, float[1,4] row) => (float[1,5] next) {{
+        made = MatMul(row, fc) next = Add(sum, made) }}>(start, t)""",
+    "If": f"""{GATE} {STEM}
+        y = If(bright) <then_branch = g () => (p) {{ u = GlobalAveragePool(a) v = Flatten(u) p = MatMul(v, fc) }},
+                        else_branch = h () => (q) {{ w = GlobalMaxPool(a) z = Flatten(w) q = MatMul(z, fc) }}>""",
+}
+
+
+@pytest.mark.parametrize("body", BODIES.values(), ids=BODIES)
+def test_weights_in_a_body_weigh_the_channels(body: str) -> None:
+    weights = {**CONVS, "rows": np.array([1, 4, 64]), "start": normal(1, 5), "nought": np.array(0, np.float32)}
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {body} }}", weights)
+    assert automatic(model) == "a"
+
+
+@pytest.mark.parametrize("text", [f"{GATE} {STEM}", f"{STEM} {GATE}"], ids=["early", "late"])
+def test_a_condition_is_no_path_wherever_it_stands(text: str) -> None:
+    text += "p = GlobalAveragePool(a) f = Flatten(p) z = MatMul(f, fc) open = Cast<to = 1>(bright) y = Mul(z, open)"
+    model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {text} }}", {**CONVS, "nought": np.array(0, np.float32)})
+    assert automatic(model) == "a"
+
+
+def test_a_body_without_weights_weighs_nothing() -> None:
+    body = BODIES["If"].replace("MatMul(v, fc)", "Neg(v)").replace("MatMul(z, fc)", "Neg(z)")
+    model = net(f"(float[1,3,8,8] x) => (float[1,4] y) {{ {body} }}", {**CONVS, "nought": np.array(0, np.float32)})
+    assert reason_of(model, "a") == "holds class maps: no weights between it and the score"
 
 
 def test_the_last_layers_of_branches_are_listed_behind() -> None:

@@ -139,6 +139,17 @@ def test_an_operator_of_another_domain_is_not_taken_for_its_namesake() -> None:
     assert "t" not in layouts(graph)
 
 
+@pytest.mark.parametrize(
+    "inputs", ["float[1,1,16,16] mask, float[1,3,64,64] x", "float[1,3,64,64] x, float[1,1,16,16] mask"]
+)
+def test_layouts_are_of_the_image_whichever_input_stands_first(inputs: str) -> None:
+    text = f"""({inputs}) => (float[1,5] y) {{ c = Conv<pads = [1, 1, 1, 1]>(x, w) m = Neg(mask)
+        p = GlobalAveragePool(c) q = GlobalAveragePool(m) r = Mul(p, q) y = Flatten(r) }}"""
+    known = layouts(graph_of(net(text, {"w": normal(5, 3, 3, 3)})))
+    assert known["c"] == Layout("NCHW")
+    assert "m" not in known
+
+
 def test_whole_networks() -> None:
     known = layouts(graph_of(channels_last()))
     assert known["a0"] == Layout("NCHW")

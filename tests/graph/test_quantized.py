@@ -96,6 +96,13 @@ def test_integers_get_a_place_to_be_read_which_goes_where_nobody_reads_it() -> N
     assert [node.output[0] for node in proto.graph.node] == ["q", "o", "f", "y"]
 
 
+def test_no_place_to_be_read_takes_the_name_of_a_weight() -> None:
+    weights = {**STEPS, "o_dequantized": np.ones(4, np.float32)}
+    graph = graph_of(INTEGERS + "e = DequantizeLinear(f, s, z) y = Add(e, o_dequantized)", weights)
+    assert "o_dequantized" in graph.initializers
+    assert dequantized(graph, "f") == "e"
+
+
 def test_the_integers_of_a_score_go_back_to_what_makes_them() -> None:
     graph = graph_of(INTEGERS + "y = DequantizeLinear(f, s, z)")
     assert rounded(graph, "y") == {"f", "o"}

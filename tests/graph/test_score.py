@@ -124,7 +124,29 @@ def test_what_is_neither_logits_nor_left_as_a_softmax_made_it_has_no_probability
         assert find_score(graph) == Score("y", kind, "", "y")
 
 
-@pytest.mark.parametrize("tail", [LOGITS + "y = Softmax<axis=0>(logits)", LOGITS + "y = LogSoftmax<axis=0>(logits)"])
+@pytest.mark.parametrize("tail", [AXIS + SPELLED, AXIS + UNGUARDED, "y = Softmax(logits)\n}", "y = Sigmoid(logits)\n}"])
+def test_a_score_is_the_same_whoever_names_it(tail: str) -> None:
+    graph = graph_of(plain(LOGITS + tail))
+    found, named = find_score(graph), find_score(graph, "logits")
+    assert (found.name, found.kind, found.squash) == (named.name, named.kind, named.squash)
+    assert found.squash
+
+
+def test_a_score_of_integers_is_the_same_whoever_names_it() -> None:
+    tail = """s = Constant<value = float {0.1}>() z = Constant<value = uint8 {128}>() q = QuantizeLinear(logits, s, z)
+        l = DequantizeLinear(q, s, z) p = com.microsoft.QLinearSoftmax<axis = 1, opset = 13>(q, s, z, s, z)
+        y = DequantizeLinear(p, s, z)"""
+    graph = graph_of(several("float[N,5] y", LOGITS + tail))
+    assert find_score(graph) == Score("l", "logit", "softmax", "y")
+    assert find_score(graph, "l") == Score("l", "logit", "softmax", "l")
+
+
+OVER_IMAGES = (AXIS + SPELLED).replace("int64[1] {1}", "int64[1] {0}").replace("axes=[1]", "axes=[0]").rstrip("}\n")
+
+
+@pytest.mark.parametrize(
+    "tail", [LOGITS + "y = Softmax<axis=0>(logits)", LOGITS + "y = LogSoftmax<axis=0>(logits)", LOGITS + OVER_IMAGES]
+)
 def test_a_softmax_over_images_is_none_of_classes(tail: str) -> None:
     """Of one image it makes 1 of every class, whatever the classes' own softmax would say."""
     graph = graph_of(rows_of_classes(tail))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 from onnx import helper
 
-from onnxcam.graph import load, save, write, write_whole
+from onnxcam.graph import load, save, write
 from tests.graph.building import nodes_model, residual
 from tests.nets import normal, run
 
@@ -58,7 +58,7 @@ def test_nothing_half_written_stays(tmp_path: Path) -> None:
         raise OSError("no space left")
 
     with pytest.raises(OSError, match="no space left"):
-        write_whole(path, fails)
+        write.write_whole(path, fails)
     assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("model.onnx", b"earlier")]
 
 

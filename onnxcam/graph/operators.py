@@ -1,0 +1,32 @@
+"""Operators by what they do, and along what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+
+from onnxcam.graph.index import Graph, attributes
+
+CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "DeformConv", "FusedConv", "QLinearConv"})
+PRODUCTS = frozenset({
+    "MatMul", "Gemm", "FusedMatMul", "FusedGemm", "MatMulInteger", "MatMulIntegerToFloat", "DynamicQuantizeMatMul",
+    "MatMulNBits", "QLinearMatMul", "QGemm",
+})  # fmt: skip
+ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
+RECURRENT = frozenset({"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN"})
+WEIGHTED = CONVOLUTIONS | PRODUCTS | ATTENTION | RECURRENT | {"ConvTranspose", "Einsum"}
+
+
+def reduced_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
+    """The axes that a reduction goes along, in order; None where these, or how many there are, is not known."""
+    rank, attrs = graph.rank(node.input[0]), attributes(node)
+    axes: Any = [attrs.get("axis", 0)] if node.op_type in ("ArgMax", "ArgMin") else attrs.get("axes", [])
+    if len(node.input) > 1 and node.input[1]:
+        axes = graph.constant(node.input[1])
+    if rank is None or axes is None:
+        return None
+    if not np.size(axes) and not attrs.get("noop_with_empty_axes"):
+        return list(range(rank))
+    return sorted({int(axis) % max(rank, 1) for axis in np.ravel(axes)})

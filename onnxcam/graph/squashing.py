@@ -1,0 +1,74 @@
+"""What a softmax or a sigmoid reads: in one operator, on integers, or spelled as Exp, ReduceSum and Div."""
+
+from __future__ import annotations
+
+import onnx
+
+from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.operators import reduced_axes
+from onnxcam.graph.quantized import dequantized
+from onnxcam.graph.scoreaxes import class_axis
+
+QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
+SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid", **QUANTIZED}
+ALL_BEHIND = 13  # the first opset whose softmax takes one axis, not all from it on
+
+
+def squashed(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
+    """What a node squashes, and how ("softmax" or "sigmoid"), whatever it is; None where it does anything else."""
+    if node.op_type in SQUASHING:
+        return node.input[0], SQUASHING[node.op_type]
+    source = before_spelled_softmax(graph, node)
+    return None if source is None else (source, "softmax")
+
+
+def squashed_score(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None:
+    """The score that a node squashes, and how; None where it weighs no classes against each other, or no floats."""
+    source, squash = squashed(graph, node) or ("", "")
+    if not squash or (squash == "softmax" and not along_classes(graph, node, source)):
+        return None
+    score = dequantized(graph, source) if node.op_type in QUANTIZED else source
+    return None if score is None else (score, squash)
+
+
+def squash_of(graph: Graph, score: str) -> str:
+    """How a value is squashed as a score, by the first node that does; empty: by none."""
+    found = filter(None, (squashed_score(graph, node) for node in graph.nodes))
+    return next((squash for source, squash in found if source == score), "")
+
+
+def along_classes(graph: Graph, node: onnx.NodeProto, source: str) -> bool:
+    """Whether a softmax of a row of classes weighs the classes against each other, not images or single numbers."""
+    shape = graph.shape(source)
+    classes = class_axis(shape)
+    if shape is None or classes is None:
+        return True
+    axes = softmax_axes(graph, node, len(shape))
+    return classes in axes and all(shape[axis] == 1 for axis in axes - {classes})
+
+
+def softmax_axes(graph: Graph, node: onnx.NodeProto, rank: int) -> set[int]:
+    """The axes that a softmax goes along; none where they are not known."""
+    if node.op_type == "Div":
+        total = graph.maker(node.input[1])
+        return set((total and reduced_axes(graph, total)) or ())
+    attrs = attributes(node)
+    axis = int(attrs.get("axis", -1)) % rank
+    return set(range(axis, rank)) if attrs.get("opset", ALL_BEHIND) < ALL_BEHIND else {axis}
+
+
+def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
+    """The input of a softmax written as Exp, ReduceSum and Div, the maximum taken off or not."""
+    if node.op_type != "Div":
+        return None
+    top, bottom = (graph.maker(name) for name in node.input)
+    if top is None or bottom is None or top.op_type != "Exp" or bottom.op_type != "ReduceSum":
+        return None
+    if bottom.input[0] != node.input[0]:
+        return None
+    inner = graph.maker(top.input[0])
+    if inner is not None and inner.op_type == "Sub":
+        largest = graph.maker(inner.input[1])
+        if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
+            return str(inner.input[0])
+    return str(top.input[0])
