@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable
+from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable, told_by_batches
 from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.sizing import Question, Sizes
@@ -101,8 +101,12 @@ class Graph:
     # -- types -----------------------------------------------------------------------------------
 
     @cached_property
-    def _inference(self) -> Inference:
+    def _untold(self) -> Inference:
         return Inference(self.model, self.proto)
+
+    @cached_property
+    def _inference(self) -> Inference:
+        return told_by_batches(self._untold)
 
     @property
     def types(self) -> dict[str, ValueType]:
@@ -112,7 +116,7 @@ class Graph:
     @property
     def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
         """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
-        return self._inference.misjudged
+        return self._untold.misjudged | self._inference.misjudged
 
     def type(self, name: str) -> ValueType:
         """Type of a value; element type 0 and no shape where it is not known."""
@@ -153,7 +157,7 @@ class Graph:
     @property
     def early_constants(self) -> dict[str, npt.NDArray[Any]]:
         """Of the small constants the ones that are known at little cost."""
-        return self._inference.early_constants
+        return self._untold.settled_constants
 
     def constant(self, name: str) -> npt.NDArray[Any] | None:
         """The value when it is the same for every input (and small, or an initializer); None otherwise."""

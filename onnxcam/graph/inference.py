@@ -42,7 +42,13 @@ Constants = dict[str, npt.NDArray[Any]]
 
 
 class Inference:
-    """What follows from a normalized model alone."""
+    """What follows from a normalized model alone.
+
+    Attributes:
+        model, proto: the model.
+        made: the node that makes each value.
+        computed: constants that follow from the model, as far as they are known by now.
+    """
 
     def __init__(
         self,
@@ -55,32 +61,31 @@ class Inference:
 
         Args:
             computed: constants that are known to follow from the model already.
-            told: what batches tell; None: try some, when inference leaves something open.
+            told: types that are known from elsewhere, see `told_by_batches`.
         """
-        self._model, self._proto = model, proto
+        self.model, self.proto = model, proto
         self._nodes = list(proto.graph.node)
-        self._made = {name: node for node in self._nodes for name in node.output if name}
+        self.made = {name: node for node in self._nodes for name in node.output if name}
         small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
-        self._computed: Constants = dict(computed or {})
-        self._told = told
+        self.computed: Constants = dict(computed or {})
+        self._told = told or {}
         self._rounds = 0
         self._sizing = Sizing(proto, self._constant)
 
     @cached_property
     def types(self) -> dict[str, ValueType]:
         """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
-        found = self._settled()
-        if self._open(found) and self._tell(found):
-            found = self._settled()
-        unknown = [name for name in self._made if name not in found or found[name].shape is None]
+        found = dict(self.settled)
+        unknown = [name for name in self.made if name not in found or found[name].shape is None]
         if unknown:
             for name, (elem_type, shape) in oracle.value_types(*self._runnable(sorted(unknown))).items():
                 known = found.get(name, ValueType(0, None))
                 found[name] = ValueType(known.elem_type or elem_type, shape)
         return found
 
-    def _settled(self) -> dict[str, ValueType]:
+    @cached_property
+    def settled(self) -> dict[str, ValueType]:
         """Types with what constants tell, and these with what types do."""
         found = self._inferred()
         while self._open(found) and self._compute(found):
@@ -88,97 +93,77 @@ class Inference:
         return found
 
     @property
+    def is_open(self) -> bool:
+        """Whether the shape of a computed value is not known then, or holds a size that inference made up."""
+        return self._open(self.settled)
+
+    @property
     def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
         """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
-        _ = self.types
+        _ = self.settled
         return self._sizing.misjudged
 
     @cached_property
-    def early_constants(self) -> Constants:
-        """Those of the constants that are known before anything is asked or tried: the cheaper part, and the surer."""
-        untold = self if self._told is None else Inference(self._model, self._proto)
-        untold._compute(untold._settled())
-        return untold._given | untold._computed
+    def settled_constants(self) -> Constants:
+        """Those of the constants that are known before ONNX Runtime is asked for types: the cheaper and the surer."""
+        self._compute(self.settled)
+        return self._given | self.computed
 
     @cached_property
     def constants(self) -> Constants:
         """Every small value that does not depend on the inputs."""
         self._compute(self.types)
-        return self._given | self._computed
+        return self._given | self.computed
 
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
-        told = self._told or {}
+        told = self._told
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
-            settled = with_constants(self._sizing.proto, self._computed)
+            settled = with_constants(self._sizing.proto, self.computed)
             declare(settled.graph, told)
             found = inferred_types(settled)
             for tensor in settled.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
-            states = (self._told or {}) | (
-                {} if corrected else final_states(settled, found) | fused_states(settled, found)
-            )
+            states = self._told | ({} if corrected else final_states(settled, found) | fused_states(settled, found))
             if not corrected and states == told:
                 return found
             told = states
         raise ModelError(
-            f"the shapes of {self._model.name} are not settled after {self._rounds} rounds of inference: "
+            f"the shapes of {self.model.name} are not settled after {self._rounds} rounds of inference: "
             "simplify the model, or export it with fixed sizes"
         )
 
-    def _tell(self, types: dict[str, ValueType]) -> bool:
-        """Find out, once, which sizes that inference made up do not depend on the batch, or are it; whether any were.
-
-        Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing.
-        What is tried tries no more: a body with n free sizes would be inferred 3^n times.
-        """
-        first = (dim for value in self._proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
-        batch = next((dim.dim_param for dim in first if dim.dim_param), "")
-        if self._told is not None or not batch:
-            return False
-        self._told = {}
-        try:
-            models = [with_batch(self._proto, batch, size) for size in BATCHES]
-            seen = [Inference(self._model, one, self._computed, told={}).types for one in models]
-        except ModelError:  # the model takes no such batch
-            return False
-        for name in set(self._made).intersection(types, *seen):
-            shape = settled_shape(types[name].shape, [found[name].shape for found in seen], batch)
-            if shape != types[name].shape:
-                self._told[name] = ValueType(types[name].elem_type, shape)
-        return bool(self._told)
-
     def _open(self, types: dict[str, ValueType]) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""
-        shapes = (shape_in(types, name) for name in self._made)
+        shapes = (shape_in(types, name) for name in self.made)
         return any(shape is None or any(made_up(dim) for dim in shape) for shape in shapes)
 
     def _runnable(self, outputs: Iterable[str]) -> tuple[bytes, str | None]:
         """This graph with other outputs, for the oracle: bytes and the folder of its external data."""
         probe = onnx.ModelProto()
-        probe.CopyFrom(self._proto)
+        probe.CopyFrom(self.proto)
         del probe.graph.output[:]
         probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
-        return self._model.portable(probe), str(self._model.folder) if self._model.folder else None
+        return self.model.portable(probe), str(self.model.folder) if self.model.folder else None
 
     def _constant(self, name: str) -> npt.NDArray[Any] | None:
         """A small value that is known by now."""
-        return self._given.get(name, self._computed.get(name))
+        return self._given.get(name, self.computed.get(name))
 
     def _compute(self, types: dict[str, ValueType]) -> bool:
         """Add the constants that follow from these types; whether there were any new ones."""
-        before = len(self._computed)
-        known = self._given | self._computed
+        before = len(self.computed)
+        known = self._given | self.computed
         sized = {name: value.shape for name, value in types.items()}
         limits, nodes = {name: value.size for name, value in known.items()}, list[onnx.NodeProto]()
         for node in self._nodes:
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
-            sizes = measured(node, sized.get, self._made.get, self._constant)
+            sizes = measured(node, sized.get, self.made.get, self._constant)
             if sizes is not None and all(isinstance(dim, int) and dim <= LARGEST for dim in sizes.flat):
-                self._computed[node.output[0]] = sizes.astype(np.int64)
+                self.computed[node.output[0]] = sizes.astype(np.int64)
                 limits[node.output[0]] = sizes.size
             elif node.input and all(name in limits or not name for name in node.input):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
@@ -186,23 +171,45 @@ class Inference:
                     nodes.append(node)
                     limits |= {name: limit for name, limit in found.items() if limit is not None}
         if nodes:
-            self._computed |= self._evaluated(nodes)
-        return len(self._computed) > before
+            self.computed |= self._evaluated(nodes)
+        return len(self.computed) > before
 
     def _evaluated(self, nodes: list[onnx.NodeProto]) -> Constants:
         """What nodes make of constants, worked out by ONNX Runtime."""
         wanted = [name for node in nodes for name in node.output if name]
-        known = self._given | self._computed
+        known = self._given | self.computed
         read = sorted({name for node in nodes for name in node.input if name} - set(wanted))
         graph = helper.make_graph(
             nodes, "constants", [], [onnx.ValueInfoProto(name=name) for name in wanted],
             [numpy_helper.from_array(known[name], name) for name in read],
         )  # fmt: skip
-        proto = helper.make_model(
-            graph, ir_version=self._proto.ir_version, opset_imports=list(self._proto.opset_import)
-        )
-        values = oracle.evaluate(serialize(proto, self._model.name))
+        proto = helper.make_model(graph, ir_version=self.proto.ir_version, opset_imports=list(self.proto.opset_import))
+        values = oracle.evaluate(serialize(proto, self.model.name))
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
+
+
+def told_by_batches(first: Inference) -> Inference:
+    """An inference that knows which sizes, of those that inference made up, do not depend on the batch, or are it.
+
+    Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing. What is
+    tried tries no more: a body with n free sizes would be inferred 3^n times. Itself where nothing is open, or told.
+    """
+    dims = (dim for value in first.proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
+    batch = next((dim.dim_param for dim in dims if dim.dim_param), "")
+    if not batch or not first.is_open:
+        return first
+    try:
+        models = [with_batch(first.proto, batch, size) for size in BATCHES]
+        seen = [Inference(first.model, one, first.computed).types for one in models]
+    except ModelError:  # the model takes no such batch
+        return first
+    told = {}
+    for name in set(first.made).intersection(first.settled, *seen):
+        known = first.settled[name]
+        shape = settled_shape(known.shape, [found[name].shape for found in seen], batch)
+        if shape != known.shape:
+            told[name] = ValueType(known.elem_type, shape)
+    return Inference(first.model, first.proto, first.computed, told) if told else first
 
 
 def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto:
