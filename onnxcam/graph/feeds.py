@@ -38,7 +38,8 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
     defaults = {tensor.name: tensor for tensor in proto.graph.initializer}
     for name, given in feeds.items():
         if name not in inputs:
-            raise UsageError(f"the model has no input '{name}' to feed{did_you_mean(name, inputs)}")
+            near = did_you_mean(name, inputs) or f" (its inputs: {', '.join(inputs) or 'none'})"
+            raise UsageError(f"the model has no input '{name}' to feed{near}")
         value = as_declared(inputs[name], as_array(name, given))
         settle(proto.graph, inputs[name], value.shape)
         tensor = numpy_helper.from_array(value, name)

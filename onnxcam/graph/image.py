@@ -34,7 +34,10 @@ def image_input(graph: Graph) -> ImageInput:
         inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
         what = ", ".join(inputs) or "none"
         problem = "no input that takes an image" if not found else "several inputs that could take the image"
-        cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)" if found else flattened(graph)
+        if found:
+            cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
+        else:
+            cure = flattened(graph) if graph.inputs else ": give the image itself no --feed"
         raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
     return found[0]
 

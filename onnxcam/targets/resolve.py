@@ -157,7 +157,7 @@ def tokens_target(steps: Sequence[int], names: Sequence[str], reading: Reading) 
     """Tokens at steps, by index or label."""
     check_sequence(reading)
     which = [class_of(name, reading) for name in names]
-    shown = " ".join(name.strip() for name in names)
+    shown = " ".join(name.strip().removeprefix("label:") for name in names)
     at = f"step {steps[0]}" if len(steps) == 1 else f"steps 0 to {steps[-1]}"
     return TokensTarget(tuple(steps), tuple(which), f"'{shown}' at {at}", reading.axis)
 
