@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 def command(model: str, score: str | None, feed: Sequence[str]) -> None:
     """Show what of MODEL can be explained: its input, its score, and its layers, the best first.
 
-    The layer marked with * is taken when --layer names none; by a model that answers for places (boxes, maps, steps) the
-    one for what is explained.
+    The layer marked with * is taken when --layer names none; where the score is no row of classes (boxes, maps, steps)
+    that of what is explained.
     """
     from onnxcam.cli.feeds import read_feeds
     from onnxcam.explainer.advice import without_layer

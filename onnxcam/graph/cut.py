@@ -288,9 +288,10 @@ def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
 def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
     """Whether a node is the mean over all positions of a value of this layout, and over nothing else."""
     spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
+    if averaged_axes(graph, node) != spatial:
+        return False
     tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
-    alone = tokens == (None if layout.grid is None else math.prod(layout.grid))  # else a class token is in the mean too
-    return alone and averaged_axes(graph, node) == spatial
+    return tokens == (None if layout.grid is None else math.prod(layout.grid))  # else a class token is in the mean too
 
 
 def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:

@@ -28,9 +28,12 @@ def spatial_mean(array: Array) -> Array:
 
 
 def unless_cancelled(sums: Array, terms: Array) -> Array:
-    """Sums (N, ...), a row of nothing but rounding as zeros; `terms`: the sums of their terms' magnitudes."""
-    largest, most = (np.abs(one).max(axis=tuple(range(1, one.ndim)), keepdims=True) for one in (sums, terms))
-    return np.where(largest < CANCELLED * most, sums * 0, sums)
+    """Sums (N, ...), those of a row as zeros where each is but the rounding of its terms.
+
+    `terms`: the sums of the terms' magnitudes.
+    """
+    rounding = np.abs(sums) <= CANCELLED * terms
+    return np.where(rounding.all(axis=tuple(range(1, sums.ndim)), keepdims=True), sums * 0, sums)
 
 
 def require_same_shape(**arrays: Array) -> None:

@@ -16,13 +16,17 @@ ELEM_TYPES = {
 
 
 def value_types(model: bytes, folder: str | None) -> dict[str, tuple[int, tuple[int | str | None, ...] | None]]:
-    """Element type and shape of every output of a model, as ONNX Runtime infers them; others are left out."""
+    """Element type and shape of every output of a model, as ONNX Runtime infers them; others are left out.
+
+    A size of 0 is left open: some of its own operators infer a part of an unknown size so.
+    """
     session = Session(model, folder=folder, optimize=False)
     found = {}
     for port in session.outputs:
         kind = re.fullmatch(r"tensor\((\w+)\)", port.type)
         if kind:
-            found[port.name] = (ELEM_TYPES.get(kind[1], 0), port.shape or None)  # () stands for "unknown" too
+            shape = tuple(dim or None for dim in port.shape) or None  # () stands for "unknown" too
+            found[port.name] = (ELEM_TYPES.get(kind[1], 0), shape)
     return found
 
 

@@ -117,7 +117,7 @@ def offered(head: Head, wrt: str, taps: Collection[str] | None) -> list[onnx.Val
 
 
 def averaged(g: Emitter, ct: str, axes: Sequence[int], wrt: str) -> str:
-    """The mean of a cotangent over axes, which stay with size 1.
+    """The mean of a cotangent over axes, which stay with size 1; where means are but rounding, see `unless_cancelled`.
 
     Where they are the columns of a matrix product, those of its right factor are averaged before it: a pointwise
     convolution before the score gives the layer's whole gradient out for nothing else.
@@ -128,23 +128,26 @@ def averaged(g: Emitter, ct: str, axes: Sequence[int], wrt: str) -> str:
     if node is not None and product is not None and right is not None and right.op_type == "Reshape":
         shape, columns = g.constant(node.input[1]), g.constant(right.input[1])
         if shape is not None and columns is not None and are_columns(axes, shape.tolist(), columns.tolist()):
-            mean = mean_or_zero(g, product.input[1], [len(columns) - 1], len(columns), kind)
-            small = [1 if axis in axes else int(size) for axis, size in enumerate(shape)]
-            return g.op("Reshape", g.op("MatMul", product.input[0], mean), g.ints(*small))
-    return mean_or_zero(g, ct, axes, g.graph.rank(wrt) or 0, kind)
+            last, small = [len(columns) - 1], [1 if axis in axes else int(size) for axis, size in enumerate(shape)]
+            factors = (product.input[0], product.input[1]), tuple(g.op("Abs", name) for name in product.input)
+            mean, terms = (
+                g.op("Reshape", g.op("MatMul", left, g.reduce("ReduceMean", one, last)), g.ints(*small))
+                for left, one in factors
+            )
+            return unless_cancelled(g, mean, terms, len(small), kind)
+    mean, terms = (g.reduce("ReduceMean", one, axes) for one in (ct, g.op("Abs", ct)))
+    return unless_cancelled(g, mean, terms, g.graph.rank(wrt) or 0, kind)
 
 
-def mean_or_zero(g: Emitter, value: str, axes: Sequence[int], rank: int, kind: type[np.floating[Any]]) -> str:
-    """The mean over axes; 0 in rows where all means are but the rounding of terms that cancel.
+def unless_cancelled(g: Emitter, sums: str, terms: str, rank: int, kind: type[np.floating[Any]]) -> str:
+    """Sums (N, ...), those of a row as zeros where each is but the rounding of its terms, as before a normalization.
 
-    So they do before a normalization over positions, which does not mind what is added to all of them.
+    `terms`: the sums of the terms' magnitudes, or more. As in `methods`; what is not a number stays so.
     """
-    mean, terms = (g.reduce("ReduceMean", one, axes) for one in (value, g.op("Abs", value)))
-    others = [axis for axis in range(1, rank) if axis not in axes]
-    sizes = g.op("Abs", mean), terms
-    largest, most = (g.reduce("ReduceMax", size, others) if others else size for size in sizes)
-    cancelled = g.op("Less", largest, g.op("Mul", most, g.const(CANCELLED, kind)))
-    return g.op("Where", cancelled, g.const(0, kind), mean)
+    excess = g.op("Sub", g.op("Abs", sums), g.op("Mul", terms, g.const(CANCELLED, kind)))
+    largest = g.reduce("ReduceMax", excess, list(range(1, rank)))
+    some = g.op("Cast", g.op("Greater", largest, g.const(0, kind)), to=helper.np_dtype_to_tensor_dtype(np.dtype(kind)))
+    return g.op("Mul", sums, some)
 
 
 def are_columns(axes: Sequence[int], shape: list[int], right: list[int]) -> bool:

@@ -119,6 +119,50 @@ def test_means_that_cancel_give_no_map_of_their_rounding(text: str, target: Any)
     assert explainer(normal(3, 8, 8), target=target, layer="a", method="hirescam").status == "ok"
 
 
+@pytest.mark.parametrize(("method", "layer"), [("gradcam", "a"), ("cam", "r")])
+def test_what_reads_a_layer_need_be_no_pool(method: str, layer: str) -> None:
+    """A product whose left factor is the weight: its first input has other axes."""
+    text = """(float[1, 3, 8, 8] x) => (float[1, 5] y) { c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c)
+      f = Reshape(a, flat) m = MatMul(w, f) r = Relu(m) y = ReduceMean<axes = [2], keepdims = 0>(r) }"""
+    model = net(text, {"stem": normal(4, 3, 3, 3), "flat": np.array([1, 4, 64]), "w": normal(5, 4)})
+    assert Explainer(model)(normal(3, 8, 8), method=method).layer == layer
+
+
+def test_a_channel_that_does_not_cancel_is_shown_however_small() -> None:
+    """The first is normalized over positions, at 1e4 times the gradient of the second, which is pooled."""
+    text = """(float[N, 2, 8, 8] x) => (float[N, 1] y) { a = Relu(x) f, s = Split<axis = 1>(a) f1 = Mul(f, gain)
+      i = InstanceNormalization(f1, one, zero) q = Mul(i, weight) t = Sigmoid(q) u = ReduceSum<keepdims = 0>(t, axes)
+      p = ReduceMean<axes = [2, 3], keepdims = 0>(s) v = Mul(p, small) y = Add(u, v) }"""
+    weights = {
+        "gain": np.array(1e-3, np.float32), "one": np.ones(1, np.float32), "zero": np.zeros(1, np.float32),
+        "weight": normal(1, 1, 8, 8), "axes": np.array([2, 3]), "small": np.array(2e-3, np.float32),
+    }  # fmt: skip
+    x = np.abs(normal(2, 8, 8))
+    e = Explainer(net(text, weights))(x, target=0, layer="a")
+    np.testing.assert_allclose(e.map, x[1] * 2e-3 / 64, rtol=0.1)
+
+
+def test_a_pointwise_convolution_spelled_as_a_product_is_judged_at_the_layer() -> None:
+    """Its weights turn cotangents of 1e4, which a normalization cancels, into nothing."""
+    text = """(float[1, 3, 8, 8] x) => (float[1, 1] y) { c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c)
+      f = Reshape(a, flat) m = MatMul(w, f) n, o = Split<axis = 1>(m, one_each) i = InstanceNormalization(n, one, zero)
+      q = Mul(i, weight) t = Sigmoid(q) u = ReduceSum<keepdims = 0>(t, last)
+      p = ReduceMean<axes = [2], keepdims = 0>(o) y = Add(u, p) }"""
+    weights = {
+        "stem": normal(4, 3, 3, 3), "flat": np.array([1, 4, 64]), "one": np.ones(1, np.float32),
+        "w": np.concatenate([1e-4 * normal(1, 4), np.abs(normal(1, 4))]), "zero": np.zeros(1, np.float32),
+        "weight": normal(1, 1, 64), "last": np.array([2]), "one_each": np.array([1, 1]),
+    }  # fmt: skip
+    model, x = net(text, weights), normal(3, 8, 8)
+    model.graph.node[5].attribute.add(name="epsilon", f=1e-12, type=onnx.AttributeProto.FLOAT)
+    assert model.graph.node[5].op_type == "InstanceNormalization"
+    found = Explainer(model)(x, target=0, layer="a")
+    both = differentiate(model, of="y", wrt="a")
+    g = run(both.model, {"x": x[None], both.seed: np.ones((1, 1), np.float32)})[both.gradients["a"]]
+    a = run(tapped(model, "a"), {"x": x[None]})["a"]
+    np.testing.assert_allclose(found.map, (g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1)[0], rtol=1e-2)
+
+
 def test_what_cancels_is_one_figure() -> None:
     assert CANCELLED_IN_THE_GRAPH == CANCELLED
 

@@ -53,6 +53,8 @@ def test_grad_cam_of_means_that_cancel_is_nothing() -> None:
     assert_array_equal(grad_cam(a, g), [[[0, 0]]])
     given = grad_cam(a, spatial_mean(g)[..., None, None])
     assert_allclose(given, [[[4e-6, 3e-6]]], rtol=0.05)  # of a mean alone that is not known
+    g[0, 1] = 3e-6  # small, but all of it: no rounding
+    assert_allclose(grad_cam(a, g), [[[1e-6 * 3 + 3e-6, 1e-6 + 3e-6 * 2]]], rtol=0.05)
     g[0, 0, 0, 1] += 0.1
     assert_allclose(grad_cam(a, g), [[[0.15, 0.05]]], atol=1e-5)
 
