@@ -38,6 +38,11 @@ def is_whole(value: object) -> bool:
     return not isinstance(value, bool)
 
 
+def is_text(value: object) -> bool:
+    """Whether a value is a text that can be written down: no half of a character pair that JSON or NumPy left alone."""
+    return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
+
+
 def whole(least: int) -> Kind:
     """An integer from some number on."""
     return Kind(f"an integer from {least} on", lambda value: is_whole(value) and value >= least)  # type: ignore[operator]

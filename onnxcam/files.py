@@ -34,10 +34,12 @@ def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
     """Have a picture or an array written to a temporary name beside `path`, and rename that.
 
     Raises:
-        ImageError: the file cannot be written.
+        ImageError: the file cannot be written, or `path` is something else than a file: a device, a pipe.
     """
     temporary = path.parent / f".onnxcam-{secrets.token_hex(8)}{path.suffix}"
     try:
+        if path.exists():
+            check_regular(path)
         try:
             with temporary.open("wb") as file:
                 write(file)

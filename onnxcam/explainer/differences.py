@@ -60,6 +60,6 @@ def values_at(subject: Rewritten, at: TargetLayer, one: dict[str, Array], target
         feeds[CLASS] = np.full(count, target.index, np.int64)
     feeds |= {n: np.repeat(one[n], count, axis=0) for n in forward.inputs if n not in feeds}
     values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
-    if forward.output != subject.score.name:
+    if CLASS in forward.inputs:
         return values.reshape(count)
     return np.array([target.value(row) for row in as_rows(values, subject.score)])

@@ -88,6 +88,7 @@ class Prepared:
             or len(held) != len(x)
             or any(size != 1 for size, label in zip(held.shape, said.layout.axes, strict=True) if label == "?")
             or scores.size < len(x)
+            or not held.size
         ):
             raise ModelError(f"{self.name} does not give what its onnxcam manifest promises: export it again")
         rows = finite(scores.reshape(len(x), -1), self.score.name)

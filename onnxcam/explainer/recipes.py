@@ -8,8 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from onnxcam.arguments import NAMES_OF_CLASSES, Kind, require
-from onnxcam.errors import PreprocessError
+from onnxcam.arguments import NAMES_OF_CLASSES, Kind, is_text, require
+from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
@@ -176,8 +176,11 @@ def choose_labels(
 
 
 def as_labels(given: str | Path | Sequence[str]) -> list[str]:
-    """Class names out of a file, or as they are. TargetError: the file is no text."""
-    return read_labels(given) if isinstance(given, str | Path) else list(given)
+    """Class names out of a file, or as they are. TargetError: the file is no text, or half a character is in a name."""
+    labels = read_labels(given) if isinstance(given, str | Path) else list(given)
+    if broken := [label for label in labels if not is_text(label)]:
+        raise TargetError(f"the class name {broken[0][:40]!r} holds half a character: write the labels as UTF-8")
+    return labels
 
 
 def characters(text: str, counts: Sequence[int]) -> Labels:

@@ -237,14 +237,16 @@ class Rewritten:
     def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
         rows, taps = self._view(at, gradient)
-        values = rows.run({self.image.name: x}, taps)
+        values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}
         scores = checked_scores(values[self.score.name], len(x), self.score)
         if at and len(values[at.name]) != len(x):
             raise LayerError(
                 f"the layer '{at.name}' holds {len(values[at.name])} rows for {len(x)} image(s): "
                 "the model makes several views of one image there; choose a layer in front of that"
             )
-        return Seen(x, scores, {**values, self.image.name: x})
+        if at and not values[at.name].size:
+            raise LayerError(f"the layer '{at.name}' is empty: its shape is {list(values[at.name].shape)}")
+        return Seen(x, scores, values)
 
     def _view(self, at: TargetLayer | None, gradient: str) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""

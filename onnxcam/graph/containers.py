@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import count
 from typing import Any
 
@@ -15,7 +16,7 @@ from onnx import helper, numpy_helper
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.subgraphs import with_nodes
 
-MOST_HELD = 4096  # tensors in one container that are followed
+MOST_HELD = 4096  # tensors in one container that are followed, and parts of what is split in a model
 Nodes = list[onnx.NodeProto] | None
 
 
@@ -40,15 +41,17 @@ class Unpacking:
     Attributes:
         sequences: the tensors in every sequence whose content is known.
         optionals: what every optional value holds of which that is known; "" for nothing.
-        pending: the nodes that make a tensor which no node of the model makes, until somebody reads it.
+        pending: writes the nodes that make a tensor which no node of the model makes; called when somebody reads it.
+        parts: how many such tensors there are.
         initializers: constants that were made.
     """
 
     graph: Graph
     sequences: dict[str, list[str]] = field(default_factory=dict)
     optionals: dict[str, str] = field(default_factory=dict)
-    pending: dict[str, list[onnx.NodeProto]] = field(default_factory=dict)
+    pending: dict[str, Callable[[], list[onnx.NodeProto]]] = field(default_factory=dict)
     initializers: list[onnx.TensorProto] = field(default_factory=list)
+    parts: int = 0
     numbers: dict[str, Iterator[int]] = field(default_factory=dict)
 
     def content(self, name: str) -> str | None:
@@ -57,14 +60,14 @@ class Unpacking:
 
     def making(self, names: list[str]) -> list[onnx.NodeProto]:
         """The nodes that make some tensors, where they are not there yet."""
-        return [node for name in names for node in self.pending.pop(name, [])]
+        return [node for name in names if name in self.pending for node in self.pending.pop(name)()]
 
     def position(self, node: onnx.NodeProto, i: int, default: int) -> int | None:
         """A position that a node is given as its input i; None where it is computed."""
         if len(node.input) <= i or not node.input[i]:
             return default
         value = self.graph.constant(node.input[i])
-        return None if value is None else int(value.item())
+        return int(value.item()) if value is not None and value.size == 1 else None
 
     def fresh(self, hint: str) -> str:
         """A free name."""
@@ -140,7 +143,7 @@ def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     attrs, shape = attributes(node), u.graph.shape(node.input[0])
     given = len(node.input) > 1 and bool(node.input[1])
     sizes = u.graph.constant(node.input[1]) if given else np.array(1)
-    if sizes is None or shape is None:
+    if sizes is None or not shape or sizes.ndim > 1 or (sizes < 0).any():
         return None
     axis = attrs.get("axis", 0) % len(shape)
     whole = shape[axis]
@@ -148,21 +151,25 @@ def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
         if not isinstance(whole, int) or int(sizes) < 1 or whole > MOST_HELD * int(sizes):
             return None
         sizes = np.array([min(int(sizes), whole - i) for i in range(0, whole, int(sizes))])
-    if sizes.size > MOST_HELD:
+    u.parts += sizes.size
+    if u.parts > MOST_HELD:
         return None
-    axes = u.initializer(np.array([axis]), node.output[0])
-    names = []
-    for end, size in zip(np.cumsum(sizes), sizes, strict=True):
-        limits = [u.initializer(np.array([at]), node.output[0]) for at in (end - size, end)]
-        name = u.fresh(node.output[0])
-        made = [helper.make_node("Slice", [node.input[0], *limits, axes], [name], name=name)]
-        if not given and not attrs.get("keepdims", 1):
-            flat = u.fresh(node.output[0])
-            made.append(helper.make_node("Squeeze", [name, axes], [flat], name=flat))
-        names.append(made[-1].output[0])
-        u.pending[names[-1]] = made
+    flat = not given and not attrs.get("keepdims", 1)
+    names = [u.fresh(node.output[0]) for _ in sizes]
+    for name, end, size in zip(names, np.cumsum(sizes), sizes, strict=True):
+        u.pending[name] = partial(part, u, node, name, axis, end - size, end, flat=flat)
     u.sequences[node.output[0]] = names
     return None
+
+
+def part(
+    u: Unpacking, node: onnx.NodeProto, name: str, axis: int, start: int, end: int, *, flat: bool
+) -> list[onnx.NodeProto]:
+    """A slice of what a node splits, without that axis if it is `flat`."""
+    limits = [u.initializer(np.array([at]), node.output[0]) for at in (start, end, axis)]
+    sliced = u.fresh(node.output[0]) if flat else name
+    made = [helper.make_node("Slice", [node.input[0], *limits], [sliced], name=sliced)]
+    return [*made, helper.make_node("Squeeze", [sliced, limits[2]], [name], name=name)] if flat else made
 
 
 def length(u: Unpacking, node: onnx.NodeProto) -> Nodes:

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxcam.arguments import is_text
 from onnxcam.errors import ModelError, UsageError, did_you_mean
 from onnxcam.graph.index import Graph
 from onnxcam.graph.load import Model
@@ -107,7 +108,10 @@ def as_type(name: str, elem_type: int, given: Array) -> Array:
     if elem_type == TensorProto.STRING:
         if given.dtype.kind not in "OUS":
             raise UsageError(f"the feed '{name}' holds {given.dtype}, the model takes strings")
-        return given.astype(object)
+        texts = given.astype(object)
+        if not all(isinstance(one, bytes) or is_text(one) for one in texts.ravel()):
+            raise UsageError(f"the feed '{name}' holds something else than text, the model takes strings")
+        return texts
     if elem_type == TensorProto.UNDEFINED or elem_type not in TensorProto.DataType.values():
         raise UsageError(f"the input '{name}' is of unknown type {elem_type}: it cannot be fed")
     wanted = helper.tensor_dtype_to_np_dtype(elem_type)

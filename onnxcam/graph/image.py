@@ -77,7 +77,7 @@ def convolved(graph: Graph) -> Callable[[ImageInput], bool]:
     def reads(image: ImageInput) -> bool:
         names = [image.name]
         for _ in range(NEAR):
-            readers = [graph.nodes[i] for name in names for i in graph.consumers.get(name, [])]
+            readers = [graph.nodes[i] for i in {i for name in names for i in graph.consumers.get(name, [])}]
             if any(node.op_type in CONVOLUTIONS for node in readers):
                 return True
             names = [name for node in readers for name in node.output]

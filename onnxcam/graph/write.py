@@ -8,14 +8,21 @@ from pathlib import Path
 
 import onnx
 
+from onnxcam.files import check_regular
+
 LARGEST = 2**31 - 2**20  # bytes that one protobuf may hold, with room for its frame
 
 
 def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """Have `write` fill a file of the same name in a folder of its own, then move it to `path`, and its data with it.
 
-    Nothing half-written stays, whatever was there before is replaced, and the model comes last: it points at its data.
+    Nothing half-written stays, a file that was there is replaced, and the model comes last: it points at its data.
+
+    Raises:
+        OSError: the disk says no, or `path` is something else than a file: a device, a pipe.
     """
+    if path.exists():
+        check_regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
         write(Path(folder) / path.name)

@@ -31,6 +31,8 @@ def best(scores: Array, count: int) -> list[int]:
 def named_output(spec: Spec | None) -> str | None:
     """The output whose elements a target reads; None for the model's score."""
     if isinstance(spec, Target):
+        if not isinstance(spec.output, str | None):
+            raise TargetError(f"the output of a target is a name, not {type(spec.output).__name__}")
         return spec.output
     if not isinstance(spec, str):
         return None
@@ -105,6 +107,8 @@ def fitting(target: Target, scores: Array) -> Target:
             f"the target '{target.name}' has a cotangent of shape {cotangent.shape}: "
             f"it should hold a finite number for {each}"
         )
+    if target.index is not None:
+        check_class(target.index, scores.size)
     return target
 
 

@@ -357,3 +357,31 @@ def test_methods_that_read_other_values_of_the_features_follow_each_other(first:
     for method in ("gradcam", "hirescam"):
         alone = Explainer(model)(X, target="0 not 1", method=method)
         np.testing.assert_allclose(explainer(X, target="0 not 1", method=method).map, alone.map, atol=1e-6)
+
+
+def test_a_score_that_is_the_image_itself() -> None:
+    """The model is nothing but a softmax."""
+    explainer = Explainer(net("(float[N, 3, 8, 8] x) => (float[N, 3, 8, 8] y) { y = Softmax<axis = 1>(x) }"))
+    assert (explainer(X, target="0@all", method="saliency").map == 1).all()
+    with pytest.raises(LayerError, match="no layer with a grid of positions"):
+        explainer(X, target="0@all")
+
+
+@pytest.mark.parametrize("method", ["gradcam", "gradcam++", "hirescam", "guidedgradcam"])
+def test_a_layer_without_channels_is_refused(method: str) -> None:
+    text = f"""(float[N, 3, 8, 8] x) => (float[N, 6] y) {{ {STEM} z = Slice(a, first, first, axis1)
+      s = ReduceSum<keepdims = 0>(z, rest) u = Unsqueeze(s, axis1)
+      p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc) y = Add(m, u) }}"""
+    explainer = Explainer(net(text, {**WEIGHTS, "rest": np.array([1, 2, 3])}))
+    with pytest.raises(LayerError, match=r"^the layer 'z' is empty: its shape is \[1, 0, 8, 8\]$"):
+        explainer(X, target=0, method=method, layer="z")
+
+
+def test_a_target_s_index_and_output_are_what_they_have_to_be() -> None:
+    class Odd(ElementTarget):
+        index = 9999
+
+    with pytest.raises(TargetError, match="target 9999 is out of range"):
+        explainer_of("embedding")(X, target=Odd("0"))
+    with pytest.raises(TargetError, match="the output of a target is a name, not list"):
+        explainer_of("embedding")(X, target=ElementTarget("0", ["y"]))  # type: ignore[arg-type]

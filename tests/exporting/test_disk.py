@@ -13,6 +13,7 @@ from onnx import helper
 
 from onnxcam import (
     Explainer,
+    ImageError,
     LayerError,
     ModelError,
     PreprocessError,
@@ -163,3 +164,21 @@ def test_a_manifest_that_says_nothing(tmp_path: Path, text: str) -> None:
         ModelError, match=r"damaged\.onnx (carries a damaged onnxcam manifest|was exported by another version)"
     ):
         Explainer(tmp_path / "damaged.onnx")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
+def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ModelError, match=r"pipe cannot be written: it is no regular file$"):
+        export(model("any batch"), tmp_path / "pipe")
+    assert (tmp_path / "pipe").is_fifo()
+    (tmp_path / "map.png").symlink_to(tmp_path / "pipe")
+    e = Explainer(model("any batch"))(X[0])
+    with pytest.raises(ImageError, match=r"map\.png cannot be written: it is no regular file$"):
+        e.save(tmp_path / "map.png")
+    assert [path.name for path in sorted(tmp_path.iterdir())] == ["map.png", "pipe"]
+
+
+def test_half_a_character_is_no_label(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match=r"the class name '\\ud800' holds half a character"):
+        export(model("any batch"), tmp_path / "out.onnx", labels=["a", "b", "c", "d", "\ud800"])

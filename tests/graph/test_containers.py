@@ -107,3 +107,18 @@ def test_a_container_of_too_many_tensors_is_left_alone() -> None:
     inserts = " ".join(f"s{i + 1} = SequenceInsert(s{i}, x)" for i in range(5000))
     for text in (split, f"s0 = SequenceEmpty() {inserts} y = SequenceAt(s5000, zero)"):
         assert used(read_graph(load(model(text))))[-1:] == ["SequenceAt"]
+
+
+@pytest.mark.parametrize("at", [[], [0, 1]], ids=["none", "two"])
+def test_a_position_is_one_number(at: list[int]) -> None:
+    many = model("s = SequenceConstruct(x, x) y = SequenceAt(s, many)")
+    many.graph.initializer.append(onnx.numpy_helper.from_array(np.array(at, np.int64), "many"))
+    assert used(read_graph(load(many))) == ["SequenceAt", "SequenceConstruct"][::-1]
+
+
+def test_of_a_split_what_is_read_alone_is_written() -> None:
+    """Nine hundred slices, of which one is taken: its ends and its axis, not those of the others."""
+    body = "n = Constant <value_ints = [900]> () e = Expand(k, n) s = SplitToSequence(e) y = SequenceAt(s, last)"
+    graph = read_graph(load(model(body)))
+    assert used(graph) == []
+    assert len(graph.proto.graph.initializer) < 12

@@ -126,3 +126,6 @@ def test_strings_are_fed_to_strings() -> None:
     assert run(filled.proto, {"x": normal(1, 4)})["same"].tolist() == ["cat"]
     with pytest.raises(UsageError, match="the feed 'word' holds int64, the model takes strings"):
         fixed(load(net(text)), {"word": np.array([1])})
+    for broken in ("half \ud800", 3):
+        with pytest.raises(UsageError, match="the feed 'word' holds something else than text"):
+            fixed(load(net(text)), {"word": np.array([broken], object)})
