@@ -206,7 +206,7 @@ class Explainer:
         spec, (wanted, dtype) = self.subject.image, self._row_form
         if row.ndim == len(wanted) + 1 and len(row) == 1:
             row = row[0]
-        if not fits(row.shape, wanted):
+        if row.shape != wanted and not fits(row.shape, wanted):
             raise misfit(row, wanted, spec)
         if row.dtype == dtype:
             return np.ascontiguousarray(row)

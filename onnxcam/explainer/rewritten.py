@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -69,6 +70,20 @@ Opened = tuple[Rows, Backward]  # a graph of a head or of the model, in its sess
 T = TypeVar("T")
 
 
+@dataclass(frozen=True)
+class ClassGradient:
+    """The gradient of a class's score at a layer, in its session.
+
+    Attributes:
+        of: "whole"; "mean": its mean over positions; "pooled": the gradient of the layer's mean, where that is all that
+            is read of it: the layer's is that divided by the number of positions.
+    """
+
+    rows: Rows
+    backward: Backward
+    of: str
+
+
 class Rewritten:
     """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
 
@@ -97,7 +112,7 @@ class Rewritten:
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
         self._made: dict[Hashable, Any] = {}
-        self._features_opened: list[Rows] = []
+        self._provider = ""
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
@@ -179,8 +194,7 @@ class Rewritten:
     @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
-        rows = (rows for form in (self, *self._forms.values()) for rows in form._features_opened)
-        return next((one.session.provider for one in rows), "")
+        return self._provider or next((form._provider for form in self._forms.values() if form._provider), "")
 
     @property
     def unsteady(self) -> str:
@@ -266,34 +280,32 @@ class Rewritten:
         if gradient in ("", "numeric") or axis is None:
             return extra
         try:
-            return [*extra, *self._class_backward(at, axis)[1].inputs]
+            return [*extra, *self._class_gradient(at, axis).backward.inputs]
         except UnsupportedOpError:
             if gradient != "auto":
                 raise
             return extra
 
-    def _class_backward(self, at: TargetLayer, axis: int) -> Opened:
-        """The gradient of a class's score: what of it, and where, `_differentiated` says."""
-        part, (wrt, mean) = self.head(at), self._differentiated(at)
-        key = ("class" if wrt == at.name and not mean else "mean", wrt)
-        return self._backward(key, lambda: class_gradient(part, axis, wrt=wrt, mean=mean), at)
+    def _class_gradient(self, at: TargetLayer, axis: int) -> ClassGradient:
+        """The gradient of a class's score at a layer, or of its mean where that is all that is wanted."""
 
-    def _differentiated(self, at: TargetLayer) -> tuple[str, tuple[int, ...]]:
-        """With respect to what, and the axes over which the gradient's mean is taken.
+        def made() -> ClassGradient:
+            part, pooled = self.head(at), None
+            if at.mean_only:
+                pooled = global_mean(self.graph, at.name, at.layout)
+            mean = grid_axes(at.layout) if at.mean_only and not pooled else ()
+            wrt, of = pooled or at.name, "pooled" if pooled else "mean" if mean else "whole"
+            return ClassGradient(
+                *self._backward((of, wrt), lambda: class_gradient(part, axis, wrt=wrt, mean=mean), at), of
+            )
 
-        Where the mean is all that is wanted, and the layer's own mean over positions all that is read of it, that: the
-        layer's gradient is the mean's, divided by the number of positions.
-        """
-        if not at.mean_only:
-            return at.name, ()
-        pooled = self._once(("pooled", at.name), lambda: global_mean(self.graph, at.name, at.layout))
-        return (pooled, ()) if pooled else (at.name, grid_axes(at.layout))
+        return self._once(("class gradient", at.name, at.mean_only), made)
 
     def _features(self, taps: Sequence[str], still: Collection[str]) -> Rows:
         """The session of the deployed model with some values exposed; `still`: those that have no axis of rows."""
         bare = (self._bare | set(still)).intersection([self.image.name, *taps])
         rows = self._rows(self.open(features(self.graph, taps)), bare, may_batch=self.image.batch is None)
-        self._features_opened.append(rows)
+        self._provider = rows.session.provider
         return rows
 
     def _rows(self, session: Session, bare: Collection[str], *, may_batch: bool = True) -> Rows:
@@ -361,30 +373,29 @@ class Rewritten:
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
-        part = self.head(at)
         axis, classes = self._axis, ask.classes
         if axis is None or classes is None:
-            key = ("seed", at.name, *sorted(seen.values))  # what is tapped hangs on what the features were read for
+            part, key = self.head(at), ("seed", at.name, *sorted(seen.values))  # other features, other taps
             rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), at)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
-        rows, backward = self._class_backward(at, axis)
-        if at.mean_only and list(backward.inputs) == [CLASS]:
-            gradient = self._class_means(at, rows, backward, classes)
+        found = self._class_gradient(at, axis)
+        if at.mean_only and list(found.backward.inputs) == [CLASS]:
+            gradient = self._class_means(at, found, classes)
         else:
-            gradient = self._run(rows, backward, seen, ask, **{CLASS: classes})
-        wrt, mean = self._differentiated(at)
-        if wrt == at.name and not mean:
+            gradient = self._run(found.rows, found.backward, seen, ask, **{CLASS: classes})
+        if found.of == "whole":
             return to_grid(gradient, at.layout)
         positions = to_grid(seen.values[at.name], at.layout).shape[2:]
         means = gradient.reshape(len(gradient), -1, *[1] * len(positions))
-        return means if mean else means / np.float32(math.prod(positions))
+        return means if found.of == "mean" else means / np.float32(math.prod(positions))
 
-    def _class_means(self, at: TargetLayer, rows: Rows, backward: Backward, classes: Array) -> Array:
+    def _class_means(self, at: TargetLayer, found: ClassGradient, classes: Array) -> Array:
         """Means that nothing of the image decides (behind global pooling and a matrix), a class: each is made once."""
         known = self._means.setdefault(at.name, {})
         asked = classes.tolist()
         if new := [which for which in dict.fromkeys(asked) if which not in known]:
-            made = rows.run({CLASS: np.array(new, classes.dtype)}, [backward.output])[backward.output]
+            output = found.backward.output
+            made = found.rows.run({CLASS: np.array(new, classes.dtype)}, [output])[output]
             known |= zip(new, made, strict=True)
         return np.array([known[which] for which in asked])
 

@@ -121,9 +121,12 @@ class Task:
 
     def _evidence(self, seen: Seen, at: TargetLayer | None, ask: Ask) -> tuple[Evidence, str]:
         """The arrays that the method reads, and which gradient they hold."""
-        found = {need: self._array(need, seen, at, ask) for need in self.method.needs}
-        numeric = any(how == "numeric" for _, how in found.values())
-        return Evidence(**{need: array for need, (array, _) in found.items()}), "numeric" if numeric else "symbolic"
+        arrays: dict[str, Array] = {}
+        found = "symbolic"
+        for need in self.method.needs:
+            arrays[need], how = self._array(need, seen, at, ask)
+            found = found if how == "symbolic" else how
+        return Evidence(**arrays), found
 
     def _array(self, need: str, seen: Seen, at: TargetLayer | None, ask: Ask) -> tuple[Array, str]:
         """One of the arrays, and how it was had."""
