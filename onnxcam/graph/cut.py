@@ -20,7 +20,7 @@ from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
 from onnxcam.graph.subgraphs import reads
-from onnxcam.graph.types import Dim, Shape
+from onnxcam.graph.types import Dim, Shape, made_up
 from onnxcam.runtime.manifest import Layout
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
@@ -177,9 +177,15 @@ def free_taps(graph: Graph) -> set[str]:
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
     integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
     floats = {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
-    return {
-        name for name in integers | floats if (shape := graph.shape(name)) is None or (shape and has_rows(shape, ROWS))
-    }
+    return {name for name in integers | floats if certainly_rows(graph.shape(name))}
+
+
+def certainly_rows(shape: Shape | None) -> bool:
+    """Whether the first axis of a value is the images', as far as any rank is known.
+
+    A size that inference made up, as of a stack of what several heads say, may be another.
+    """
+    return shape is None or (bool(shape) and has_rows(shape, ROWS) and not made_up(shape[0]))
 
 
 def packing_pays(graph: Graph) -> bool:

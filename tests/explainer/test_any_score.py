@@ -385,3 +385,18 @@ def test_a_target_s_index_and_output_are_what_they_have_to_be() -> None:
         explainer_of("embedding")(X, target=Odd("0"))
     with pytest.raises(TargetError, match="the output of a target is a name, not list"):
         explainer_of("embedding")(X, target=ElementTarget("0", ["y"]))  # type: ignore[arg-type]
+
+
+def test_a_branch_whose_part_is_stacked_on_the_others() -> None:
+    """A transformer of two scales: the mean over a stack of what its heads say, one of which is explained."""
+    text = """(float[N, 3, 8, 8] x) => (float[N, 6] y) { c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c)
+      p = ReduceMean<axes = [2, 3], keepdims = 0>(a) m = MatMul(p, fc) m1 = Unsqueeze(m, first)
+      d = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(x, stem) deep = Relu(d)
+      q = ReduceMean<axes = [2, 3], keepdims = 0>(deep) n = MatMul(q, fc2) n1 = Unsqueeze(n, first)
+      s = Concat<axis = 0>(m1, n1) y = ReduceMean<axes = [0], keepdims = 0>(s) }"""
+    for batch in ("N", "1"):
+        model = net(text.replace("[N,", f"[{batch},"), WEIGHTS)
+        found = Explainer(model)(X, target=2, layer="deep")
+        half = WEIGHTS["fc2"][:, 2] / 2 / 16
+        relu = run(tapped(model, "deep"), {"x": X[None]})["deep"][0]
+        np.testing.assert_allclose(found.map, np.tensordot(half, relu, 1), atol=1e-5)
