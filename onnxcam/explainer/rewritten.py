@@ -224,7 +224,8 @@ class Rewritten:
         size: tuple[int, ...] | None = None,
     ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
-        require("layer", layer, NAME_OR_NONE)
+        if layer is not None:
+            require("layer", layer, NAME_OR_NONE)
         size = size if None in self.image.size else None
         source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
         key = ("target layer", layer, method == "cam", source, size)

@@ -179,9 +179,9 @@ def get_method(name: str) -> Method:
 
     Raises UsageError, with the nearest names, for one that nobody knows.
     """
-    require("method", name, NAME)
-    if name in METHODS:
+    if isinstance(name, str) and name in METHODS:
         return METHODS[name]
+    require("method", name, NAME)
     plain = re.sub(r"[^a-z0-9+]", "", name.lower())
     method = METHODS.get(_ALIASES.get(plain, plain))
     if method is None:

@@ -48,6 +48,8 @@ class Rows:
             InputError: the model does not run on these.
         """
         count = len(next(iter(feeds.values())))
+        if count == 1 and self._copies == 1 and not self._bare:
+            return self._checked(self.session.run(feeds, outputs))
         if count == 1 or not self._together(feeds, outputs):
             parts = [self._alone(feeds, row, outputs) for row in range(count)]
         else:
@@ -69,7 +71,11 @@ class Rows:
             if self._copies * max(one.nbytes for one in fed.values()) > MOST_COPIED:
                 raise ModelError(f"the model takes {self._copies} images at once, more than any memory holds")
             fed = {name: np.repeat(one, self._copies, axis=0) for name, one in fed.items()}
-        return {name: self._row_of(name, value) for name, value in self.session.run(fed, outputs).items()}
+        return self._checked(self.session.run(fed, outputs))
+
+    def _checked(self, values: Arrays) -> Arrays:
+        """The one row of each value that a run for one row gave."""
+        return {name: self._row_of(name, value) for name, value in values.items()}
 
     def _row_of(self, name: str, value: npt.NDArray[Any]) -> npt.NDArray[Any]:
         """The one row of a run for one row; ModelError when the value has several, or none."""
