@@ -7,15 +7,6 @@ from onnxcam.explainer.recipes import as_labels, choose_recipe
 from onnxcam.explainer.subject import Ask, Seen, Subject, TargetLayer
 
 __all__ = [
-    "Ask",
-    "Explainer",
-    "Explanation",
-    "Item",
-    "Seen",
-    "Subject",
-    "TargetLayer",
-    "as_labels",
-    "choose_recipe",
-    "explain",
-    "save_array",
+    "Ask", "Explainer", "Explanation", "Item", "Seen", "Subject", "TargetLayer", "as_labels", "choose_recipe",
+    "explain", "save_array",
 ]  # fmt: skip

@@ -19,7 +19,6 @@ from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
 __all__ = [
     "BOX", "SATURATED", "ClassTarget", "DifferenceTarget", "ElementTarget", "NegatedTarget", "ProductTarget", "Reading",
     "RegionTarget", "SimilarityTarget", "Spec", "Target", "TokensTarget", "WeightedTarget", "best", "check_class",
-    "check_labels",
-    "class_counts", "class_target", "imagenet_labels", "named_output", "parse_labels", "read_labels",
+    "check_labels", "class_counts", "class_target", "imagenet_labels", "named_output", "parse_labels", "read_labels",
     "resolve", "some_target",
 ]  # fmt: skip

@@ -12,13 +12,21 @@ from tests.cli.conftest import Invoke, names, refusal
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="the process is a shell script")
-def test_a_crash_is_told(onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    crashing = folder / "python"
-    crashing.write_text("#!/bin/sh\necho half a table\nkill -SEGV $$\n")
-    crashing.chmod(0o755)
-    monkeypatch.setattr(limits.sys, "executable", str(crashing))
-    line = refusal(onnxcam("check", "tiny.onnx"))
-    assert line == "the work on this model crashed (SIGSEGV): ONNX Runtime cannot run it"
+@pytest.mark.parametrize(
+    ("signal", "says"),
+    [
+        ("SEGV", "the work on this model crashed (SIGSEGV): ONNX Runtime cannot run it"),
+        ("KILL", "the work on this model was killed, most often for want of memory: try where there is more"),
+    ],
+)
+def test_how_the_work_was_ended_is_told(
+    onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch, signal: str, says: str
+) -> None:
+    ending = folder / "python"
+    ending.write_text(f"#!/bin/sh\necho half a table\nkill -{signal} $$\n")
+    ending.chmod(0o755)
+    monkeypatch.setattr(limits.sys, "executable", str(ending))
+    assert refusal(onnxcam("check", "tiny.onnx")) == says
 
 
 @pytest.mark.parametrize(
@@ -49,12 +57,3 @@ def test_nothing_of_the_working_folder_is_imported(onnxcam: Invoke, folder: Path
 @pytest.mark.parametrize("seconds", ["inf", "nan", "3000000", "1.5", "-1"])
 def test_a_limit_is_so_many_seconds_up_to_a_week(onnxcam: Invoke, folder: Path, seconds: str) -> None:
     assert "Invalid value for '--timeout'" in refusal(onnxcam("check", "--timeout", seconds, "tiny.onnx"))
-
-
-@pytest.mark.skipif(sys.platform == "win32", reason="the process is a shell script")
-def test_what_the_system_kills_is_told_as_that(onnxcam: Invoke, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    killed = folder / "python"
-    killed.write_text("#!/bin/sh\nkill -KILL $$\n")
-    killed.chmod(0o755)
-    monkeypatch.setattr(limits.sys, "executable", str(killed))
-    assert "killed, most often for want of memory" in refusal(onnxcam("check", "tiny.onnx"))
