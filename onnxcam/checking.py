@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,6 +31,7 @@ SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bit
 SAME_GRADIENT = 0.05  # of the derivative along a direction
 LARGEST_NOISE = 2**26  # elements of a made-up input
 NOT_MEASURED = "not measured"
+WHOLE_GRADIENT = replace(get_method("gradcam"), mean_only=False)  # its mean alone cannot be held against differences
 CHANGED = 1e-3  # of a map's length: what another image or class has to change
 
 
@@ -118,15 +119,16 @@ class Case:
 
 def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | None) -> Case:
     """The target that a user names, or what suggests itself, at the layer at which `run` would explain it."""
-    x, output = item.row[None], named_output(spec)
+    output = named_output(spec)
     subject = explainer.with_score(output).for_size(item.row.shape)
     assert isinstance(subject, Rewritten)
-    scores = subject.see(x, None, "").scores[0]
-    reading = Task(explainer, subject, output, get_method("gradcam"), layer, "symbolic").reading(item, scores)
+    task = Task(explainer, subject, output, WHOLE_GRADIENT, layer, "symbolic")
+    seen = task.first_look(item.row[None])
+    reading = task.reading(item, seen.scores[0])
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
-    cotangent = target.cotangent(scores) if subject.score.axes else None
-    at = subject.target_layer(layer, "gradcam", cotangent, item.row.shape)
-    return Case(subject, at, subject.see(x, at, "symbolic"), reading, target)
+    at = task.layer_of(target, seen, 0)
+    assert at is not None
+    return Case(subject, at, task.look_at(at, seen), reading, target)
 
 
 def noise(subject: Rewritten) -> Array:

@@ -59,23 +59,40 @@ class Task:
     def _together(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
         """The same for images of one size."""
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
-        late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
-        common = None if late else self._target_layer(x.shape[1:])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[TargetLayer | None, list[tuple[int, int, Target]]] = {}
-        seen = self.subject.see(x, common, "" if late else self._route)
+        seen = self.first_look(x)
         for i, item in enumerate(items):
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
                 for target in resolve(spec, reading):
-                    at = self._target_layer(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
-                    asked.setdefault(at, []).append((i, which, target))
+                    asked.setdefault(self.layer_of(target, seen, i), []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            held = self.subject.see(x, at, self._route) if late else seen
-            for (i, which, _), e in zip(rows, self._results(items, held, at, ask), strict=True):
+            for (i, which, _), e in zip(rows, self._results(items, self.look_at(at, seen), at, ask), strict=True):
                 found[i][which].append(e)
         return found
+
+    # -- the layer, which the target may decide ---------------------------------------------------
+
+    @property
+    def _target_decides(self) -> bool:
+        """Whether the layer hangs on the target: an automatic one, of scores that are no row of classes."""
+        return self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
+
+    def first_look(self, x: Array) -> Seen:
+        """A forward run of images of one size: their scores, and the layer where no target has to be known for it."""
+        at = None if self._target_decides else self._target_layer(x.shape[1:])
+        return self.subject.see(x, at, "" if self._target_decides else self._route)
+
+    def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
+        """The layer at which a target of one image is explained; None: the method reads none."""
+        cotangent = target.cotangent(seen.scores[image]) if self._target_decides else None
+        return self._target_layer(seen.x.shape[1:], cotangent)
+
+    def look_at(self, at: TargetLayer | None, seen: Seen) -> Seen:
+        """What `first_look` saw, with a target's layer in any case."""
+        return self.subject.see(seen.x, at, self._route) if self._target_decides else seen
 
     @property
     def _route(self) -> str:
