@@ -82,7 +82,7 @@ def head(graph: Graph, layer: str, score: str) -> Head:
         raise ModelError(f"the score '{score}' does not depend on the layer '{layer}': choose another layer")
     read = {name for node in behind for name in reads(node)}
     behind = [*(node for name, node in same.items() if name in read), *behind]
-    outside = {name for node in behind for name in reads(node)} - reached - {""}
+    outside = {name for node in behind for name in reads(node)} - reached
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
@@ -206,7 +206,7 @@ def pruned(
     there = {value.name: value for value in given}
     needed, kept = set(outputs), []
     for node in reversed(graph.node):
-        if needed.intersection(node.output) - there.keys() - {""}:
+        if needed.intersection(node.output) - there.keys():
             kept.append(node)
             needed |= set(reads(node))
     nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]

@@ -171,7 +171,7 @@ class Graph:
         """Names of all values that do not depend on any input, of whatever size."""
         found = set(self.initializers) | set(self.small_constants)
         for node in self.nodes:
-            if is_pure(node) and all(name in found or not name for name in node.input):
+            if is_pure(node) and found.issuperset(reads(node)):
                 found |= set(node.output) - {""}
         return found
 

@@ -18,7 +18,7 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.subgraphs import subgraphs, with_nodes
+from onnxcam.graph.subgraphs import reads, subgraphs, with_nodes
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
@@ -165,7 +165,7 @@ class Inference:
             if sizes is not None and all(isinstance(dim, int) and dim <= LARGEST for dim in sizes.flat):
                 self.computed[node.output[0]] = sizes.astype(np.int64)
                 limits[node.output[0]] = sizes.size
-            elif node.input and all(name in limits or not name for name in node.input):
+            elif node.input and limits.keys() >= set(reads(node)):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
                 if all(limit is not None for limit in found.values()):
                     nodes.append(node)
@@ -178,7 +178,7 @@ class Inference:
         """What nodes make of constants, worked out by ONNX Runtime."""
         wanted = [name for node in nodes for name in node.output if name]
         known = self._given | self.computed
-        read = sorted({name for node in nodes for name in node.input if name} - set(wanted))
+        read = sorted({name for node in nodes for name in reads(node)} - set(wanted))
         graph = helper.make_graph(
             nodes, "constants", [], [onnx.ValueInfoProto(name=name) for name in wanted],
             [numpy_helper.from_array(known[name], name) for name in read],
@@ -307,7 +307,7 @@ def most_elements(
         return count if (count := math.prod(sizes)) <= SMALL else None
     if (made and made.elem_type in FLOATS) or math.prod(sizes) > SMALL or node.domain:
         return None
-    read = [limits[name] for name in node.input if name]
+    read = [limits[name] for name in reads(node)]
     if node.op_type == "Concat":
         most = sum(read)
     elif node.op_type in MULTIPLYING:

@@ -257,7 +257,7 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
 
     `outside`: what a subgraph may read besides its own values.
     """
-    known = {"", *outside, *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
+    known = {*outside, *(value.name for value in graph.input), *(tensor.name for tensor in graph.initializer)}
     made_by = {output: i for i, node in enumerate(graph.node) for output in node.output if output}
     read = [set(reads(node)) for node in graph.node]
     order: list[int] = []

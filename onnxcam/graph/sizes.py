@@ -17,6 +17,7 @@ from onnx import helper, numpy_helper
 from onnxcam.graph.index import Graph
 from onnxcam.graph.inference import is_pure
 from onnxcam.graph.measures import Dims, measured
+from onnxcam.graph.subgraphs import reads
 
 
 @dataclass
@@ -48,8 +49,7 @@ def retold(graph: Graph, layer: str, names: Collection[str]) -> Retold:
 
 def computable(graph: Graph, node: onnx.NodeProto, told: set[str]) -> bool:
     """Whether a node reads fixed numbers and sizes alone."""
-    reads = [name for name in node.input if name]
-    return is_pure(node) and bool(reads) and all(name in told or name in graph.fixed for name in reads)
+    return is_pure(node) and bool(read := reads(node)) and all(name in told or name in graph.fixed for name in read)
 
 
 def gathered(graph: Graph, layer: str, name: str, sizes: Dims, axes: dict[Any, int]) -> Retold:

@@ -44,14 +44,14 @@ def captures(node: onnx.NodeProto) -> set[str]:
     for body in subgraphs(node):
         read = {value.name for value in body.output}
         for inner in body.node:
-            read |= {*inner.input, *captures(inner)}
+            read |= set(reads(inner))
         found |= read - local_names(body) - {""}
     return found
 
 
 def reads(node: onnx.NodeProto) -> list[str]:
-    """Every name a node reads: its inputs ("" for one left out), then what its subgraphs read from outside."""
-    return [*node.input, *sorted(captures(node))]
+    """Every name a node reads: its inputs, without those left out, then what its subgraphs read from outside."""
+    return [*filter(None, node.input), *sorted(captures(node))]
 
 
 def with_nodes(

@@ -126,7 +126,7 @@ def body_graph(
     proto.graph.node.extend(nodes)
     proto.graph.initializer.extend(initializers)
     made = {name for node in proto.graph.node for name in node.output} | {t.name for t in proto.graph.initializer}
-    read = dict.fromkeys(name for node in proto.graph.node for name in reads(node) if name and name not in made)
+    read = dict.fromkeys(name for node in proto.graph.node for name in reads(node) if name not in made)
     for name in dict.fromkeys([*types, *read]):
         tensor = outer.initializers.get(name)
         value = None if tensor is not None or name in types else g.constant(name)

@@ -76,7 +76,7 @@ class Emitter:
         wanted, nodes = set(names), list[onnx.NodeProto]()
         for node in reversed(self.nodes):
             if not wanted.isdisjoint(node.output):
-                wanted.update(name for name in reads(node) if name)
+                wanted.update(reads(node))
                 nodes.append(node)
         return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
 

@@ -19,11 +19,11 @@ from onnxcam.graph import (
     Graph,
     Head,
     as_deployed,
-    captures,
     declared,
     free_taps,
     images_second,
     pruned,
+    reads,
     rounded,
     sources,
     steps,
@@ -64,7 +64,7 @@ def rounding(head: Head) -> str:
     """The first node that rounds what depends on the layer, and over which differences say nothing; empty: none."""
     graph, moving = head.graph, {head.layer, *head.extra}
     for i, node in enumerate(graph.nodes):
-        if node.op_type in ("Shape", "Size") or moving.isdisjoint([*node.input, *captures(node)]):
+        if node.op_type in ("Shape", "Size") or moving.isdisjoint(reads(node)):
             continue
         moving |= set(node.output)
         whole = node.op_type == "Cast" and graph.type(node.output[0]).elem_type in INTEGERS | {TensorProto.INT64}

@@ -13,13 +13,18 @@ import numpy.typing as npt
 import onnx
 import onnx.defs
 
-from onnxcam.graph import MICROSOFT, Graph, attributes, quantizer, reads
+from onnxcam.graph import MICROSOFT, Graph, attributes, captures, quantizer
 from onnxcam.vjp.emitter import Array, Emitter, cotangent_type, numpy_type
 
 Cotangent = str | None
 Cotangents = Sequence[Cotangent]
 RuleFunction = Callable[..., Cotangents]
 ZERO = ""  # the cotangent of an input that does not move the output: nothing is written for it
+
+
+def operands(node: onnx.NodeProto) -> list[str]:
+    """What a rule gives cotangents for, by its place: a node's inputs ("" for one left out), then its captures."""
+    return [*node.input, *sorted(captures(node))]
 
 
 class Node:
@@ -35,7 +40,7 @@ class Node:
         self, g: Emitter, proto: onnx.NodeProto, wanted: frozenset[int], rules: RuleSet, ends: Collection[str] = ()
     ) -> None:
         self._g, self.proto, self._wanted, self.rules, self.ends = g, proto, wanted, rules, ends
-        self.input, self.output = reads(proto), list(proto.output)
+        self.input, self.output = operands(proto), list(proto.output)
         self.attrs: dict[str, Any] = attributes(proto)
         self.elem_type = cotangent_type(g.graph.type(self.output[0]).elem_type)
 

@@ -12,7 +12,7 @@ from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.masking import guarded
 from onnxcam.vjp.operators import OUT_OF_SCOPE
-from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet
+from onnxcam.vjp.registry import NO_GRADIENT, ZERO, Node, Rule, RuleError, RuleSet, operands
 
 UNKNOWN = TensorProto.UNDEFINED
 ADVICE = "differentiate with respect to a value downstream of it"  # an explainer, which knows more, gives its own
@@ -93,7 +93,7 @@ def back(
     found = rules.find(graph, node)
     if found is None:
         raise unsupported(graph, node, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(called(node), ""))
-    names = reads(node)
+    names = operands(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
     for i in sorted(reached - wanted):

@@ -36,6 +36,11 @@ def test_a_value_read_twice_by_one_node_has_one_reader() -> None:
     assert graph.consumers == {"x": [0]}
 
 
+def test_inputs_left_out_are_no_values() -> None:
+    graph = graph_of(nodes_model([node("Clip", ["x", "", "x"], ["y"])]))
+    assert graph.consumers == {"x": [0]}
+
+
 def test_absent_outputs_are_no_values() -> None:
     graph = graph_of(nodes_model([node("Dropout", ["x"], ["y", ""])]))
     assert graph.producer == {"y": 0}
