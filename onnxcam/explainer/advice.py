@@ -31,8 +31,8 @@ def instead(subject: Rewritten, at: TargetLayer | None) -> str:
 
 
 @contextmanager
-def advised(subject: Rewritten, at: TargetLayer) -> Iterator[None]:
-    """An operator that stops the gradient on its way to a layer is told with what to do instead."""
+def advised(subject: Rewritten, at: TargetLayer | None) -> Iterator[None]:
+    """An operator that stops the gradient on its way to a layer, or to the image, is told with what to do instead."""
     try:
         yield
     except UnsupportedOpError as error:

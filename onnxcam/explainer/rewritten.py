@@ -14,7 +14,7 @@ import numpy as np
 from onnxcam.arguments import ARRAYS_BY_NAME, NAME_OR_NONE, require
 from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError
 from onnxcam.explainer import ultralytics
-from onnxcam.explainer.advice import instead
+from onnxcam.explainer.advice import advised
 from onnxcam.explainer.differences import numeric_mean
 from onnxcam.explainer.grids import grid_axes, to_grid
 from onnxcam.explainer.scores import checked_scores
@@ -344,9 +344,10 @@ class Rewritten:
 
         def made() -> Opened | UnsupportedOpError:
             try:
-                backward = build()
+                with advised(self, at):
+                    backward = build()
             except UnsupportedOpError as error:
-                return error.advising(instead(self, at))
+                return error
             # without gain a weight of all rows would be held a third time
             return self._opened(backward, key[1], at, pack=at is None or packing_pays(self.head(at).graph))
 
