@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import UsageError
+from onnxcam.rounding import CANCELLED
 
 Array: TypeAlias = npt.NDArray[Any]
-CANCELLED = 1e-4  # of the terms of a sum: less is rounding
 
 
 def positions(array: Array) -> tuple[int, ...]:

@@ -29,6 +29,7 @@ from onnxcam.graph import (
     steps,
     unquantized,
 )
+from onnxcam.rounding import CANCELLED
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
@@ -38,7 +39,6 @@ from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
 GRADIENT = "onnxcam/gradient"
-CANCELLED = 1e-4  # of the terms of a mean: less is rounding, as in `methods`
 SEED = "onnxcam/seed"
 
 

@@ -10,11 +10,9 @@ import onnx
 import pytest
 
 from onnxcam.explainer import Ask, Explainer, TargetLayer
-from onnxcam.methods.arrays import CANCELLED
 from onnxcam.runtime import Layout, Session
 from onnxcam.targets import ClassTarget, DifferenceTarget
 from onnxcam.vjp import CLASS, class_gradient, differentiate
-from onnxcam.vjp.head import CANCELLED as CANCELLED_IN_THE_GRAPH
 from tests.explainer.test_tokens import COLUMNS, PATCHES, ROWS, TOKEN, WEIGHTS, attention
 from tests.nets import net, normal, run, tapped
 
@@ -161,10 +159,6 @@ def test_a_pointwise_convolution_spelled_as_a_product_is_judged_at_the_layer() -
     g = run(both.model, {"x": x[None], both.seed: np.ones((1, 1), np.float32)})[both.gradients["a"]]
     a = run(tapped(model, "a"), {"x": x[None]})["a"]
     np.testing.assert_allclose(found.map, (g.mean(axis=(2, 3), keepdims=True) * a).sum(axis=1)[0], rtol=1e-2)
-
-
-def test_what_cancels_is_one_figure() -> None:
-    assert CANCELLED_IN_THE_GRAPH == CANCELLED
 
 
 @pytest.mark.parametrize("layer", ["last", "t"])
