@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxcam.graph.slicing import stretches
 from onnxcam.graph.types import Shape
 
 Dims = npt.NDArray[np.object_]
@@ -29,17 +30,13 @@ def measured(
     source = maker(node.input[0]) if node.op_type in ("Gather", "Slice") else None
     if source is None or source.op_type != "Shape" or (sizes := measured(source, shape, maker, constant)) is None:
         return None
-    picks = [constant(name) for name in node.input[1:]]
-    known = [pick for pick in picks if pick is not None and pick.dtype.kind in "iu"]
-    if len(known) < len(picks) or not 1 <= len(known) <= 4:
+    if node.op_type == "Slice":
+        parts = stretches(node, constant)
+        return sizes[parts[0].of(len(sizes))] if parts is not None and len(parts) == 1 else None
+    index = constant(node.input[1]) if len(node.input) > 1 else None
+    if index is None or index.dtype.kind not in "iu" or not np.all((index >= -len(sizes)) & (index < len(sizes))):
         return None
-    if node.op_type == "Gather":
-        inside = np.all((known[0] >= -len(sizes)) & (known[0] < len(sizes)))
-        return np.asarray(sizes[known[0]], object) if inside else None
-    if len(known) < 2 or any(pick.size != 1 for pick in known):
-        return None
-    start, end, _, step = (*(int(pick.item()) for pick in known), *(0, 1)[len(known) - 2 :])
-    return sizes[start:end:step] if step else None
+    return np.asarray(sizes[index], object)
 
 
 def measures(node: onnx.NodeProto, shape: Shape | None) -> Dims | None:

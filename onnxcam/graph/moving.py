@@ -24,6 +24,7 @@ from onnxcam.graph.positions import (
     taken,
     together,
 )
+from onnxcam.graph.slicing import stretches
 from onnxcam.graph.sliding import Windows, monotone, over, resized, spread, stretched
 
 
@@ -147,30 +148,19 @@ def tiled(known: Known, node: onnx.NodeProto, i: int) -> Positions:
 
 def sliced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """A stretch along some axes, every so many elements, perhaps backwards."""
-    old = known.sizes(node.input[0])
-    given = [known.graph.constant(name) if name else None for name in node.input[1:]]
-    if old is None or given[0] is None or given[1] is None:
+    old, parts = known.sizes(node.input[0]), stretches(node, known.graph.constant)
+    if old is None or parts is None:
         return {}
-    starts, ends = given[0].ravel(), given[1].ravel()
-    axes = given[2].ravel() if len(given) > 2 and given[2] is not None else np.arange(len(starts))
-    steps = given[3].ravel() if len(given) > 3 and given[3] is not None else np.ones(len(starts), np.int64)
     here = known.of(node.input[0])
-    for axis, start, end, step in zip(axes, starts, ends, steps, strict=True):
-        at = int(axis) % len(old)
-        index = np.arange(old[at])[slice_of(int(start), int(end), int(step), old[at])]
-        if 1 < step < len(index) * step and start < step and index[-1] + step >= old[at]:  # as windows of one cell
-            window = Windows(1, int(step), int(start))
+    for part in parts:
+        at, step = part.axis % len(old), part.step
+        index = np.arange(old[at])[part.of(old[at])]
+        if step > 1 and len(index) > 1 and index[0] < step and index[-1] + step >= old[at]:  # as windows of one cell
+            window = Windows(1, step, int(index[0]))
             here = kept(here, lambda a, at=at, window=window, index=index: over(a, at, window, len(index)))  # type: ignore[misc]
         else:
             here = kept(here, lambda a, at=at, index=index: taken(a, at, index))  # type: ignore[misc]
     return here
-
-
-def slice_of(start: int, end: int, step: int, size: int) -> slice:
-    """Python's slice for ONNX's numbers: going down, any end below -size means up to the first element."""
-    if step < 0:
-        return slice(start, None if end < -size else end, step)
-    return slice(start, end, step)
 
 
 def gathered(known: Known, node: onnx.NodeProto, i: int) -> Positions:

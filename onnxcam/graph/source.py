@@ -9,8 +9,8 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.moving import slice_of
 from onnxcam.graph.paths import depends_on_input
+from onnxcam.graph.slicing import stretches
 
 Mask = npt.NDArray[np.bool_]
 ELEMENTWISE = frozenset({"Identity", "Cast", "Sigmoid", "Tanh", "Exp", "Relu", "Clip", "Dropout", "Neg"})
@@ -85,19 +85,15 @@ def parted(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int) -> tup
 
 def cut(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """The part of a value that a Slice of known bounds takes."""
-    shape = graph.shape(node.input[0])
-    given = [graph.constant(name) if name else None for name in (*node.input[1:], "", "")[:4]]
-    starts, ends, axes, steps = (None if value is None else [int(one) for one in value.ravel()] for value in given)
-    unknown = any(value is None for name, value in zip(node.input[1:], given, strict=False) if name)
-    if unknown or starts is None or ends is None or shape is None or len(shape) != chosen.ndim:
+    shape, parts = graph.shape(node.input[0]), stretches(node, graph.constant)
+    if parts is None or shape is None or len(shape) != chosen.ndim:
         return None
     whole = np.zeros([dim if isinstance(dim, int) else chosen.shape[i] for i, dim in enumerate(shape)], bool)
     places = [slice(None)] * whole.ndim
-    for i, (start, end) in enumerate(zip(starts, ends, strict=True)):
-        axis = axes[i] if axes else i
-        if not isinstance(shape[axis], int):
+    for part in parts:
+        if not isinstance(shape[part.axis], int):
             return None
-        places[axis] = slice_of(start, end, steps[i] if steps else 1, whole.shape[axis])
+        places[part.axis] = part.of(whole.shape[part.axis])
     if whole[tuple(places)].shape != chosen.shape:
         return None
     whole[tuple(places)] = chosen

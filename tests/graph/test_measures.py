@@ -30,7 +30,7 @@ node = helper.make_node
         (node("Gather", ["s", "yes"], ["p"]), None),
         (node("Gather", ["s"], ["p"]), None),
         (node("Slice", ["s", "zeros"], ["p"]), None),
-        (node("Slice", ["s", "zeros", "far", "", "twos"], ["p"]), None),
+        (node("Slice", ["s", "zeros", "far", "", "twos"], ["p"]), ["N", "H"]),
         (node("Slice", ["s", "zeros", "far", "zeros", "zeros"], ["p"]), None),
         (node("Slice", ["s", "half", "far"], ["p"]), None),
         (node("Slice", ["s", "last", "far"], ["p"]), None),

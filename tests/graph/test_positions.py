@@ -51,6 +51,11 @@ def test_slices_take_and_turn() -> None:
     assert known["y"] == Layout("NCHW", None, 0, ((0.0, 1.0), (1.0, 0.0)))
 
 
+def test_every_second_cell_of_the_last_half() -> None:
+    known = found("y = Slice(x, start, far, axis, two)", start=[-4], far=[99], axis=[3], two=[2])
+    assert line(known, "y", "W").tolist() == [4.5, 6.5]
+
+
 def test_gathers_and_splits() -> None:
     known = found("g = Gather<axis=2>(x, some)\n y, z = Split<axis=3>(x)", some=[0, 1, 2, 3])
     assert line(known, "g", "H").tolist() == [0.5, 1.5, 2.5, 3.5]
