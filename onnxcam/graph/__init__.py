@@ -27,7 +27,7 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph, attributes
 from onnxcam.graph.inference import IMPURE
-from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, steps
+from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, scaling
 from onnxcam.graph.layers import (
     BRANCH,
     Layer,
@@ -129,11 +129,11 @@ __all__ = [
     "same_in_front",
     "same_padding",
     "save",
+    "scaling",
     "shown",
     "sort_nodes",
     "source_of",
     "sources",
-    "steps",
     "subgraphs",
     "type_name",
     "unquantized",

@@ -27,8 +27,8 @@ def without_containers(graph: Graph) -> onnx.ModelProto | None:
     """
     unpacking, nodes, changed = Unpacking(graph), list[onnx.NodeProto](), False
     for node in graph.nodes:
-        step = None if node.domain else STEPS.get(node.op_type)
-        instead = step(unpacking, node) if step else None
+        unpack = None if node.domain else UNPACKING.get(node.op_type)
+        instead = unpack(unpacking, node) if unpack else None
         changed |= instead is not None
         nodes += [node] if instead is None else instead
     return with_nodes(graph.proto, nodes, unpacking.initializers) if changed else None
@@ -204,7 +204,7 @@ def same(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     return None
 
 
-STEPS: dict[str, Callable[[Unpacking, onnx.NodeProto], Nodes]] = {
+UNPACKING: dict[str, Callable[[Unpacking, onnx.NodeProto], Nodes]] = {
     **dict.fromkeys(["SequenceConstruct", "SequenceEmpty"], construct),
     "SequenceInsert": insert, "SequenceErase": erase, "SequenceAt": item, "ConcatFromSequence": concatenated,
     "SplitToSequence": split, "SequenceLength": length, "Optional": optional, "OptionalHasElement": has_element,

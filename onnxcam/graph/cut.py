@@ -116,7 +116,7 @@ def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
 
 def check_rows(graph: Graph, layer: str, name: str) -> None:
     """LayerError when a value that a head reads besides its layer has no row for each image."""
-    if not is_row(graph, layer, name):
+    if not may_have_rows(graph.shape(name), (graph.shape(layer) or (None,))[0]):
         raise LayerError(
             f"the model cannot be cut at '{layer}': what follows also reads '{name}', which has no row for each image; "
             "choose a later layer, or use an input-level method (saliency)"
@@ -129,14 +129,10 @@ def is_still(graph: Graph, layer: str, name: str) -> bool:
     return (first != rows or rows == (None,)) and not depends_on_input(graph, name)
 
 
-def is_row(graph: Graph, layer: str, name: str) -> bool:
-    """Whether a value may have a row for each image, as the layer does."""
-    shape, rows = graph.shape(name), (graph.shape(layer) or (None,))[0]
-    return shape is None or (bool(shape) and has_rows(shape, rows))
-
-
-def has_rows(shape: Shape, rows: Dim) -> bool:
-    """Whether the first axis may stand for images: it is theirs, not known, or one for all."""
+def may_have_rows(shape: Shape | None, rows: Dim) -> bool:
+    """Whether the first axis may stand for images: it is as long as theirs, not known, or one for all."""
+    if not shape:
+        return shape is None
     return shape[0] == rows or not isinstance(shape[0], int) or (shape[0] == 1 and len(shape) > 1)
 
 
@@ -177,15 +173,15 @@ def free_taps(graph: Graph) -> set[str]:
     made = {node.output[0] for node in graph.nodes if node.domain == "" and node.op_type in FREE_TAPS}
     integers = {node.output[0] for node in graph.nodes if makes_integers(node) and node.op_type != "QuantizeLinear"}
     floats = {name for name in made - graph.fixed if graph.is_float(name) and quantizer(graph, name) is None}
-    return {name for name in integers | floats if certainly_rows(graph.shape(name))}
+    return {name for name in integers | floats if likely_has_rows(graph.shape(name))}
 
 
-def certainly_rows(shape: Shape | None) -> bool:
-    """Whether the first axis of a value is the images', as far as any rank is known.
+def likely_has_rows(shape: Shape | None) -> bool:
+    """Whether the first axis is the images', as far as can be told.
 
     A size that inference made up, as of a stack of what several heads say, may be another.
     """
-    return shape is None or (bool(shape) and has_rows(shape, ROWS) and not made_up(shape[0]))
+    return may_have_rows(shape, ROWS) and not (shape and made_up(shape[0]))
 
 
 def packing_pays(graph: Graph) -> bool:

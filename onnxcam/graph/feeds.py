@@ -42,7 +42,7 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
             near = did_you_mean(name, inputs) or f" (its inputs: {', '.join(inputs) or 'none'})"
             raise UsageError(f"the model has no input '{name}' to feed{near}")
         value = as_declared(inputs[name], as_array(name, given))
-        settle(proto.graph, inputs[name], value.shape)
+        fix_shared_batch(proto.graph, inputs[name], value.shape)
         tensor = numpy_helper.from_array(value, name)
         if name in defaults:
             defaults[name].CopyFrom(tensor)
@@ -55,7 +55,7 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
     return replace(model, proto=proto)
 
 
-def settle(graph: onnx.GraphProto, fed: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
+def fix_shared_batch(graph: onnx.GraphProto, fed: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
     """Give up a size that an input of one row has in common with others, in place: their rows are one, too."""
     dims = fed.type.tensor_type.shape.dim
     shared = dims[0].dim_param if dims and sizes[:1] == (1,) else ""

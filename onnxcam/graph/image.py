@@ -37,7 +37,7 @@ def image_input(graph: Graph) -> ImageInput:
         if found:
             cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
         else:
-            cure = flattened(graph) if graph.inputs else ": give the image itself no --feed"
+            cure = cure_of_flat_input(graph) if graph.inputs else ": give the image itself no --feed"
         raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
     return found[0]
 
@@ -55,7 +55,7 @@ def likeliest(graph: Graph) -> list[ImageInput]:
     return found
 
 
-def flattened(graph: Graph) -> str:
+def cure_of_flat_input(graph: Graph) -> str:
     """What to do with a file that takes its image as a row of numbers, and gives it its shape first."""
     for name in graph.inputs:
         readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]

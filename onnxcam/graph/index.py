@@ -12,7 +12,7 @@ import onnx
 from onnx import helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inference import IMPURE, Inference, is_pure, readable, told_by_batches
+from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure, told_by_batches
 from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.sizing import Question, Sizes
@@ -164,7 +164,7 @@ class Graph:
         if name in self.small_constants:
             return self.small_constants[name]
         tensor = self.initializers.get(name)
-        return self.model.array(tensor) if tensor is not None and readable(tensor) else None
+        return self.model.array(tensor) if tensor is not None and has_numpy_type(tensor) else None
 
     @cached_property
     def fixed(self) -> set[str]:

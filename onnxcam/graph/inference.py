@@ -66,7 +66,9 @@ class Inference:
         self.model, self.proto = model, proto
         self._nodes = list(proto.graph.node)
         self.made = {name: node for node in self._nodes for name in node.output if name}
-        small = [tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and readable(tensor)]
+        small = [
+            tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and has_numpy_type(tensor)
+        ]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self.computed: Constants = dict(computed or {})
         self._told = told or {}
@@ -120,13 +122,13 @@ class Inference:
         told = self._told
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
-            settled = with_constants(self._sizing.proto, self.computed)
-            declare(settled.graph, told)
-            found = inferred_types(settled)
-            for tensor in settled.graph.initializer:
+            proto = with_constants(self._sizing.proto, self.computed)
+            declare(proto.graph, told)
+            found = inferred_types(proto)
+            for tensor in proto.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
-            states = self._told | ({} if corrected else final_states(settled, found) | fused_states(settled, found))
+            states = self._told | ({} if corrected else final_states(proto, found) | fused_states(proto, found))
             if not corrected and states == told:
                 return found
             told = states
@@ -206,7 +208,7 @@ def told_by_batches(first: Inference) -> Inference:
     told = {}
     for name in set(first.made).intersection(first.settled, *seen):
         known = first.settled[name]
-        shape = settled_shape(known.shape, [found[name].shape for found in seen], batch)
+        shape = told_shape(known.shape, [found[name].shape for found in seen], batch)
         if shape != known.shape:
             told[name] = ValueType(known.elem_type, shape)
     return Inference(first.model, first.proto, first.computed, told) if told else first
@@ -226,17 +228,17 @@ def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto
     return copy
 
 
-def settled_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:
+def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:
     """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it."""
     known = [other for other in seen if other is not None]
     ranks = {len(other) for other in (known if shape is None else [shape, *known])}
     if len(known) < len(seen) or len(ranks) != 1:
         return shape
     dims = (None,) * ranks.pop() if shape is None else shape
-    return tuple(settled(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
+    return tuple(told_size(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
 
 
-def settled(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
+def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
     """A size: a number that all batches give or the batch itself, where it was not known; else what it was."""
     if dim is not None and not made_up(dim):
         return dim
@@ -326,6 +328,6 @@ def with_constants(proto: onnx.ModelProto, constants: dict[str, npt.NDArray[Any]
     return with_nodes(proto, kept, (numpy_helper.from_array(v, n) for n, v in constants.items() if n not in made))
 
 
-def readable(tensor: onnx.TensorProto) -> bool:
+def has_numpy_type(tensor: onnx.TensorProto) -> bool:
     """Whether NumPy has the element type."""
     return tensor.data_type not in (TensorProto.STRING, TensorProto.UNDEFINED)

@@ -17,7 +17,7 @@ from onnxcam.graph.subgraphs import local_names, reads, replace_nodes
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
 QUANTIZERS = frozenset({"QuantizeLinear", "DynamicQuantizeLinear"})
-STEPS: dict[tuple[str, str], tuple[int, int]] = {
+SCALINGS: dict[tuple[str, str], tuple[int, int]] = {
     ("", "QuantizeLinear"): (1, 2), (MICROSOFT, "QuantizeLinear"): (1, 2),
     ("", "QLinearConv"): (6, 7), (MICROSOFT, "QLinearConv"): (6, 7), ("", "QLinearMatMul"): (6, 7),
     (MICROSOFT, "QGemm"): (7, 8), (MICROSOFT, "QLinearAdd"): (6, 7), (MICROSOFT, "QLinearMul"): (6, 7),
@@ -32,15 +32,15 @@ MOVING = frozenset(
 )  # hand integers on, with their scale
 
 
-def steps(node: onnx.NodeProto) -> list[str]:
+def scaling(node: onnx.NodeProto) -> list[str]:
     """Names of the scale and the zero point of the integers a node makes, or takes in DequantizeLinear; "" for none."""
-    places = (1, 2) if node.op_type == "DequantizeLinear" else STEPS[node.domain, node.op_type]
+    places = (1, 2) if node.op_type == "DequantizeLinear" else SCALINGS[node.domain, node.op_type]
     return [node.input[i] if i < len(node.input) else "" for i in places]
 
 
 def makes_integers(node: onnx.NodeProto) -> bool:
     """Whether a node gives out quantized integers of a scale of their own."""
-    place = STEPS.get((node.domain, node.op_type))
+    place = SCALINGS.get((node.domain, node.op_type))
     return place is not None and place[0] < len(node.input) and bool(node.input[place[0]])
 
 
@@ -56,7 +56,7 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
         if not (node.input and node.output):  # of ONNX Runtime's own domain, which nobody checks
             continue
         if makes_integers(node) and node.op_type != "QuantizeLinear":
-            scaled[node.output[0]] = [*filter(None, steps(node))]
+            scaled[node.output[0]] = [*filter(None, scaling(node))]
         elif node.op_type in MOVING and node.input[0] in scaled:
             scaled[node.output[0]] = scaled[node.input[0]]
         name = f"{node.output[0]}_dequantized"

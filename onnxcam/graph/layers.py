@@ -19,16 +19,17 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
-from onnxcam.graph.quantized import maker, readable
+from onnxcam.graph.quantized import computing_node, read_point
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
+from onnxcam.graph.sizing import POOLS
 from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
 BRANCH = "a branch: it explains its own part of the score"
 MOST_BRANCHES = 16  # that are listed
-POOLS = frozenset({"MaxPool", "AveragePool", "LpPool", "QLinearAveragePool", "NhwcMaxPool"})
+ALL_POOLS = POOLS | {"QLinearAveragePool", "NhwcMaxPool"}
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def inspected(model: Model, score: str | None) -> Inspected:
 def at_usual_size(graph: Graph, image: ImageInput) -> tuple[Graph, Graph]:
     """The graph with the branches that images of a nominal size take, and the same for that size alone.
 
-    The first size is taken that fits; where none does nothing is settled.
+    The first size is taken that fits; where none does both are the graph itself.
     """
     for sizes in usual_sizes({image.name: image.layout}, None):
         with suppress(ModelError):
@@ -116,7 +117,7 @@ def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[s
         node = graph.nodes[i]
         for name in node.output if node.op_type not in VIEWS else ():
             layer = as_layer(graph, name, known.get(name)) if weights_behind.get(name) and name in computed else None
-            if layer is not None and name not in followed and node.op_type not in POOLS:
+            if layer is not None and name not in followed and node.op_type not in ALL_POOLS:
                 found.append(replace(layer, reason=BRANCH))
             if layer is not None:
                 followed.add(name)
@@ -146,7 +147,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
 
 def candidate(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> Layer | None:
     """A value as a layer: where it can be read, and the value that it merely shows again; None where it is none."""
-    viewed = images_first(graph, readable(graph, name))
+    viewed = images_first(graph, read_point(graph, name))
     origin = original(graph, viewed, on_all_paths, known)
     return as_layer(graph, viewed, known.get(viewed)) and as_layer(graph, origin, known.get(origin))
 
@@ -183,13 +184,13 @@ def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
     grid = spatial_sizes(layout, shape)
     if grid is not None and int(np.prod(grid)) <= 1:
         return None
-    node = maker(graph, images_second(graph, name) or name)
+    node = computing_node(graph, images_second(graph, name) or name)
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
 def objection(graph: Graph, name: str, source: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
     """Why a value, which shows `source` again, is not taken by itself; empty when it is suitable."""
-    if maker(graph, source).op_type in POOLS:
+    if computing_node(graph, source).op_type in ALL_POOLS:
         return "a pool: what it pools is finer"
     if not weights_behind.get(name, False):
         return "holds class maps: no weights between it and the score"
@@ -252,14 +253,14 @@ def named_layer(graph: Graph, name: str) -> Layer:
             known = [*graph.producer, *nodes]
             raise LayerError(f"the model has no layer '{name}'{did_you_mean(name, known)} (see `onnxcam layers`)")
         value = nodes[name].output[0]
-    value = images_first(graph, readable(graph, value))
+    value = images_first(graph, read_point(graph, value))
     if value in blocked(graph):
         raise LayerError(f"the layer '{name}' holds blocks of channels: {CURE}")
     known_layouts = layouts(graph)
     shape = graph.shape(value)
     layout = known_layouts.get(value)
     if layout is None and shape is not None and value not in known_layouts.positions:
-        layout = guessed(shape, known_grids(graph, known_layouts)) if has_rows(graph, shape) else None
+        layout = guessed(shape, known_grids(graph, known_layouts)) if batch_first(graph, shape) else None
     layer = as_layer(graph, value, layout)
     if layout is not None and layout.axes[0] != "N":
         raise LayerError(
@@ -291,7 +292,7 @@ def placed_before(graph: Graph, value: str, known: Layouts) -> Iterator[str]:
             yield name
 
 
-def has_rows(graph: Graph, shape: Shape) -> bool:
+def batch_first(graph: Graph, shape: Shape) -> bool:
     """Whether the first axis is as long as the batch of an input, or one."""
     batches = {sizes[0] for name in graph.inputs if (sizes := graph.shape(name))}
     return bool(shape) and (shape[0] == 1 or shape[0] in batches)

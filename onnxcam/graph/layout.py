@@ -39,9 +39,9 @@ class Layouts(Mapping[str, Layout]):
 
     def __init__(self, graph: Graph) -> None:
         self._image = next(iter(likeliest(graph)), None)
-        self._graph, self._settled = graph, settled(graph, {image.name: image.layout for image in images(graph)})
+        self._graph, self._sized = graph, fully_sized(graph, {image.name: image.layout for image in images(graph)})
         placed = {self._image.name: self._image.layout} if self._image else {}
-        self.positions = positions(self._settled, placed, {**MOVES, **SLIDING, **MIXES})
+        self.positions = positions(self._sized, placed, {**MOVES, **SLIDING, **MIXES})
         self._told: dict[str, Layout | None] = {}
 
     def __getitem__(self, name: str) -> Layout:
@@ -77,11 +77,11 @@ class Layouts(Mapping[str, Layout]):
         return ""
 
     def _tell(self, name: str) -> Layout | None:
-        here, sizes, shape = self.positions.get(name), self._settled.shape(name), self._graph.shape(name)
+        here, sizes, shape = self.positions.get(name), self._sized.shape(name), self._graph.shape(name)
         if not here or sizes is None or shape is None or name in self._graph.inputs or self._image is None:
             return None
         axes, free = self._image.layout, self._graph.shape(self._image.name) or ()
-        seen = zip(axes, self._settled.shape(self._image.name) or (), strict=True)
+        seen = zip(axes, self._sized.shape(self._image.name) or (), strict=True)
         whole = {label: size for label, size in seen if isinstance(size, int)}
         rows = next((i for i, dim in enumerate(shape) if "N" in axes and dim == free[axes.index("N")]), None)
         told = layout_of(here, tuple(int(size or 1) for size in sizes), whole, rows)
@@ -94,7 +94,7 @@ def layouts(graph: Graph) -> Layouts:
     return graph.once(Layouts)
 
 
-def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
+def fully_sized(graph: Graph, images: Mapping[str, str]) -> Graph:
     """The graph at nominal sizes where it leaves some free; itself where it leaves none, or where none of these fit."""
     if all(isinstance(dim, int) for name in graph.inputs for dim in graph.shape(name) or ()):
         return graph

@@ -145,7 +145,7 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
         model = from_file(Path(source))
     for tensor in all_tensors(model.proto):
         check_filled(tensor, model)
-    found = [settle(tensor, model) for tensor in all_tensors(model.proto) if is_external(tensor)]
+    found = [bring_inside(tensor, model) for tensor in all_tensors(model.proto) if is_external(tensor)]
     return replace(model, others=frozenset(filter(None, found)))
 
 
@@ -166,8 +166,8 @@ def damaged(what: str) -> str:
     return f"{what} is damaged, its data does not fill its shape: fetch or export the model again"
 
 
-def settle(tensor: onnx.TensorProto, model: Model) -> Path | None:
-    """Check external data; in place, make it relative to `model.folder`, outside of which nothing will be read.
+def bring_inside(tensor: onnx.TensorProto, model: Model) -> Path | None:
+    """Check external data and, in place, bring it inside `model.folder`: outside of it nothing will be read.
 
     A model's file may be a link: Hugging Face's cache gives it and its data, which lie in one folder under other names,
     their own names in another. As in ONNX Runtime, data is looked for beside the link, and may lie there too.

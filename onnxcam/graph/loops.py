@@ -27,13 +27,13 @@ def final_states(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:
     found: dict[str, ValueType] = {}
     for node in model.graph.node:
         if node.op_type == "Loop" and node.domain == "":
-            states = settled(model, node, types)
+            states = state_types(model, node, types)
             outputs = zip(node.output, states, strict=False)
             found |= {name: state for name, state in outputs if name and state.elem_type and state.shape is not None}
     return found
 
 
-def settled(model: onnx.ModelProto, node: onnx.NodeProto, types: Types) -> list[ValueType]:
+def state_types(model: onnx.ModelProto, node: onnx.NodeProto, types: Types) -> list[ValueType]:
     """The types that a loop's states have behind every step; none where the body does not fit them.
 
     They are those in front of it too, except of a placeholder, which a loop of no step would give out as it is.

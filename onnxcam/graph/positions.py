@@ -146,14 +146,14 @@ def together(operands: Iterable[Positions], rank: int) -> Positions:
     for one in operands:
         for label, along in one.items():
             other = replace(along, at=along.at.reshape((1,) * (rank - along.at.ndim) + along.at.shape))
-            merged = between(found[label], other) if label in found else other
+            merged = midway(found[label], other) if label in found else other
             if merged is None:
                 return {}
             found[label] = merged
     return found
 
 
-def between(one: Along, other: Along) -> Along | None:
+def midway(one: Along, other: Along) -> Along | None:
     """Half way between two that lie within a cell of each other; where one has no place the other's holds."""
     if one.at.shape == other.at.shape and np.array_equal(one.at, other.at, equal_nan=True):
         return one if one.firm else other

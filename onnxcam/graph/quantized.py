@@ -16,7 +16,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, steps
+from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, scaling
 from onnxcam.graph.types import INTEGERS
 from onnxcam.runtime import oracle
 
@@ -49,7 +49,7 @@ def dequantizers(graph: Graph, q: str, like: onnx.NodeProto) -> Iterator[str]:
     while waiting:
         for i in graph.consumers.get(waiting.pop(), []):
             reader = graph.nodes[i]
-            if reader.op_type == "DequantizeLinear" and same_steps(graph, like, reader):
+            if reader.op_type == "DequantizeLinear" and same_scaling(graph, like, reader):
                 yield str(reader.output[0])
             elif carries(graph, reader):
                 waiting.append(reader.output[0])
@@ -62,7 +62,7 @@ def origin(graph: Graph, q: str) -> str:
     return q
 
 
-def readable(graph: Graph, name: str) -> str:
+def read_point(graph: Graph, name: str) -> str:
     """Where a value can be read of the model as it runs: behind its DequantizeLinear, if it is quantized.
 
     So is the input of a Relu or Clip whose output is: ONNX Runtime computes all of it in one integer kernel, in which
@@ -79,14 +79,14 @@ def carries(graph: Graph, node: onnx.NodeProto) -> bool:
     return node.op_type in CARRYING and graph.type(node.output[0]).elem_type in INTEGERS
 
 
-def same_steps(graph: Graph, one: onnx.NodeProto, other: onnx.NodeProto) -> bool:
+def same_scaling(graph: Graph, one: onnx.NodeProto, other: onnx.NodeProto) -> bool:
     """Whether two nodes share scale, zero point and axis of their integers."""
     for key, default in (("axis", 1), ("block_size", 0)):
         if "QuantizeLinear" in (one.op_type, other.op_type) and (
             attributes(one).get(key, default) != attributes(other).get(key, default)
         ):
             return False
-    return all(same_constant(graph, a, b) for a, b in zip(steps(one), steps(other), strict=True))
+    return all(same_constant(graph, a, b) for a, b in zip(scaling(one), scaling(other), strict=True))
 
 
 def same_constant(graph: Graph, one: str, other: str) -> bool:
@@ -107,7 +107,7 @@ def unquantized(graph: Graph, name: str) -> str:
     if node is None or node.op_type != "DequantizeLinear":
         return name
     before = graph.maker(origin(graph, node.input[0]))
-    if before is None or before.op_type != "QuantizeLinear" or not same_steps(graph, before, node):
+    if before is None or before.op_type != "QuantizeLinear" or not same_scaling(graph, before, node):
         return name
     return str(before.input[0])
 
@@ -129,7 +129,7 @@ def rounded(graph: Graph, score: str) -> set[str]:
         name = before.input[0]
 
 
-def maker(graph: Graph, name: str) -> onnx.NodeProto:
+def computing_node(graph: Graph, name: str) -> onnx.NodeProto:
     """The node whose result a computed value is: of a quantized or dequantized one that before the QuantizeLinear."""
     node = graph.nodes[graph.producer[name]]
     if node.op_type == "DequantizeLinear" and (before := graph.maker(sources(graph, name)[0])) is not None:
@@ -159,7 +159,7 @@ def equals(graph: Graph, q: str) -> list[str]:
         return [q]
     readers = [graph.nodes[i] for i in graph.consumers[node.input[0]]]
     return [
-        str(other.output[0]) for other in readers if other.op_type == node.op_type and same_steps(graph, node, other)
+        str(other.output[0]) for other in readers if other.op_type == node.op_type and same_scaling(graph, node, other)
     ]
 
 
@@ -211,14 +211,18 @@ def lone_pairs(graph: Graph) -> set[str]:
     for node in graph.nodes:
         if node.op_type != "QuantizeLinear" or node.domain or not int8_point(graph, node):
             continue
-        lone = len(equals(graph, q := node.output[0])) == 1 and reads(graph, q) == 1 and q not in graph.outputs
+        lone = len(equals(graph, q := node.output[0])) == 1 and times_read(graph, q) == 1 and q not in graph.outputs
         reader = graph.nodes[graph.consumers[q][0]] if lone else node
-        if reader.op_type == "DequantizeLinear" and int8_point(graph, reader) and reads(graph, reader.output[0]) == 1:
+        if (
+            reader.op_type == "DequantizeLinear"
+            and int8_point(graph, reader)
+            and times_read(graph, reader.output[0]) == 1
+        ):
             found.add(str(q))
     return found
 
 
-def reads(graph: Graph, name: str) -> int:
+def times_read(graph: Graph, name: str) -> int:
     """How often a value is read; giving it out is one time."""
     nodes = [graph.nodes[i] for i in graph.consumers.get(name, [])]
     return sum(max(list(node.input).count(name), 1) for node in nodes) + (name in graph.outputs)

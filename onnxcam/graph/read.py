@@ -31,9 +31,10 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
     Flatten, Softmax, Reshape                -> a Softmax along one axis, where one is all that is flattened
     a pool or resize that ONNX Runtime sizes otherwise than onnx -> the same with explicit pads or sizes
     """
-    steps = (partial(without_known_branches, sizes=sizes), without_containers, without_flattens, with_agreed_sizes)
+    known_branches = partial(without_known_branches, sizes=sizes)
+    simplifications = (known_branches, without_containers, without_flattens, with_agreed_sizes)
     for _ in range(MOST_ROUNDS):
-        proto = next(filter(None, (step(graph) for step in steps)), None)
+        proto = next(filter(None, (simpler(graph) for simpler in simplifications)), None)
         if proto is None:
             break
         graph = Graph(graph.model, proto)

@@ -9,10 +9,10 @@ from itertools import accumulate
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.layout import settled
+from onnxcam.graph.layout import fully_sized
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
-from onnxcam.graph.scorekind import KEEPING, has_unit_length, is_probability, is_product, kept
+from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product
 from onnxcam.graph.squashing import squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
@@ -62,7 +62,9 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
     squashed = [score for score in scores if score.squash]
     likely = next(filter(None, (classes, squashed, scores)), [])
-    distinct = {kept(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))}
+    distinct = {
+        first_holder(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))
+    }
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
@@ -85,7 +87,7 @@ def any_class_row(graph: Graph, image: ImageInput) -> bool:
 
 def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bool:
     """Whether scores are maps of one channel and size: the first, and those given at every depth besides (U2-Net)."""
-    sized = graph if image is None else settled(graph, {image.name: image.layout})
+    sized = graph if image is None else fully_sized(graph, {image.name: image.layout})
     forms = {((sized.shape(score.name) or ())[1:], score.squash) for score in scores}
     shapes = [shape for shape, _ in forms if len(shape) == 3]
     return len(forms) == len(shapes) == 1 and sum(size == 1 for size in shapes[0]) == 1

@@ -56,7 +56,7 @@ def added(graph: Graph, node: onnx.NodeProto) -> list[str]:
     return terms if one or node.op_type in SUMS else []
 
 
-def kept(graph: Graph, name: str) -> str:
+def first_holder(graph: Graph, name: str) -> str:
     """The value nearest to the image that holds the same elements: two outputs of it are one score."""
     while (node := graph.maker(name)) is not None and node.op_type in KEEPING:
         name = node.input[0]
@@ -65,7 +65,7 @@ def kept(graph: Graph, name: str) -> str:
 
 def has_unit_length(graph: Graph, name: str) -> bool:
     """Whether a value is divided by its own length, as embeddings are."""
-    node = graph.maker(kept(graph, name))
+    node = graph.maker(first_holder(graph, name))
     if node is None or node.op_type not in ("Div", "Mul"):
         return node is not None and node.op_type == "LpNormalization"
     pairs = [tuple(node.input[:2])] if node.op_type == "Div" else [tuple(node.input[:2]), tuple(node.input[1::-1])]

@@ -26,8 +26,8 @@ def source_of(graph: Graph, name: str, chosen: Mask) -> str:
     found = name
     while name in graph.producer and chosen.any():
         node = graph.nodes[graph.producer[name]]
-        step = STEPS.get(node.op_type) if node.domain == "" else None
-        before = None if step is None else step(graph, node, chosen, list(node.output).index(name))
+        back = WAYS_BACK.get(node.op_type) if node.domain == "" else None
+        before = None if back is None else back(graph, node, chosen, list(node.output).index(name))
         if before is None:
             break
         name, chosen = before
@@ -125,7 +125,7 @@ def filled(known: list[int], count: int) -> tuple[int, ...] | None:
     return tuple(count // rest if size == -1 else size for size in known)
 
 
-STEPS = {
+WAYS_BACK = {
     **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
     "Concat": joined, "Split": parted, "Slice": cut, "Softmax": along_axis, "LogSoftmax": along_axis,
     **dict.fromkeys(["Add", "Sub", "Mul", "Div"], beside),

@@ -98,8 +98,8 @@ def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dic
         return None if shape is None else tuple(solved.get(d, d) if isinstance(d, str) else d for d in shape)
 
     for node in nodes:
-        if node.op_type in SETTLING and node.domain == "" and node.output[0] in types:
-            equation = SETTLING[node.op_type](node, [known(name) for name in node.input], known(node.output[0]))
+        if node.op_type in SOLVING and node.domain == "" and node.output[0] in types:
+            equation = SOLVING[node.op_type](node, [known(name) for name in node.input], known(node.output[0]))
             solved.update(equation or {})
     return {name: replace(found, shape=known(name)) for name, found in types.items()} if solved else types
 
@@ -152,7 +152,7 @@ def made_up(dim: Dim) -> bool:
     return isinstance(dim, str) and dim.startswith(MADE_UP)
 
 
-SETTLING = {
+SOLVING = {
     "Reshape": by_element_count, "Concat": by_sum,
     **dict.fromkeys(["Add", "Sub", "Mul", "Div", "Pow", "Max", "Min", "Sum", "Mean", "Where"], by_broadcast),
 }  # fmt: skip

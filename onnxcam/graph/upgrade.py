@@ -81,18 +81,18 @@ def adapted(graph: onnx.GraphProto, opset: int, facts: Facts) -> Iterator[tuple[
 
 def adapt(node: onnx.NodeProto, opset: int, facts: Facts) -> Patch | None:
     """The node at opset 16, every step between applied in order; None where it stays as written."""
-    steps = [step for below, step in ADAPTERS.get(node.op_type, []) if opset < below]
+    adapters = [adapter for below, adapter in ADAPTERS.get(node.op_type, []) if opset < below]
     standard = in_standard(node.op_type, opset)
-    if not standard and node.op_type not in (RETIRED if steps else UNDOCUMENTED):
+    if not standard and node.op_type not in (RETIRED if adapters else UNDOCUMENTED):
         why = "ONNX has no such operator at this opset: export the model again in standard operators"
         raise refusal(node, node.op_type, opset, why)
-    if not steps:
+    if not adapters:
         return None
     patch = Patch(node, opset, facts)
     if standard:
         check_form(patch)
-    for step in steps:
-        step(patch)
+    for adapter in adapters:
+        adapter(patch)
     return patch
 
 

@@ -18,7 +18,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.subgraphs import all_graphs, called
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
-FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
+WRITABLE_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
 SMALL = 1024  # elements; inference reads the values of shapes and scales, never those of weights
 
 # Operators that ONNX Runtime runs in the default domain although no ONNX of that age has them.
@@ -146,7 +146,7 @@ class Patch:
     def typed(self, values: Sequence[float] | float, like: str) -> str:
         """A constant of the element type of `like`: a vector, or a scalar."""
         elem_type, _ = self.facts.types.get(like, (0, None))
-        if elem_type in FLOATS:
+        if elem_type in WRITABLE_FLOATS:
             with np.errstate(over="ignore"):  # the largest float32 is infinite in float16, which bounds as little
                 return self.tensor(elem_type, values)
         return self.op("CastLike", self.tensor(TensorProto.FLOAT, values), like)

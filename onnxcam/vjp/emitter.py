@@ -13,7 +13,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import NARROW, Graph, Shape, attributes, dequantized, quantizer, reads, steps
+from onnxcam.graph import NARROW, Graph, Shape, attributes, dequantized, quantizer, reads, scaling
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
@@ -149,7 +149,7 @@ class Emitter:
         if (found := dequantized(self.graph, name)) is not None:
             return found
         if node.op_type != "QuantizeLinear":
-            return self.op("DequantizeLinear", node.output[0], *filter(None, steps(node)))
+            return self.op("DequantizeLinear", node.output[0], *filter(None, scaling(node)))
         given = attributes(node)
         axis, block = given.get("axis"), given.get("block_size")
         inputs = [node.output[0], *node.input[1:]]

@@ -25,8 +25,8 @@ from onnxcam.graph import (
     pruned,
     reads,
     rounded,
+    scaling,
     sources,
-    steps,
     unquantized,
 )
 from onnxcam.rounding import CANCELLED
@@ -234,7 +234,7 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
     if not integers:
         return parts[0]
     maker = g.graph.nodes[g.graph.producer[wrt]]
-    reading = helper.make_node("DequantizeLinear", [integers[0], *filter(None, steps(maker))], [wrt])
+    reading = helper.make_node("DequantizeLinear", [integers[0], *filter(None, scaling(maker))], [wrt])
     if maker.op_type in ("QuantizeLinear", "DequantizeLinear"):
         reading.attribute.extend(attribute for attribute in maker.attribute if attribute.name == "axis")
     return g.add([unscaled(g, Node(g, reading, frozenset(), rules), ct) for ct in parts])

@@ -8,7 +8,7 @@ import pytest
 
 from onnxcam.graph import Graph, dequantized, load, quantizer, read_graph, rounded, sources, unquantized
 from onnxcam.graph.integers import drop_unread, surface
-from onnxcam.graph.quantized import as_deployed, lone_pairs, readable, shifts_int8, twins
+from onnxcam.graph.quantized import as_deployed, lone_pairs, read_point, shifts_int8, twins
 from tests.nets import net, run
 
 STEPS = {"s": np.array(0.5, np.float32), "t": np.array(0.25, np.float32), "z": np.array(3, np.uint8)}
@@ -38,12 +38,12 @@ def test_a_value_is_read_behind_its_quantizer() -> None:
 def test_a_value_that_is_read_or_scaled_otherwise_is_itself(body: str) -> None:
     graph = graph_of("a = Neg(x) " + body)
     assert dequantized(graph, "a") is None
-    assert readable(graph, "a") == "a"
+    assert read_point(graph, "a") == "a"
 
 
 def test_a_relu_in_front_of_a_quantizer_is_part_of_the_kernel() -> None:
     graph = graph_of("a = Neg(x) r = Relu(a) q = QuantizeLinear(r, s, z) d = DequantizeLinear(q, s, z) y = Neg(d)")
-    assert [readable(graph, name) for name in ("a", "r", "q", "d")] == ["d", "d", "d", "d"]
+    assert [read_point(graph, name) for name in ("a", "r", "q", "d")] == ["d", "d", "d", "d"]
 
 
 @pytest.mark.parametrize(
