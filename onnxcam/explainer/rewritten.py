@@ -52,7 +52,7 @@ from onnxcam.vjp import (
     GUIDED,
     SEED,
     STANDARD,
-    Backward,
+    RowGraph,
     all_scores,
     class_gradient,
     class_score,
@@ -66,7 +66,7 @@ if TYPE_CHECKING:
 
 RULES = {"standard": STANDARD, "guided": GUIDED}
 MOST_FORMS = 8  # image sizes whose form is kept
-Opened = tuple[Rows, Backward]  # a graph of a head or of the model, in its session
+Opened = tuple[Rows, RowGraph]  # a graph of a head or of the model, in its session
 T = TypeVar("T")
 
 
@@ -80,7 +80,7 @@ class ClassGradient:
     """
 
     rows: Rows
-    backward: Backward
+    backward: RowGraph
     of: str
 
 
@@ -333,7 +333,7 @@ class Rewritten:
 
     # -- backward --------------------------------------------------------------------------------
 
-    def _backward(self, key: tuple[str, ...], build: Callable[[], Backward], at: TargetLayer | None) -> Opened:
+    def _backward(self, key: tuple[str, ...], build: Callable[[], RowGraph], at: TargetLayer | None) -> Opened:
         """The session of a backward graph, of the head behind a layer or of the whole graph.
 
         The key: what for, with respect to what, and what else decides.
@@ -356,14 +356,14 @@ class Rewritten:
             raise found.with_traceback(None)
         return found
 
-    def _opened(self, backward: Backward, wrt: str, at: TargetLayer | None, *, pack: bool = True) -> Opened:
+    def _opened(self, graph: RowGraph, wrt: str, at: TargetLayer | None, *, pack: bool = True) -> Opened:
         """A graph in its session."""
         bare = self._bare | (self.head(at).still if at else set())
-        without_rows = bare.intersection([*backward.inputs, backward.output])
-        without_rows |= {backward.output} if wrt in bare else set()
-        return self._rows(self.open(backward.proto, pack=pack), without_rows), backward
+        without_rows = bare.intersection([*graph.inputs, graph.output])
+        without_rows |= {graph.output} if wrt in bare else set()
+        return self._rows(self.open(graph.proto, pack=pack), without_rows), graph
 
-    def _run(self, rows: Rows, backward: Backward, seen: Seen, ask: Ask, **others: Array) -> Array:
+    def _run(self, rows: Rows, backward: RowGraph, seen: Seen, ask: Ask, **others: Array) -> Array:
         feeds = {name: others[name] if name in others else ask.of(seen.values[name]) for name in backward.inputs}
         return rows.run(feeds, [backward.output])[backward.output]
 

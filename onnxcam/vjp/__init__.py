@@ -6,7 +6,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.head import (
     GRADIENT,
     SEED,
-    Backward,
+    RowGraph,
     all_scores,
     class_gradient,
     class_score,
@@ -23,7 +23,7 @@ from onnxcam.vjp.sweep import reverse
 
 __all__ = [
     "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "UPGRADED",
-    "Backward", "Differentiated", "Emitter", "Operator", "RuleSet", "all_scores", "class_gradient", "class_score",
+    "Differentiated", "Emitter", "Operator", "RowGraph", "RuleSet", "all_scores", "class_gradient", "class_score",
     "differentiate", "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient",
     "whole_seeded_gradient",
 ]  # fmt: skip

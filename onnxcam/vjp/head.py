@@ -1,4 +1,4 @@
-"""Gradients in the two shapes that explanations need: the head's, and the whole model's."""
+"""The graphs that explanations run: gradients of a head and of the whole model, and a head's way forward."""
 
 from __future__ import annotations
 
@@ -43,8 +43,8 @@ SEED = "onnxcam/seed"
 
 
 @dataclass(frozen=True)
-class Backward:
-    """A graph to run with a row per target: the way back to a layer, or a head's way forward to its scores.
+class RowGraph:
+    """A graph to run with a row per target: a way back to a layer or image, or a head's way forward to scores.
 
     Attributes:
         proto: the model; large weights are references.
@@ -73,17 +73,17 @@ def rounding(head: Head) -> str:
     return ""
 
 
-def class_score(head: Head, axis: int) -> Backward:
+def class_score(head: Head, axis: int) -> RowGraph:
     """The head's forward pass for one class a row: inputs the layer, CLASS and what else it reads."""
     graph, one = choose_class(head.graph, head.score, axis)
-    return Backward(pruned(graph.proto, [one]), one)
+    return RowGraph(pruned(graph.proto, [one]), one)
 
 
-def all_scores(head: Head) -> Backward:
+def all_scores(head: Head) -> RowGraph:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
-    return Backward(pruned(proto, [head.score]), head.score)
+    return RowGraph(pruned(proto, [head.score]), head.score)
 
 
 def class_gradient(
@@ -94,7 +94,7 @@ def class_gradient(
     mean: Sequence[int] = (),
     taps: Collection[str] | None = None,
     rules: RuleSet = STANDARD,
-) -> Backward:
+) -> RowGraph:
     """d score[class] / d layer (or `wrt`), a row per target; the class is the int64 input CLASS [rows].
 
     What the backward pass reads of the primal head is an input too where it is in `taps` (None: what a run of the model
@@ -107,7 +107,7 @@ def class_gradient(
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:
         proto.graph.output[-1].type.tensor_type.ClearField("shape")
-    return Backward(pruned(proto, [GRADIENT], offered(head, wrt, taps)), GRADIENT)
+    return RowGraph(pruned(proto, [GRADIENT], offered(head, wrt, taps)), GRADIENT)
 
 
 def offered(head: Head, wrt: str, taps: Collection[str] | None) -> list[onnx.ValueInfoProto]:
@@ -169,7 +169,7 @@ def ones(g: Emitter, one: str) -> str:
 
 def seeded_gradient(
     head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
-) -> Backward:
+) -> RowGraph:
     """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape.
 
     `taps` as in `class_gradient`.
@@ -178,17 +178,17 @@ def seeded_gradient(
     wrt = wrt or head.layer
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
     seed = typed(head.graph, head.score, rename=SEED)
-    return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)
+    return RowGraph(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)
 
 
-def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
+def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet = STANDARD) -> RowGraph:
     """Forward and backward in one graph: d <SEED, score> / d wrt, after the original outputs."""
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), as_cotangent(g, SEED, score), wrt, rules)
-    return Backward(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
+    return RowGraph(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
-def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> Backward:
+def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> RowGraph:
     """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
     The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
@@ -197,7 +197,7 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
     classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
-    return Backward(appended(g, ct, wrt, [classes]), GRADIENT)
+    return RowGraph(appended(g, ct, wrt, [classes]), GRADIENT)
 
 
 def chosen(g: Emitter, score: str, axis: int) -> str:

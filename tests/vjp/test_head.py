@@ -14,7 +14,7 @@ from onnxcam.vjp import (
     GRADIENT,
     GUIDED,
     SEED,
-    Backward,
+    RowGraph,
     class_gradient,
     seeded_gradient,
     whole_class_gradient,
@@ -49,7 +49,7 @@ def values(model: str, *names: str, x: Array = X) -> dict[str, Array]:
     return run(tapped(MODELS[model], *names), {"x": x})
 
 
-def gradient_of(backward: Backward, feeds: Mapping[str, Array]) -> Array:
+def gradient_of(backward: RowGraph, feeds: Mapping[str, Array]) -> Array:
     return run(backward.proto, {name: feeds[name] for name in backward.inputs})[GRADIENT]
 
 

@@ -9,7 +9,7 @@ from onnx import numpy_helper
 from onnx.reference import ReferenceEvaluator
 
 from onnxcam.graph import Head, class_axis, find_score, head, load, read_graph
-from onnxcam.vjp import CLASS, SEED, Backward, class_gradient, class_score, seeded_gradient
+from onnxcam.vjp import CLASS, SEED, RowGraph, class_gradient, class_score, seeded_gradient
 from tests.nets import Array, net, normal, run, tapped
 
 CLASSES, CHANNELS = 5, 6
@@ -138,7 +138,7 @@ def forward(part: Head, a: Array) -> Array:
     return np.asarray(y)
 
 
-def backward_run(part: Head, backward: Backward, a: Array, **others: Array) -> Array:
+def backward_run(part: Head, backward: RowGraph, a: Array, **others: Array) -> Array:
     """A backward graph, fed with what it reads of a run of the primal head."""
     portable = part.graph.model.portable
     taps = [name for name in backward.inputs if name in part.graph.producer]
