@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 from bench_nets import NETS
 from markdown import table
+from measuring import medians, plain_session
 
 import onnxcam
 
@@ -72,28 +73,6 @@ class Costs:
     input_gradient: float
     memory: float
     memory_extra_mb: float
-
-
-def medians(subjects: Mapping[str, Callable[[], object]], rounds: int, clock: Callable[[], float]) -> dict[str, float]:
-    """Median seconds of each subject, taken in turns."""
-    taken: dict[str, list[float]] = {name: [] for name in subjects}
-    for i in range(-2, rounds):
-        for name, subject in subjects.items():
-            start = clock()
-            subject()
-            if i >= 0:
-                taken[name].append(clock() - start)
-    return {name: statistics.median(values) for name, values in taken.items()}
-
-
-def plain_session(model: str | bytes, threads: int) -> Any:
-    """An ordinary session whose threads do not spin."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = threads
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def measure(path: Path, rounds: int, threads: int) -> Costs:

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import onnx
 import onnx_ad
-import onnxruntime
 import torch
+from measuring import medians, plain_session
 from parity_nets import Net, pictures
-from parity_truth import Truth, cpu_ms
+from parity_truth import ROUNDS, Truth
 
 import onnxcam
 from onnxcam.explainer.grids import to_grid
@@ -64,7 +64,7 @@ class File:
     def judged(self) -> Facts:
         """How the file fares with onnxcam and with the peer."""
         try:
-            forward = opened(str(self.path))
+            forward = plain_session(str(self.path))
             scores = self.truth.scores.off(self.run(forward, ["scores"])[0])
         except Exception as error:  # noqa: BLE001  (ONNX Runtime's errors have no common parent)
             return {"state": "runtime differs", "why": first_line(error)}
@@ -79,7 +79,7 @@ class File:
             start = time.process_time()
             whole = onnxcam.differentiate(self.path, of="scores", wrt="image")
             built = time.process_time() - start
-            backward, gradient = opened(whole.model.SerializeToString()), whole.gradients["image"]
+            backward, gradient = plain_session(whole.model.SerializeToString()), whole.gradients["image"]
             (found,) = self.run(backward, [gradient], whole.seed)
             checks = {"image": self.truth.image.check(found), **self.inside()}
         except onnxcam.OnnxCamError as error:
@@ -87,9 +87,11 @@ class File:
         bad = [f"{what} {off:.0e}, bound {bound:.0e}" for what, (off, bound) in checks.items() if not off <= bound]
         nodes = len(onnx.load(self.path, load_external_data=False).graph.node)
         plain, seeded = self.feed(slice(0, 1), ""), self.feed(slice(0, 1), whole.seed)
-        forward_ms, gradient_ms = cpu_ms(
-            lambda: forward.run(["scores"], plain), lambda: backward.run(["scores", gradient], seeded)
-        )
+        runs = {
+            "forward": lambda: forward.run(["scores"], plain),
+            "gradient": lambda: backward.run(["scores", gradient], seeded),
+        }
+        taken = medians(runs, ROUNDS, time.process_time)
         return {
             "state": "wrong" if bad else "right",
             "why": "; ".join(bad),
@@ -97,8 +99,8 @@ class File:
             "nodes": nodes,
             "added": len(whole.model.graph.node) - nodes,
             "build_s": built,
-            "forward_ms": forward_ms,
-            "gradient_ms": gradient_ms,
+            "forward_ms": 1e3 * taken["forward"],
+            "gradient_ms": 1e3 * taken["gradient"],
         }
 
     def inside(self) -> dict[str, tuple[float, float]]:
@@ -112,7 +114,7 @@ class File:
         outputs = {value.name for value in split.model.graph.output}
         split.model.graph.output.extend(onnx.ValueInfoProto(name=name) for name in names if name not in outputs)
         wanted = [*names, *(split.gradients[name] for name in names)]
-        found = self.run(opened(split.model.SerializeToString()), wanted, split.seed)
+        found = self.run(plain_session(split.model.SerializeToString()), wanted, split.seed)
         checks: dict[str, tuple[float, float]] = {}
         for layer, activation, gradient in zip(spread, found, found[len(names) :], strict=False):
             if (known := self.truth.at(activation)) is None:
@@ -133,7 +135,7 @@ class File:
         """What onnx-ad makes of the gradient at the image: right, wrong, or why not."""
         try:
             model = onnx_ad.reverse(onnx.load(self.path), inputs=["image"], outputs=["scores"], layout="onnx")
-            session = opened(model.SerializeToString())
+            session = plain_session(model.SerializeToString())
             seed, gradient = session.get_inputs()[-1].name, session.get_outputs()[-1].name
             feeds = [self.feed(rows, seed) for rows in self.batches]
             parts = [session.run([gradient], feed | {seed: feed[seed][..., None]})[0][..., 0] for feed in feeds]
@@ -141,14 +143,6 @@ class File:
             return f"refused: {first_line(error)}"
         off, bound = self.truth.image.check(np.concatenate(parts))
         return "right" if off <= bound else "wrong"
-
-
-def opened(model: str | bytes) -> onnxruntime.InferenceSession:
-    """A session of one thread."""
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def first_line(error: BaseException) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import torch
+from measuring import medians
 from parity_nets import pictures
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
@@ -23,6 +23,7 @@ TRIALS, JITTER = 8, 5e-7  # more float32 passes, and how far weights are moved f
 STEADY = 1e-5  # distance of images that will do
 SAME = 1e-4  # activations this near are those of one value
 TOLERANCE, NOISES = 1e-4, 10
+ROUNDS = 9  # that are timed
 
 
 class Recorder(TorchFunctionMode):
@@ -206,18 +207,6 @@ def reference(net: nn.Module, shape: tuple[int, int, int]) -> Truth:
     return Truth(x.numpy(), exact.target.numpy(), scores, image, exact, singles)
 
 
-def cpu_ms(*subjects: Callable[[], object], rounds: int = 9) -> list[float]:
-    """Median milliseconds of processor time of each, taken in turns after a round that warms up."""
-    taken: list[list[float]] = [[] for _ in subjects]
-    for i in range(rounds + 1):
-        for subject, times in zip(subjects, taken, strict=True):
-            start = time.process_time()
-            subject()
-            if i:
-                times.append(time.process_time() - start)
-    return [1e3 * statistics.median(times) for times in taken]
-
-
 def torch_ms(net: nn.Module, truth: Truth) -> float:
     """Milliseconds of torch's own forward and backward pass for one image."""
     x, target = torch.from_numpy(truth.x[:1]), torch.from_numpy(truth.target[:1])
@@ -226,5 +215,4 @@ def torch_ms(net: nn.Module, truth: Truth) -> float:
         found = run(net, x, target)
         found.scores.gather(1, found.target[:, None]).sum().backward()
 
-    (taken,) = cpu_ms(both)
-    return taken
+    return 1e3 * medians({"torch": both}, ROUNDS, time.process_time)["torch"]

@@ -85,14 +85,16 @@ def with_loss(head: onnx.ModelProto, score: str, seed: Array) -> onnx.ModelProto
 
 def compare(model: Path, layer: str | None, score: str | None, python: Path) -> tuple[str, float]:
     """The layer, and the largest difference of both gradients there relative to the largest element of the oracle's."""
+    from measuring import plain_session
+
     from onnxcam.explainer.rewritten import Rewritten
     from onnxcam.exporting import split
 
     subject = Rewritten(model, provider="cpu", threads=1, score=score)
-    place = subject.place(layer, "gradcam")
-    head = subject.head(place)
+    at = subject.target_layer(layer, "gradcam")
+    head = subject.head(at)
     with tempfile.TemporaryDirectory() as folder:
-        front, back = (opened(path) for path in split(model, folder, layer=layer, score=score))
+        front, back = (plain_session(str(path)) for path in split(model, folder, layer=layer, score=score))
         shape = [size if isinstance(size, int) else 1 for size in front.get_inputs()[0].shape]
         image = np.random.default_rng(0).standard_normal(shape).astype(np.float32)
         values = front.run(None, {front.get_inputs()[0].name: image})
@@ -107,12 +109,7 @@ def compare(model: Path, layer: str | None, score: str | None, python: Path) -> 
     inputs = {name: known[name] for name in (head.layer, *head.extra)}
     proto = subject.model.embed(head.graph.proto)
     theirs = layer_gradient(proto, inputs, layer=head.layer, score=head.score, seed=seed, python=python)
-    return place.name, float(np.abs(ours - theirs).max() / np.abs(theirs).max())
-
-
-def opened(path: Path) -> Any:
-    """A session."""
-    return onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    return at.name, float(np.abs(ours - theirs).max() / np.abs(theirs).max())
 
 
 # -- there ----------------------------------------------------------------------------------------
