@@ -25,7 +25,7 @@ from onnxcam.graph.edit import (
 from onnxcam.graph.feeds import check_fed, fixed, type_name
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.inference import IMPURE
 from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, scaling
 from onnxcam.graph.layers import (
@@ -41,6 +41,7 @@ from onnxcam.graph.layers import (
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
+from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.quantized import (
     as_deployed,
@@ -56,7 +57,6 @@ from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped
 from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.source import source_of
-from onnxcam.graph.subgraphs import all_nodes, captures, reads, renamed, subgraphs
 from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save
 
@@ -113,6 +113,7 @@ __all__ = [
     "made_up",
     "named_layer",
     "of_size",
+    "optional",
     "packing_pays",
     "placed_before",
     "pooled_value",

@@ -15,9 +15,9 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes, with_nodes
 from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, reach_and_strides, same_in_front, same_padding
-from onnxcam.graph.subgraphs import with_nodes
 from onnxcam.graph.types import NARROW
 
 

@@ -12,8 +12,8 @@ import onnx
 from onnx import helper
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import all_graphs, local_names, renamed, subgraphs, with_nodes
 from onnxcam.graph.normalize import lift_constants, sort_nodes
-from onnxcam.graph.subgraphs import all_graphs, local_names, renamed, subgraphs, with_nodes
 
 
 def without_known_branches(

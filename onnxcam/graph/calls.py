@@ -10,7 +10,7 @@ from graphlib import CycleError, TopologicalSorter
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.subgraphs import all_nodes
+from onnxcam.graph.nodes import all_nodes
 
 MOST_NODES = 100_000
 MOST_BYTES = 512 * 2**20

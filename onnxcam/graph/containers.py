@@ -13,8 +13,8 @@ import numpy.typing as npt
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.subgraphs import with_nodes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes, optional, with_nodes
 
 MOST_HELD = 4096  # tensors in one container that are followed, and parts of what is split in a model
 Nodes = list[onnx.NodeProto] | None
@@ -64,9 +64,9 @@ class Unpacking:
 
     def position(self, node: onnx.NodeProto, i: int, default: int) -> int | None:
         """A position that a node is given as its input i; None where it is computed."""
-        if len(node.input) <= i or not node.input[i]:
+        if not (name := optional(node, i)):
             return default
-        value = self.graph.constant(node.input[i])
+        value = self.graph.constant(name)
         return int(value.item()) if value is not None and value.size == 1 else None
 
     def fresh(self, hint: str) -> str:
@@ -91,9 +91,9 @@ def construct(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     return None
 
 
-def optional(u: Unpacking, node: onnx.NodeProto) -> Nodes:
+def wrapped(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """Optional: the input, if there is one."""
-    u.optionals[node.output[0]] = next(iter(node.input), "")
+    u.optionals[node.output[0]] = optional(node, 0)
     return None
 
 
@@ -141,8 +141,8 @@ def concatenated(u: Unpacking, node: onnx.NodeProto) -> Nodes:
 def split(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """SplitToSequence: slices along an axis, which they may lose where all are one thick."""
     attrs, shape = attributes(node), u.graph.shape(node.input[0])
-    given = len(node.input) > 1 and bool(node.input[1])
-    sizes = u.graph.constant(node.input[1]) if given else np.array(1)
+    given = optional(node, 1)
+    sizes = u.graph.constant(given) if given else np.array(1)
     if sizes is None or not shape or sizes.ndim > 1 or (sizes < 0).any():
         return None
     axis = attrs.get("axis", 0) % len(shape)
@@ -180,7 +180,7 @@ def length(u: Unpacking, node: onnx.NodeProto) -> Nodes:
 
 def has_element(u: Unpacking, node: onnx.NodeProto) -> Nodes:
     """OptionalHasElement: a constant."""
-    held = u.content(node.input[0]) if node.input and node.input[0] else ""
+    held = u.content(name) if (name := optional(node, 0)) else ""
     return None if held is None else u.instead(node, np.array(bool(held)))
 
 
@@ -207,6 +207,6 @@ def same(u: Unpacking, node: onnx.NodeProto) -> Nodes:
 UNPACKING: dict[str, Callable[[Unpacking, onnx.NodeProto], Nodes]] = {
     **dict.fromkeys(["SequenceConstruct", "SequenceEmpty"], construct),
     "SequenceInsert": insert, "SequenceErase": erase, "SequenceAt": item, "ConcatFromSequence": concatenated,
-    "SplitToSequence": split, "SequenceLength": length, "Optional": optional, "OptionalHasElement": has_element,
+    "SplitToSequence": split, "SequenceLength": length, "Optional": wrapped, "OptionalHasElement": has_element,
     "OptionalGetElement": element, "Identity": same,
 }  # fmt: skip

@@ -12,14 +12,14 @@ from onnx import helper, numpy_helper
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.edit import expose
 from onnxcam.graph.imagesfirst import SWAP, images_second
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.layout import VIEWS, layouts
+from onnxcam.graph.nodes import attributes, reads
 from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
 from onnxcam.graph.sizes import Retold, retold
-from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Dim, Shape, made_up
 from onnxcam.runtime.manifest import Layout
 

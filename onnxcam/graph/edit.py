@@ -8,7 +8,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.subgraphs import all_nodes, reads
+from onnxcam.graph.nodes import all_nodes, reads
 
 
 def rename(proto: onnx.ModelProto, names: Mapping[str, str]) -> None:

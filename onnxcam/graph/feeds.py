@@ -15,7 +15,7 @@ from onnxcam.arguments import is_text
 from onnxcam.errors import ModelError, UsageError, did_you_mean
 from onnxcam.graph.index import Graph
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import reads
+from onnxcam.graph.nodes import reads
 from onnxcam.graph.types import shown
 
 Array = npt.NDArray[Any]

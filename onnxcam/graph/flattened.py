@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import onnx
 from onnx import helper
 
-from onnxcam.graph.index import Graph, attributes
-from onnxcam.graph.subgraphs import with_nodes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes, with_nodes
 
 KINDS = frozenset({"Softmax", "LogSoftmax", "Hardmax"})
 

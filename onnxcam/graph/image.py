@@ -10,7 +10,8 @@ from onnx import TensorProto
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.feeds import type_name
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.operators import CONVOLUTIONS
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput

@@ -15,10 +15,10 @@ from onnx import helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.image import image_input
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.layout import VIEWS, layouts
-from onnxcam.graph.subgraphs import with_nodes
+from onnxcam.graph.nodes import attributes, with_nodes
 from onnxcam.graph.types import Dim
 
 SWAP = [1, 0, 2]

@@ -9,14 +9,13 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure, told_by_batches
 from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
+from onnxcam.graph.nodes import all_nodes, attributes, described, local_names, optional, reads, subgraphs
 from onnxcam.graph.sizing import Question, Sizes
-from onnxcam.graph.subgraphs import all_nodes, described, local_names, reads, subgraphs
 from onnxcam.graph.types import FLOATS, INTEGERS, Shape, ValueType
 
 Found = TypeVar("Found")
@@ -208,23 +207,12 @@ class Graph:
 
     def drops_out(self, node: onnx.NodeProto) -> bool:
         """Whether a node is a Dropout that is not known to be in inference mode."""
-        if node.op_type != "Dropout" or len(node.input) < 3 or not node.input[2]:
+        mode = optional(node, 2) if node.op_type == "Dropout" else ""
+        if not mode:
             return False
-        training = self.constant(node.input[2])
+        training = self.constant(mode)
         return training is None or bool(np.any(training))
 
     def describe(self, i: int) -> str:
         """Node i as messages call it."""
         return described(self.nodes[i])
-
-
-def attributes(node: onnx.NodeProto) -> dict[str, Any]:
-    """A node's attributes as Python values (strings decoded)."""
-    return {a.name: decoded(helper.get_attribute_value(a)) for a in node.attribute}
-
-
-def decoded(value: Any) -> Any:
-    """An attribute's value, its bytes as text."""
-    if isinstance(value, list):
-        return [decoded(item) for item in value]
-    return value.decode(errors="replace") if isinstance(value, bytes) else value

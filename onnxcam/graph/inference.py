@@ -17,8 +17,8 @@ from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
+from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.subgraphs import reads, subgraphs, with_nodes
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
@@ -289,7 +289,7 @@ def quantized_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> di
 
 def is_pure(node: onnx.NodeProto) -> bool:
     """Whether a node is known to give the same for the same inputs, and to end: it draws nothing, and runs no body."""
-    may_drop = node.op_type == "Dropout" and len(node.input) > 2 and bool(node.input[2])
+    may_drop = node.op_type == "Dropout" and bool(optional(node, 2))
     return node.op_type not in IMPURE and not may_drop and not any(True for _ in subgraphs(node))
 
 

@@ -12,7 +12,7 @@ from collections.abc import Collection
 import onnx
 from onnx import helper
 
-from onnxcam.graph.subgraphs import local_names, reads, replace_nodes
+from onnxcam.graph.nodes import local_names, optional, reads, replace_nodes
 
 MICROSOFT = "com.microsoft"
 SURFACED = "onnxcam/surfaced"  # begins the names of nodes that are put in to show a value otherwise
@@ -35,13 +35,13 @@ MOVING = frozenset(
 def scaling(node: onnx.NodeProto) -> list[str]:
     """Names of the scale and the zero point of the integers a node makes, or takes in DequantizeLinear; "" for none."""
     places = (1, 2) if node.op_type == "DequantizeLinear" else SCALINGS[node.domain, node.op_type]
-    return [node.input[i] if i < len(node.input) else "" for i in places]
+    return [optional(node, i) for i in places]
 
 
 def makes_integers(node: onnx.NodeProto) -> bool:
     """Whether a node gives out quantized integers of a scale of their own."""
     place = SCALINGS.get((node.domain, node.op_type))
-    return place is not None and place[0] < len(node.input) and bool(node.input[place[0]])
+    return place is not None and bool(optional(node, place[0]))
 
 
 def surface(proto: onnx.ModelProto) -> onnx.ModelProto:

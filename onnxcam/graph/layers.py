@@ -18,12 +18,12 @@ from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
 from onnxcam.graph.load import Model, load
+from onnxcam.graph.nodes import reads
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.quantized import computing_node, read_point
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
 from onnxcam.graph.sizing import POOLS
-from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 

@@ -12,7 +12,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.subgraphs import captures
+from onnxcam.graph.nodes import captures
 from onnxcam.graph.types import Shape, ValueType, inferred_types, made_up
 
 Types = Mapping[str, ValueType]

@@ -10,6 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
+from onnxcam.graph.nodes import attributes, optional
 from onnxcam.graph.slicing import stretches
 from onnxcam.graph.types import Shape
 
@@ -33,7 +34,7 @@ def measured(
     if node.op_type == "Slice":
         parts = stretches(node, constant)
         return sizes[parts[0].of(len(sizes))] if parts is not None and len(parts) == 1 else None
-    index = constant(node.input[1]) if len(node.input) > 1 else None
+    index = constant(optional(node, 1))
     if index is None or index.dtype.kind not in "iu" or not np.all((index >= -len(sizes)) & (index < len(sizes))):
         return None
     return np.asarray(sizes[index], object)
@@ -46,5 +47,5 @@ def measures(node: onnx.NodeProto, shape: Shape | None) -> Dims | None:
     if node.op_type == "Size":
         known = [dim for dim in shape if isinstance(dim, int)]
         return np.array(math.prod(known) if len(known) == len(shape) else None, object)
-    limits = {attribute.name: attribute.i for attribute in node.attribute}
-    return np.array(shape, object)[limits.get("start", 0) : limits.get("end", len(shape))]
+    attrs = attributes(node)
+    return np.array(shape, object)[attrs.get("start", 0) : attrs.get("end", len(shape))]

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import onnx
 
-from onnxcam.graph.index import attributes
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.operators import ATTENTION, PRODUCTS, reduced_axes
 from onnxcam.graph.positions import Array, Known, Positions, Rule, averaged, kept, together
 

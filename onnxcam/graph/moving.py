@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.graph.index import attributes
+from onnxcam.graph.nodes import attributes, optional
 from onnxcam.graph.positions import (
     LARGEST,
     Along,
@@ -230,11 +230,11 @@ def in_line(parts: Sequence[Along | None], lengths: Sequence[int], axis: int, ra
 def padded(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     """Cells added around, going on as the outermost ones do (they show no image: the stretch stays), or cut away."""
     old = known.sizes(node.input[0])
-    pads = known.graph.constant(node.input[1])
-    axes = known.graph.constant(node.input[3]) if len(node.input) > 3 and node.input[3] else None
-    if old is None or pads is None or (len(node.input) > 3 and node.input[3] and axes is None):
+    pads, chosen = known.graph.constant(node.input[1]), optional(node, 3)
+    axes = known.graph.constant(chosen) if chosen else np.arange(len(old or ()))
+    if old is None or pads is None or axes is None:
         return {}
-    which = [int(a) % len(old) for a in (range(len(old)) if axes is None else axes.ravel())]
+    which = [int(axis) % len(old) for axis in axes.ravel()]
     here = known.of(node.input[0])
     joint = {axis for axis in range(len(old)) if sum(axis in along.axes for along in here.values()) > 1}
     for axis, before, behind in zip(which, pads[: len(which)], pads[len(which) :], strict=True):

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.subgraphs import all_graphs, all_nodes, check_subgraphs, described, reads, replace_nodes
+from onnxcam.graph.nodes import all_graphs, all_nodes, check_subgraphs, described, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 

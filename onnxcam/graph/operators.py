@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import onnx
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes, optional
 
 CONVOLUTIONS = frozenset({"Conv", "ConvInteger", "DeformConv", "FusedConv", "QLinearConv"})
 PRODUCTS = frozenset({
@@ -23,8 +24,8 @@ def reduced_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
     """The axes that a reduction goes along, in order; None where these, or how many there are, is not known."""
     rank, attrs = graph.rank(node.input[0]), attributes(node)
     axes: Any = [attrs.get("axis", 0)] if node.op_type in ("ArgMax", "ArgMin") else attrs.get("axes", [])
-    if len(node.input) > 1 and node.input[1]:
-        axes = graph.constant(node.input[1])
+    if given := optional(node, 1):
+        axes = graph.constant(given)
     if rank is None or axes is None:
         return None
     if not np.size(axes) and not attrs.get("noop_with_empty_axes"):

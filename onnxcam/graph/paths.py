@@ -5,8 +5,8 @@ from __future__ import annotations
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import reads, subgraphs
 from onnxcam.graph.operators import WEIGHTED
-from onnxcam.graph.subgraphs import reads, subgraphs
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:

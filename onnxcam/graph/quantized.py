@@ -15,8 +15,9 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import MOVING, drop_unread, makes_integers, scaling
+from onnxcam.graph.nodes import attributes, optional
 from onnxcam.graph.types import INTEGERS
 from onnxcam.runtime import oracle
 
@@ -230,7 +231,7 @@ def times_read(graph: Graph, name: str) -> int:
 
 def int8_point(graph: Graph, node: onnx.NodeProto) -> bool:
     """Whether a node has a constant zero point of type int8."""
-    point = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else None
+    point = graph.constant(name) if (name := optional(node, 2)) else None
     return point is not None and point.dtype == np.int8
 
 

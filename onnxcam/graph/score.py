@@ -8,8 +8,9 @@ from itertools import accumulate
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.imagesfirst import images_first
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
 from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from onnxcam.graph.imagesfirst import images_first
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import layouts
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.types import Dim, Shape
 from onnxcam.runtime.manifest import ImageInput, Score
 

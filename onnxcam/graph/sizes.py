@@ -17,7 +17,7 @@ from onnx import helper, numpy_helper
 from onnxcam.graph.index import Graph
 from onnxcam.graph.inference import is_pure
 from onnxcam.graph.measures import Dims, measured
-from onnxcam.graph.subgraphs import reads
+from onnxcam.graph.nodes import reads
 
 
 @dataclass

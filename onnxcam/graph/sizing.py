@@ -19,7 +19,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, OnnxCamError
-from onnxcam.graph.subgraphs import described
+from onnxcam.graph.nodes import attributes, described
 from onnxcam.graph.types import Shape, ValueType, shape_in
 from onnxcam.runtime import oracle
 
@@ -121,8 +121,8 @@ class Sizing:
 
 def doubtful(node: onnx.NodeProto) -> bool:
     """Whether onnx and ONNX Runtime may disagree on what a node makes of a size."""
-    attrs = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
-    same = attrs.get("auto_pad", b"NOTSET").startswith(b"SAME")
+    attrs = attributes(node)
+    same = attrs.get("auto_pad", "NOTSET").startswith("SAME")
     if node.op_type in POOLS:
         return bool(attrs.get("ceil_mode")) or (same and any(d > 1 for d in attrs.get("dilations", [])))
     if node.op_type == "ConvTranspose":
@@ -142,7 +142,7 @@ def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | 
         found = constant(node.input[2])
         if found is None or found.ndim != 1 or found.dtype != np.float32:
             return None
-        which = next((list(a.ints) for a in node.attribute if a.name == "axes"), range(len(shape)))
+        which = attributes(node).get("axes", range(len(shape)))
         times = {axis % len(shape): float(scale) for axis, scale in zip(which, found, strict=False) if scale != 1}
         axes, scales = tuple(sorted(times)), tuple(times[axis] for axis in sorted(times))
     elif node.op_type == "ConvTranspose":
@@ -162,11 +162,11 @@ def along(shape: Shape | None, axes: Sizes) -> Sizes | None:
 
 def check_work(node: onnx.NodeProto, question: Question) -> None:
     """ModelError where asking would take more time or memory than any image does."""
-    lists = {attribute.name: list(attribute.ints) for attribute in node.attribute}
-    kernel = max(question.kernel or lists.get("kernel_shape") or [1])
-    strides = lists.get("strides", []) if node.op_type == "ConvTranspose" else []
+    attrs = attributes(node)
+    kernel = max(question.kernel or attrs.get("kernel_shape") or [1])
+    strides = attrs.get("strides", []) if node.op_type == "ConvTranspose" else []
     times = max([1.0, *strides, *question.scales], key=lambda time: math.inf if math.isnan(time) else time)
-    most = max(question.sizes) * times + kernel + max(lists.get("pads") or [0])
+    most = max(question.sizes) * times + kernel + max(attrs.get("pads") or [0])
     if not (most <= LONGEST and most * kernel <= MOST_WORK):
         raise ModelError(
             f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: "
@@ -176,7 +176,7 @@ def check_work(node: onnx.NodeProto, question: Question) -> None:
 
 def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
     """The sizes that ONNX Runtime makes of these, each axis alone."""
-    attrs = {a.name: helper.get_attribute_value(a) for a in node.attribute if a.name not in ("group", "axes")}
+    attrs = {name: value for name, value in attributes(node).items() if name not in ("group", "axes")}
     space = len(question.axes)
     windows = {name: value for name, value in attrs.items() if isinstance(value, list)}
     if any(len(value) != space * (1 + (name == "pads")) for name, value in windows.items()):
@@ -219,7 +219,7 @@ def size_made(model: bytes, axis: int) -> int:
 
 def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Question, right: Sizes) -> None:
     """Write node i of a graph so that onnx infers the right sizes: as `node`, with pads or scales that give them."""
-    attrs = {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+    attrs = attributes(node)
     new = graph.node[i]
     new.CopyFrom(node)
     if node.op_type == "Resize":

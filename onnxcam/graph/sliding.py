@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.graph.index import attributes
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed
 from onnxcam.graph.sizing import reach_and_strides, same_in_front, same_padding
 

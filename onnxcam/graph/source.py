@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.slicing import stretches
 

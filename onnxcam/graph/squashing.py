@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import onnx
 
-from onnxcam.graph.index import Graph, attributes
+from onnxcam.graph.index import Graph
+from onnxcam.graph.nodes import attributes
 from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis

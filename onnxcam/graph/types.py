@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError, first_line
-from onnxcam.graph.subgraphs import described
+from onnxcam.graph.nodes import described
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]

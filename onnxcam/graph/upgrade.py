@@ -14,7 +14,7 @@ from onnx import helper
 
 from onnxcam.errors import first_line
 from onnxcam.graph import upgrade_meanings, upgrade_rules  # noqa: F401  (they fill the table)
-from onnxcam.graph.subgraphs import all_nodes, replace_nodes, subgraphs
+from onnxcam.graph.nodes import all_nodes, replace_nodes, subgraphs
 from onnxcam.graph.upgrade_patch import ADAPTERS, DEFAULT_DOMAIN, RETIRED, UNDOCUMENTED, Facts, Patch, refusal
 
 TARGET = 16

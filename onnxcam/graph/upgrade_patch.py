@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.subgraphs import all_graphs, called
+from onnxcam.graph.nodes import all_graphs, called
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 WRITABLE_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})

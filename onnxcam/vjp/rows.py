@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, attributes
+from onnxcam.graph import Graph, attributes, optional
 from onnxcam.vjp.emitter import Emitter
 
 CLASS = "onnxcam/class"
@@ -154,7 +154,7 @@ def gemm(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     attrs = attributes(node)
     if axis != 1 or attrs.get("transA", 0) or node.input[1] not in c.graph.fixed:
         return None
-    bias = node.input[2] if len(node.input) > 2 else ""
+    bias = optional(node, 2)
     if bias and bias not in c.graph.fixed:
         return None
     row = c.weight_row(node.input[1], 0 if attrs.get("transB", 0) else 1)
@@ -195,10 +195,10 @@ def conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     flat = c.g.op("Reshape", node.input[0], c.g.ints(0, 0, -1))
     spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
     y = c.g.op("Reshape", c.g.op("MatMul", row, flat), c.g.dims(node.input[0], -1, 1, *spatial))
-    if len(node.input) > 2 and node.input[2]:
-        if node.input[2] not in c.graph.fixed:
+    if bias := optional(node, 2):
+        if bias not in c.graph.fixed:
             return None
-        b = c.g.op("Gather", node.input[2], CLASS, axis=0)
+        b = c.g.op("Gather", bias, CLASS, axis=0)
         y = c.g.op("Add", y, c.g.op("Reshape", b, c.g.ints(-1, *[1] * (len(shape) - 1))))
     return y
 
@@ -211,7 +211,7 @@ def pooled(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
 def reduced(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """A reduction over other axes."""
     attrs, rank = attributes(node), c.graph.rank(node.input[0])
-    axes = c.graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else attrs.get("axes")
+    axes = c.graph.constant(given) if (given := optional(node, 1)) else attrs.get("axes")
     if rank is None or axes is None:
         return None
     gone = sorted({int(a) % rank for a in list(axes)})

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx
 
-from onnxcam.graph import RANGES, Graph
+from onnxcam.graph import RANGES, Graph, optional
 
 NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Softplus", "Sqrt"})
 KEEPING = frozenset(
@@ -46,11 +46,11 @@ def cuts_at_zero(graph: Graph, node: onnx.NodeProto) -> bool:
     Of QuantizeLinear it is what its integers stand for that is never negative.
     """
     if node.op_type == "Clip":
-        low = graph.constant(node.input[1]) if len(node.input) > 1 and node.input[1] else None
+        low = graph.constant(name) if (name := optional(node, 1)) else None
         return low is not None and bool(np.all(low >= 0))
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear"):
         return False
     integers = node.output[0] if node.op_type == "QuantizeLinear" else node.input[0]
     least = RANGES.get(graph.type(integers).elem_type, (None,))[0]
-    point = graph.constant(node.input[2]) if len(node.input) > 2 and node.input[2] else np.zeros(())
+    point = graph.constant(name) if (name := optional(node, 2)) else np.zeros(())
     return point is not None and least is not None and bool(np.all(point == least))

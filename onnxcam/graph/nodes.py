@@ -1,10 +1,12 @@
-"""Nodes and the subgraphs they hold: walks, names, copies, checks."""
+"""Nodes, what they read and hold, and the subgraphs in them: walks, names, copies, checks."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import onnx
+from onnx import helper
 
 from onnxcam.errors import ModelError
 
@@ -52,6 +54,23 @@ def captures(node: onnx.NodeProto) -> set[str]:
 def reads(node: onnx.NodeProto) -> list[str]:
     """Every name a node reads: its inputs, without those left out, then what its subgraphs read from outside."""
     return [*filter(None, node.input), *sorted(captures(node))]
+
+
+def optional(node: onnx.NodeProto, i: int) -> str:
+    """The name of the optional input i; "" where it is left out."""
+    return node.input[i] if i < len(node.input) else ""
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes as Python values (strings decoded)."""
+    return {a.name: decoded(helper.get_attribute_value(a)) for a in node.attribute}
+
+
+def decoded(value: Any) -> Any:
+    """An attribute's value, its bytes as text."""
+    if isinstance(value, list):
+        return [decoded(item) for item in value]
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def with_nodes(
