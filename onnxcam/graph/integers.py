@@ -68,7 +68,7 @@ def surface(proto: onnx.ModelProto) -> onnx.ModelProto:
     return proto
 
 
-def drop_unread(proto: onnx.ModelProto, kept: Collection[str] = ()) -> None:
+def drop_unread(proto: onnx.ModelProto, kept: Collection[str]) -> None:
     """In place: without the nodes that were put in to show a value and that nothing reads, but for values in `kept`."""
     graph = proto.graph
     read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output} | {*kept}

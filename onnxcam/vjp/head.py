@@ -93,7 +93,6 @@ def class_gradient(
     wrt: str | None = None,
     mean: Sequence[int] = (),
     taps: Collection[str] | None = None,
-    rules: RuleSet = STANDARD,
 ) -> RowGraph:
     """d score[class] / d layer (or `wrt`), a row per target; the class is the int64 input CLASS [rows].
 
@@ -103,7 +102,7 @@ def class_gradient(
     wrt = wrt or head.layer
     graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
     g = Emitter(graph, rounded(graph, head.score))
-    ct = sweep(g, one, ones(g, one), wrt, rules)
+    ct = sweep(g, one, ones(g, one), wrt)
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:
         proto.graph.output[-1].type.tensor_type.ClearField("shape")
@@ -167,16 +166,14 @@ def ones(g: Emitter, one: str) -> str:
     return g.op("Reshape", g.op("Expand", each, g.op("Shape", CLASS)), g.ints(-1, *[1] * (len(shape) - 1)))
 
 
-def seeded_gradient(
-    head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None, rules: RuleSet = STANDARD
-) -> RowGraph:
+def seeded_gradient(head: Head, *, wrt: str | None = None, taps: Collection[str] | None = None) -> RowGraph:
     """d <SEED, score> / d layer (or `wrt`), a row per target; SEED has the score's shape.
 
     `taps` as in `class_gradient`.
     """
     g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
-    ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
+    ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt)
     seed = typed(head.graph, head.score, rename=SEED)
     return RowGraph(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)
 
@@ -188,14 +185,14 @@ def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet 
     return RowGraph(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
-def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> RowGraph:
+def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str) -> RowGraph:
     """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
     The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
     lowest index).
     """
     g = Emitter(graph, rounded(graph, score))
-    ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
+    ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt)
     classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
     return RowGraph(appended(g, ct, wrt, [classes]), GRADIENT)
 
@@ -218,7 +215,7 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     return g.op("Where", there, g.cast(g.op("Equal", along, index), kind), nan)
 
 
-def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet) -> str:
+def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet = STANDARD) -> str:
     """The cotangent of one value; zeros where `of` does not depend on it.
 
     Integers are what they stand for. Where some stand for the value, all that reads these reads it.

@@ -76,9 +76,9 @@ class Node:
         name = self.output[i]
         return self._as_cotangent(self._g.dequantized(name) if self._g.graph.is_float(name) else name)
 
-    def own_y(self, i: int = 0) -> str:
-        """The primal output i as the operator itself has it, whatever reads it: for those that go on with it."""
-        return self._as_cotangent(self.output[i])
+    def own_y(self) -> str:
+        """The first primal output as the operator itself has it, whatever reads it: for those that go on with it."""
+        return self._as_cotangent(self.output[0])
 
     def is_quantized(self) -> bool:
         """Whether a quantizer alone reads the primal output."""
@@ -115,11 +115,11 @@ class Node:
             raise RuleError(f"the rank of '{self.input[i]}' is not known")
         return rank
 
-    def axis(self, default: int = -1, name: str = "axis") -> int:
-        """An axis attribute, counted from the front. RuleError: the value has no such axis."""
-        value, shape = int(self.attr(name, default)), self.shape()
+    def axis(self, default: int = -1) -> int:
+        """The attribute `axis`, counted from the front. RuleError: the value has no such axis."""
+        value, shape = int(self.attr("axis", default)), self.shape()
         if shape is not None and not -len(shape) <= value < len(shape):
-            raise RuleError(f"its {name} {value} is none of {len(shape)}")
+            raise RuleError(f"its axis {value} is none of {len(shape)}")
         return value % self.rank() if value < 0 else value
 
     def array(self, value: npt.ArrayLike) -> str:

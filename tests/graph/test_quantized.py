@@ -92,7 +92,7 @@ def test_integers_get_a_place_to_be_read_which_goes_where_nobody_reads_it() -> N
     model = net(f"(float[4] x) => (float[4] y) {{ {INTEGERS} y = DequantizeLinear(f, s, z) }}", STEPS)
     proto = surface(onnx.ModelProto.FromString(model.SerializeToString()))
     assert [node.output[0] for node in proto.graph.node] == ["q", "o", "o_dequantized", "f", "y"]
-    drop_unread(proto)
+    drop_unread(proto, ())
     assert [node.output[0] for node in proto.graph.node] == ["q", "o", "f", "y"]
 
 

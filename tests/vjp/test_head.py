@@ -14,6 +14,7 @@ from onnxcam.vjp import (
     GRADIENT,
     GUIDED,
     SEED,
+    STANDARD,
     RowGraph,
     class_gradient,
     seeded_gradient,
@@ -141,7 +142,9 @@ def test_what_the_score_does_not_depend_on_has_a_gradient_of_zeros() -> None:
 
 def test_the_rules_may_be_replaced() -> None:
     """Guided: the negative part of the cotangent does not pass the Relu."""
-    part, feeds = head_of("gap", "c"), {**values("gap", "c", "a", "g"), CLASS: np.array([3, 0, 4])}
-    plain = gradient_of(class_gradient(part, 1), feeds)
+    graph, feeds = graph_of("gap"), {"x": X, SEED: np.eye(5, dtype=np.float32)[[3, 0, 4]]}
+    plain, guided = (
+        run(whole_seeded_gradient(graph, "y", "c", rules=rules).proto, feeds)[GRADIENT] for rules in (STANDARD, GUIDED)
+    )
     assert (plain < 0).any()
-    np.testing.assert_array_equal(gradient_of(class_gradient(part, 1, rules=GUIDED), feeds), np.maximum(plain, 0))
+    np.testing.assert_array_equal(guided, np.maximum(plain, 0))
