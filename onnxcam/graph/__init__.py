@@ -7,10 +7,8 @@ from onnxcam.graph.cut import (
     declared,
     features,
     free_taps,
-    global_mean,
     head,
     packing_pays,
-    pooled_value,
     pruned,
 )
 from onnxcam.graph.edit import (
@@ -35,14 +33,14 @@ from onnxcam.graph.layers import (
     candidates,
     inspected,
     list_layers,
-    named_layer,
-    placed_before,
 )
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
+from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
+from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
     as_deployed,
     dequantized,

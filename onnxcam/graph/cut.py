@@ -11,17 +11,14 @@ from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.edit import expose
+from onnxcam.graph.headsizes import Retold, retold
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import makes_integers
-from onnxcam.graph.layout import VIEWS, layouts
-from onnxcam.graph.nodes import attributes, reads
-from onnxcam.graph.operators import reduced_axes
+from onnxcam.graph.nodes import reads
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
-from onnxcam.graph.sizes import Retold, retold
 from onnxcam.graph.types import Dim, Shape, made_up
-from onnxcam.runtime.manifest import Layout
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
 MANY_WEIGHTS = 2**22  # elements; fewer may well be held twice
@@ -218,93 +215,3 @@ def pruned(
         del field[:]
         field.extend(copies)
     return proto
-
-
-LINEAR = frozenset(
-    [
-        "Flatten", "Reshape", "Squeeze", "Unsqueeze", "Identity", "Dropout", "Transpose", "Cast", "BatchNormalization",
-        "QuantizeLinear", "DequantizeLinear",
-    ]
-)  # fmt: skip
-AFFINE = frozenset(
-    [
-        "Gemm",
-        "MatMul",
-        "Conv",
-        "Add",
-        "Sub",
-        "Mul",
-        "Div",
-        "QGemm",
-        "QLinearMatMul",
-        "QLinearConv",
-        "QLinearAdd",
-        "QLinearMul",
-    ]
-)  # fmt: skip  (linear when all but one operand is fixed)
-
-
-def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
-    """The global mean of a layer when the head is nothing but that and linear steps; None otherwise."""
-    pooled = global_mean(graph, layer, layout)
-    if pooled is None:
-        return None
-    score = unquantized(graph, score)
-    reached = {pooled}
-    for i in sorted(graph.ancestors([score], stop=[pooled])):
-        node = graph.nodes[i]
-        moving = [name for name in node.input if name in reached]
-        if not moving:
-            continue
-        others = [name for name in node.input if name and name not in reached]
-        fixed = all(name in graph.fixed for name in others)
-        linear = node.op_type in LINEAR or (node.op_type in AFFINE and fixed and len(moving) == 1)
-        if node.op_type == "Shape":
-            continue
-        if not linear or not graph.is_real(node.output[0]) or attributes(node).get("training_mode"):
-            return None
-        if node.op_type == "Div" and node.input[0] not in reached:
-            return None
-        reached |= set(node.output)
-    return pooled if score in reached else None
-
-
-def global_mean(graph: Graph, layer: str, layout: Layout) -> str | None:
-    """The mean of a layer over all its positions, when that is all that is read of it; None otherwise."""
-    reader = only_reader(graph, layer) if not twins(graph, layer) else None
-    if reader is not None and reader.op_type in VIEWS:
-        known = layouts(graph)
-        while reader is not None and reader.op_type in VIEWS and reader.output[0] in known:
-            layout, reader = known[reader.output[0]], only_reader(graph, reader.output[0])
-    return str(reader.output[0]) if reader is not None and pools_globally(graph, reader, layout) else None
-
-
-def only_reader(graph: Graph, name: str) -> onnx.NodeProto | None:
-    """The node that reads a value, or the integers that stand for one which nothing reads, when there is one alone."""
-    readers = graph.consumers.get(name) or [
-        i for q in sources(graph, name) for i in graph.consumers[q] if graph.nodes[i].op_type != "DequantizeLinear"
-    ]
-    return graph.nodes[readers[0]] if len(readers) == 1 else None
-
-
-def pools_globally(graph: Graph, node: onnx.NodeProto, layout: Layout) -> bool:
-    """Whether a node is the mean over all positions of a value of this layout, and over nothing else."""
-    spatial = [i for i, label in enumerate(layout.axes) if label in "DHWP"]
-    if averaged_axes(graph, node) != spatial:
-        return False
-    tokens = (graph.shape(node.input[0]) or ())[layout.axes.index("P")] if "P" in layout.axes else None
-    return tokens == (None if layout.grid is None else math.prod(layout.grid))  # else a class token is in the mean too
-
-
-def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
-    """The axes that a node takes the whole mean over, in order; None when it does anything else."""
-    rank, attrs = graph.rank(node.input[0]) or 0, attributes(node)
-    behind_channels = list(range(2, rank))
-    if node.op_type in ("GlobalAveragePool", "QLinearGlobalAveragePool"):
-        return list(range(1, rank - 1)) if attrs.get("channels_last") else behind_channels
-    if node.op_type == "AveragePool":
-        before, after = (graph.shape(name) or () for name in (node.input[0], node.output[0]))
-        one = len(after) > 2 and set(after[2:]) == {1}
-        whole = one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
-        return behind_channels if whole else None
-    return reduced_axes(graph, node) if node.op_type == "ReduceMean" else None

@@ -11,7 +11,8 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure, told_by_batches
+from onnxcam.graph.batches import told_by_batches
+from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure
 from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.nodes import all_nodes, attributes, described, local_names, optional, reads, subgraphs

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from typing import Any
 
@@ -19,11 +19,10 @@ from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up, shape_in
+from onnxcam.graph.types import FLOATS, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
-BATCHES = (1, 61, 257)  # one alone may be broadcast; others divide no size, and are padded to different ones
 IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
@@ -188,63 +187,6 @@ class Inference:
         proto = helper.make_model(graph, ir_version=self.proto.ir_version, opset_imports=list(self.proto.opset_import))
         values = oracle.evaluate(serialize(proto, self.model.name))
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
-
-
-def told_by_batches(first: Inference) -> Inference:
-    """An inference that knows which sizes, of those that inference made up, do not depend on the batch, or are it.
-
-    Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing. What is
-    tried tries no more: a body with n free sizes would be inferred 3^n times. Itself where nothing is open, or told.
-    """
-    dims = (dim for value in first.proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
-    batch = next((dim.dim_param for dim in dims if dim.dim_param), "")
-    if not batch or not first.is_open:
-        return first
-    try:
-        models = [with_batch(first.proto, batch, size) for size in BATCHES]
-        seen = [Inference(first.model, one, first.computed).types for one in models]
-    except ModelError:  # the model takes no such batch
-        return first
-    told = {}
-    for name in set(first.made).intersection(first.settled, *seen):
-        known = first.settled[name]
-        shape = told_shape(known.shape, [found[name].shape for found in seen], batch)
-        if shape != known.shape:
-            told[name] = ValueType(known.elem_type, shape)
-    return Inference(first.model, first.proto, first.computed, told) if told else first
-
-
-def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto:
-    """A copy whose inputs have a number for a symbol."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.value_info[:]
-    for value in copy.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == batch:
-                dim.dim_value = size
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return copy
-
-
-def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:
-    """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it."""
-    known = [other for other in seen if other is not None]
-    ranks = {len(other) for other in (known if shape is None else [shape, *known])}
-    if len(known) < len(seen) or len(ranks) != 1:
-        return shape
-    dims = (None,) * ranks.pop() if shape is None else shape
-    return tuple(told_size(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
-
-
-def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
-    """A size: a number that all batches give or the batch itself, where it was not known; else what it was."""
-    if dim is not None and not made_up(dim):
-        return dim
-    if tuple(sizes) == BATCHES:
-        return batch
-    return sizes[0] if isinstance(sizes[0], int) and len(set(sizes)) == 1 else dim
 
 
 def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:

@@ -9,7 +9,7 @@ from onnx import helper
 import onnxcam
 from onnxcam.graph import features, head
 from onnxcam.graph.cut import ROWS
-from onnxcam.graph.sizes import retold
+from onnxcam.graph.headsizes import retold
 from tests.graph.building import CONVS, TAIL, exactly, graph_of, image_for, recomputed, vit
 from tests.nets import net, normal
 

@@ -1,0 +1,50 @@
+"""What batches of some sizes tell of the sizes that inference leaves open."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from onnxcam.graph import inference
+from tests.graph.building import graph_of
+from tests.nets import net
+
+SIZES = {"first": np.array([0]), "last": np.array([3]), "half": np.array([2]), "rest": np.array([-1])}
+
+
+def test_sizes_behind_arithmetic_on_sizes_are_told_by_what_batches_make_of_them() -> None:
+    text = """(float[batch,3,8,8] x) => (float[batch,4,48] y) {
+        s = Shape(x) n = Gather(s, first) w = Gather(s, last) v = Div(w, half) to = Concat<axis=0>(n, v, half, rest)
+        folded = Reshape(x, to) again = Shape(folded) m = Gather(again, first) flat = Concat<axis=0>(m, v, rest)
+        y = Reshape(folded, flat) }"""
+    graph = graph_of(net(text, SIZES))
+    assert graph.shape("folded") == ("batch", 4, 2, 24)
+    assert graph.shape("y") == ("batch", 4, 48)
+
+
+@pytest.mark.parametrize("signature", ["float[batch,3] x, int64[2] to", "float[batch,3] x, float[K,3] other"])
+def test_a_batch_of_one_may_be_broadcast(signature: str) -> None:
+    body = "y = Expand(x, to)" if "to" in signature else "y = Add(x, other)"
+    graph = graph_of(net(f"({signature}) => (float[A,B] y) {{ {body} }}"))
+    assert (graph.shape("y") or ("",))[0] != "batch"
+
+
+def test_batches_are_tried_of_one_free_size_however_many_there_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each trial would try those of the next: 3^n inferences."""
+    made = []
+    init = inference.Inference.__init__
+    monkeypatch.setattr(
+        inference.Inference,
+        "__init__",
+        lambda self, *given, **named: [made.append(self), init(self, *given, **named)][1],
+    )
+    inputs = ", ".join(f"float[N{i},3] x{i}" for i in range(4))
+    graph = graph_of(net(f"({inputs}, int64[2] to) => (float[A,B] y) {{ y = Reshape(x0, to) }}"))
+    assert (graph.shape("y") is not None, len(made)) == (True, 4)
+
+
+def test_a_model_for_batches_of_two_alone() -> None:
+    text = """(float[batch,4] x) => (float[A,B] y) {
+        a = Reshape(x, four) s = Shape(a) t = Mul(s, ones) b = Reshape(a, t) y = Add(b, eight) }"""
+    weights = {"four": np.array([4, 2]), "ones": np.array([1, 1]), "eight": np.ones((4, 2), np.float32)}
+    assert graph_of(net(text, weights)).shape("y") == (4, 2)
