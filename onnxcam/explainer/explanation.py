@@ -13,6 +13,7 @@ import numpy.typing as npt
 
 from onnxcam.arguments import PATH, require
 from onnxcam.errors import TargetError, UsageError
+from onnxcam.explainer.arrays import save_array
 from onnxcam.imaging import Box, Geometry, Photo, from_array, largest_box, overlay, place, printable, save_png
 from onnxcam.methods import Method, normalize, status
 from onnxcam.runtime import Score
@@ -232,8 +233,6 @@ class Explanation:
         require("path", path, PATH)
         path = Path(path)
         if path.suffix.lower() == ".npy":
-            from onnxcam.explainer.arrays import save_array
-
             save_array(self.map, path)
         elif path.suffix.lower() == ".png":
             save_png(self.picture(colormap=colormap, with_boxes=with_boxes), path)

@@ -11,7 +11,7 @@ from typing import Any
 from onnxcam.arguments import NAMES_OF_CLASSES, Kind, is_text, require
 from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
-from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess, preprocess_names
+from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess
 from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
 from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
@@ -27,7 +27,7 @@ USUAL_SHORT = 512  # the same of one that answers for places: its short side; bo
 
 @dataclass(frozen=True)
 class Chosen:
-    """Something and where it came from; `guess` says that nobody told us."""
+    """A recipe; `guess` says that nobody told us."""
 
     recipe: Preprocess
     guess: bool
@@ -48,6 +48,18 @@ def choose_recipe(
         PreprocessError: it cannot be understood or does not fit the model's input.
     """
     require("preprocess", given, RECIPE)
+    check_takes_photos(image)
+    if given is not None:
+        recipe, guess = given_recipe(given, image, places=places), False
+    elif (own := own_recipe(metadata, image)) is not None:
+        recipe, guess = own, False
+    else:
+        recipe, guess = named(guessed(image), image, places=places), True
+    return Chosen(fitted(recipe, image), guess)
+
+
+def check_takes_photos(image: ImageInput) -> None:
+    """PreprocessError where no preprocessing makes of a photo what the model takes."""
     if "D" in image.layout:
         raise PreprocessError(
             f"the model's input '{image.name}' takes volumes ({image.layout}), a photo has no depth: "
@@ -57,30 +69,33 @@ def choose_recipe(
         raise PreprocessError(
             f"the model's input '{image.name}' takes int8, which no preprocessing gives: give an array, or a .npy file"
         )
-    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
+
+
+def given_recipe(given: str | Path | Mapping[str, Any] | Preprocess, image: ImageInput, *, places: bool) -> Preprocess:
+    """The recipe that a user gave. A text is a file where there is one, or where it ends in .json; else a name."""
     if isinstance(given, Preprocess):
-        recipe, guess = given, False
-    elif isinstance(given, Mapping):
-        recipe, guess = Preprocess.from_json(given, name="given", layout=layout, dtype=image.dtype), False
-    elif given is not None:
-        is_file = isinstance(given, Path) or (given not in preprocess_names() and Path(given).suffix == ".json")
-        recipe = (
-            load_preprocess(given, layout=layout, dtype=image.dtype)
-            if is_file or Path(given).is_file()
-            else named(str(given), image, places=places)
-        )
-        guess = False
-    elif PREPROCESS in metadata:
-        try:
-            data = json.loads(metadata[PREPROCESS])
-        except (ValueError, RecursionError) as error:  # brackets without end
-            raise PreprocessError(f"the model's metadata entry {PREPROCESS} is not JSON: give --preprocess") from error
-        recipe, guess = Preprocess.from_json(data, name="from the model", layout=layout, dtype=image.dtype), False
-    elif (own := ultralytics.recipe(metadata, image)) is not None:
-        recipe, guess = own, False
-    else:
-        recipe, guess = named(guessed(image), image, places=places), True
-    return Chosen(fitted(recipe, image), guess)
+        return given
+    if isinstance(given, Mapping):
+        return Preprocess.from_json(given, name="given", layout=photo_layout(image), dtype=image.dtype)
+    if isinstance(given, Path) or Path(given).suffix == ".json" or Path(given).is_file():
+        return load_preprocess(given, layout=photo_layout(image), dtype=image.dtype)
+    return named(given, image, places=places)
+
+
+def own_recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:
+    """The recipe in the model's metadata: ours, or Ultralytics'; None where there is none."""
+    if PREPROCESS not in metadata:
+        return ultralytics.recipe(metadata, image)
+    try:
+        data = json.loads(metadata[PREPROCESS])
+    except (ValueError, RecursionError) as error:  # brackets without end
+        raise PreprocessError(f"the model's metadata entry {PREPROCESS} is not JSON: give --preprocess") from error
+    return Preprocess.from_json(data, name="from the model", layout=photo_layout(image), dtype=image.dtype)
+
+
+def photo_layout(image: ImageInput) -> str:
+    """The layout of preprocessed photos in which the model has its channels."""
+    return "NHWC" if image.layout.endswith("C") else "NCHW"
 
 
 def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
@@ -92,8 +107,8 @@ def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
     """
     width, height = image.size
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
-    layout = "NHWC" if image.layout.endswith("C") else "NCHW"
-    recipe = named_preprocess(name, size=size, channels=image.channels or 3, layout=layout, dtype=image.dtype)
+    channels, layout = image.channels or 3, photo_layout(image)
+    recipe = named_preprocess(name, size=size, channels=channels, layout=layout, dtype=image.dtype)
     resize = Resize("exact", size)
     if width is None and height is None:
         resize = Resize("short_side", USUAL_SHORT, multiple=STEP)
@@ -125,7 +140,7 @@ def fitted(recipe: Preprocess, image: ImageInput) -> Preprocess:
             f"preprocessing {recipe.name} gives {min(ends):.4g} to {max(ends):.4g}, the model's input '{image.name}' "
             "takes uint8 pixels, 0 to 255: use raw, or scale 1 without mean and std"
         )
-    return replace(recipe, layout="NHWC" if image.layout.endswith("C") else "NCHW", dtype=image.dtype)
+    return replace(recipe, layout=photo_layout(image), dtype=image.dtype)
 
 
 def check_size(recipe: Preprocess, image: ImageInput) -> None:
