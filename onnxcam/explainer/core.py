@@ -14,14 +14,15 @@ from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
 from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.arrays import read_array
 from onnxcam.explainer.explanation import Explanation, Item
+from onnxcam.explainer.inputs import as_input
 from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
 from onnxcam.explainer.subject import Array, Subject
 from onnxcam.explainer.task import Task
 from onnxcam.files import check_regular
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
 from onnxcam.methods import Method, get_method
-from onnxcam.runtime import ImageInput, read_manifest, short_name
 from onnxcam.runtime import metadata as metadata_of
+from onnxcam.runtime import read_manifest, short_name
 from onnxcam.targets import Spec, named_output
 
 if TYPE_CHECKING:
@@ -186,47 +187,12 @@ class Explainer:
         check_size(self.preprocess.recipe, self.subject.image)
         photo = decode(image, **self._decode_options)
         prepared = prepare(photo, self.preprocess.recipe)
-        return Item(self._as_input(prepared.array[0]), photo, prepared.geometry, name)
+        return Item(as_input(prepared.array[0], self.subject.image), photo, prepared.geometry, name)
 
     def _array(self, array: Array, name: str) -> Item:
         """An image that is given as the model takes it."""
-        row, layout = self._as_input(array), self.subject.image.layout.replace("N", "")
+        row, layout = as_input(array, self.subject.image), self.subject.image.layout.replace("N", "")
         return Item(row, None, Geometry.identity(row.shape[layout.index("W")], row.shape[layout.index("H")]), name)
-
-    @cached_property
-    def _row_form(self) -> tuple[tuple[int | None, ...], np.dtype[Any]]:
-        """Shape, None where any size will do, and type of one image as the model takes it, without batch axis."""
-        spec = self.subject.image
-        width, height = spec.size
-        sizes = {"C": spec.channels, "D": None, "H": height, "W": width}
-        return tuple(sizes[axis] for axis in spec.layout.replace("N", "")), np.dtype(spec.dtype)
-
-    def _as_input(self, row: Array) -> Array:
-        """One row, without batch axis, in the model's type; ImageError when it does not fit it."""
-        spec, (wanted, dtype) = self.subject.image, self._row_form
-        if row.ndim == len(wanted) + 1 and len(row) == 1:
-            row = row[0]
-        if row.shape != wanted and not fits(row.shape, wanted):
-            raise misfit(row, wanted, spec)
-        if row.dtype == dtype:
-            return np.ascontiguousarray(row)
-        if row.dtype.kind not in "biuf":
-            raise ImageError(
-                f"the array holds {row.dtype}, the model's input '{spec.name}' takes numbers: {spec.dtype}"
-            )
-        if row.dtype == np.uint8 and dtype.kind == "f":
-            raise ImageError(
-                f"the array holds uint8 pixels, the model's input '{spec.name}' takes {spec.dtype} values in a range "
-                "of its own: give those, or the image's path or a PIL image, which is preprocessed"
-            )
-        with np.errstate(all="ignore"):  # what is not finite is told by the scores
-            cast = np.ascontiguousarray(row, dtype=dtype)
-        if cast.dtype.kind in "iu" and not np.array_equal(cast, row):
-            raise ImageError(
-                f"the array holds {row.dtype} values that {spec.dtype}, the type of the model's input '{spec.name}', "
-                "cannot hold: give pixel values as they are, not scaled"
-            )
-        return cast
 
     # -- explaining ------------------------------------------------------------------------------
 
@@ -271,24 +237,6 @@ class Explainer:
             subject = self.with_score(output).for_size(row.shape)
             self._others[output, image] = subject.see(row[None], None, "").scores[0]
         return self._others[output, image]
-
-
-def misfit(row: Array, wanted: Sequence[int | None], spec: ImageInput) -> ImageError:
-    """The error for an image of another shape than the model takes, for the caller to raise."""
-    axes = spec.layout.replace("N", "")
-    shape = ", ".join(str(size or "any") for size in wanted)
-    told = f"the image has shape {list(row.shape)}, the model's input '{spec.name}' takes [{shape}] ({axes})"
-    if row.ndim == len(wanted) + 1:
-        return ImageError(f"{told}: it holds {len(row)} of them; give one per file, or the array itself from Python")
-    turned = (*row.shape[-1:], *row.shape[:-1]) if axes[0] == "C" else (*row.shape[1:], *row.shape[:1])
-    if fits(turned, wanted):
-        return ImageError(f"{told}: its channels are {'last' if axes[0] == 'C' else 'first'}, move that axis")
-    return ImageError(f"{told}: resize it")
-
-
-def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
-    """Whether a shape is the wanted one, where None stands for any size."""
-    return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))
 
 
 def is_list(target: Targets) -> TypeGuard[Sequence[Spec]]:
