@@ -42,8 +42,9 @@ class Unpacking:
         sequences: the tensors in every sequence whose content is known.
         optionals: what every optional value holds of which that is known; "" for nothing.
         pending: writes the nodes that make a tensor which no node of the model makes; called when somebody reads it.
-        parts: how many such tensors there are.
         initializers: constants that were made.
+        parts: how many pending tensors there were in all.
+        numbers: for each hint of a name, those that were not tried yet.
     """
 
     graph: Graph

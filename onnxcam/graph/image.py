@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -31,16 +29,16 @@ def image_input(graph: Graph) -> ImageInput:
         ModelError: there is none, or two are alike.
     """
     found = likeliest(graph)
-    if len(found) != 1:
-        inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
-        what = ", ".join(inputs) or "none"
-        problem = "no input that takes an image" if not found else "several inputs that could take the image"
-        if found:
-            cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
-        else:
-            cure = cure_of_flat_input(graph) if graph.inputs else ": give the image itself no --feed"
-        raise ModelError(f"{graph.model.name} has {problem} (its inputs: {what}){cure}")
-    return found[0]
+    if len(found) == 1:
+        return found[0]
+    if found:
+        problem = "several inputs that could take the image"
+        cure = ": fix all but the image with --feed NAME=FILE.npy (in Python: feeds)"
+    else:
+        problem = "no input that takes an image"
+        cure = cure_of_flat_input(graph) if graph.inputs else ": give the image itself no --feed"
+    inputs = (f"'{name}' {type_name(graph, name)} {shown(graph.shape(name))}" for name in graph.inputs)
+    raise ModelError(f"{graph.model.name} has {problem} (its inputs: {', '.join(inputs) or 'none'}){cure}")
 
 
 def images(graph: Graph) -> list[ImageInput]:
@@ -51,9 +49,8 @@ def images(graph: Graph) -> list[ImageInput]:
 def likeliest(graph: Graph) -> list[ImageInput]:
     """Of the inputs that can take a picture those that look most like it: one, or some that are alike, or none."""
     found = images(graph)
-    for likely in (coloured, convolved(graph)):
-        found = [image for image in found if likely(image)] or found
-    return found
+    found = [image for image in found if image.channels in (3, None)] or found
+    return [image for image in found if is_convolved(graph, image.name)] or found
 
 
 def cure_of_flat_input(graph: Graph) -> str:
@@ -67,24 +64,15 @@ def cure_of_flat_input(graph: Graph) -> str:
     return ""
 
 
-def coloured(image: ImageInput) -> bool:
-    """Whether an input has three channels, or may have."""
-    return image.channels in (3, None)
-
-
-def convolved(graph: Graph) -> Callable[[ImageInput], bool]:
+def is_convolved(graph: Graph, name: str) -> bool:
     """Whether a convolution reads an input, directly or behind a few steps that keep its place."""
-
-    def reads(image: ImageInput) -> bool:
-        names = [image.name]
-        for _ in range(NEAR):
-            readers = [graph.nodes[i] for i in {i for name in names for i in graph.consumers.get(name, [])}]
-            if any(node.op_type in CONVOLUTIONS for node in readers):
-                return True
-            names = [name for node in readers for name in node.output]
-        return False
-
-    return reads
+    names = [name]
+    for _ in range(NEAR):
+        readers = [graph.nodes[i] for i in {i for name in names for i in graph.consumers.get(name, [])}]
+        if any(node.op_type in CONVOLUTIONS for node in readers):
+            return True
+        names = [name for node in readers for name in node.output]
+    return False
 
 
 def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
