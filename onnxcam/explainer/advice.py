@@ -25,7 +25,7 @@ def instead(subject: Rewritten, at: TargetLayer | None) -> str:
     if at is None:
         return "use a method of a layer" + layer_with_gradcam(subject, reached)
     ways = [f"choose --layer '{reached[0]}'"] if reached else []
-    if differences(subject, at):
+    if allows_differences(subject, at):
         ways.append("choose --gradient numeric" if at.mean_only else RUN)
     return ", or ".join(ways) or NOTHING
 
@@ -42,11 +42,12 @@ def advised(subject: Rewritten, at: TargetLayer | None) -> Iterator[None]:
 def layer_with_gradcam(subject: Rewritten, reached: list[str]) -> str:
     """How to explain a layer where the image cannot be, ready to follow a noun."""
     automatic = automatic_layer(subject)
+    if automatic and automatic.name in reached:
+        return ", such as gradcam"
     if reached:
-        return (
-            ", such as gradcam" if automatic and automatic.name in reached else f": gradcam with --layer '{reached[0]}'"
-        )
-    return ": gradcam with --gradient numeric" if automatic and differences(subject, automatic) else f"; but {NOTHING}"
+        return f": gradcam with --layer '{reached[0]}'"
+    numeric = automatic is not None and allows_differences(subject, automatic)
+    return ": gradcam with --gradient numeric" if numeric else f"; but {NOTHING}"
 
 
 def instead_of_differences(subject: Rewritten, at: TargetLayer) -> str:
@@ -90,7 +91,7 @@ def automatic_layer(subject: Rewritten) -> TargetLayer | None:
     return next((TargetLayer(c.name, c.layout) for c in found), None)
 
 
-def differences(subject: Rewritten, at: TargetLayer) -> bool:
+def allows_differences(subject: Rewritten, at: TargetLayer) -> bool:
     """Whether a numeric gradient may be had: the model can be cut there, and nothing behind rounds."""
     try:
         return not subject.rounding(at)

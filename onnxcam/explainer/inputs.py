@@ -12,7 +12,7 @@ from onnxcam.errors import ImageError
 from onnxcam.explainer.subject import Array
 from onnxcam.runtime import ImageInput
 
-Sizes = tuple[int | None, ...]  # None where any size will do
+Form = tuple[int | None, ...]  # None where any size will do
 
 
 def as_input(row: Array, image: ImageInput) -> Array:
@@ -42,14 +42,14 @@ def as_input(row: Array, image: ImageInput) -> Array:
 
 
 @cache
-def row_form(image: ImageInput) -> tuple[Sizes, np.dtype[Any]]:
+def row_form(image: ImageInput) -> tuple[Form, np.dtype[Any]]:
     """Shape and type of one image as the model takes it, without batch axis."""
     width, height = image.size
     sizes = {"C": image.channels, "D": None, "H": height, "W": width}
     return tuple(sizes[axis] for axis in image.layout.replace("N", "")), np.dtype(image.dtype)
 
 
-def misfit(row: Array, wanted: Sizes, image: ImageInput) -> ImageError:
+def misfit(row: Array, wanted: Form, image: ImageInput) -> ImageError:
     """The error for an image of another shape than the model takes, for the caller to raise."""
     axes = image.layout.replace("N", "")
     shape = ", ".join(str(size or "any") for size in wanted)
@@ -62,6 +62,6 @@ def misfit(row: Array, wanted: Sizes, image: ImageInput) -> ImageError:
     return ImageError(f"{told}: resize it")
 
 
-def fits(shape: Sequence[int], wanted: Sizes) -> bool:
+def fits(shape: Sequence[int], wanted: Form) -> bool:
     """Whether a shape is the wanted one."""
     return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))

@@ -17,8 +17,8 @@ from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.nodes import attributes, with_nodes
-from onnxcam.graph.sizing import POOLS, Question, Sizes, doubtful, reach_and_strides, same_in_front, same_padding
-from onnxcam.graph.types import NARROW
+from onnxcam.graph.sizing import POOLS, Question, doubtful, reach_and_strides, same_in_front, same_padding
+from onnxcam.graph.types import NARROW, Sizes
 
 
 def with_agreed_sizes(graph: Graph) -> onnx.ModelProto | None:

@@ -16,8 +16,8 @@ from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure
 from onnxcam.graph.integers import QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.nodes import all_nodes, attributes, described, local_names, optional, reads, subgraphs
-from onnxcam.graph.sizing import Question, Sizes
-from onnxcam.graph.types import FLOATS, INTEGERS, Shape, ValueType
+from onnxcam.graph.sizing import Question
+from onnxcam.graph.types import FLOATS, INTEGERS, Shape, Sizes, ValueType
 
 Found = TypeVar("Found")
 

@@ -18,8 +18,8 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
-from onnxcam.graph.sizing import Question, Sizes, Sizing
-from onnxcam.graph.types import FLOATS, ValueType, inferred_types, made_up, shape_in
+from onnxcam.graph.sizing import Question, Sizing
+from onnxcam.graph.types import FLOATS, Sizes, Types, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
@@ -189,7 +189,7 @@ class Inference:
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
 
 
-def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
+def declare(graph: onnx.GraphProto, types: Types) -> None:
     """Tell inference what it would leave open, in place."""
     outputs = {port.name: port for port in graph.output}
     for name, found in types.items():
@@ -197,7 +197,7 @@ def declare(graph: onnx.GraphProto, types: Mapping[str, ValueType]) -> None:
         port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
 
 
-def fused_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+def fused_states(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:
     """Types of the states that ONNX Runtime's own operators give out, which nobody tells inference in time."""
     found: dict[str, ValueType] = {}
     for node in model.graph.node:
@@ -208,7 +208,7 @@ def fused_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict
     return found
 
 
-def past_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+def past_states(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:
     """Types of the keys and values that an attention gives out for the next step.
 
     Where it is given none of the step before, ONNX Runtime does not tell their shapes itself.
@@ -218,7 +218,7 @@ def past_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[st
     return {node.output[i]: ValueType(elem_type, (None,) * rank) for i, rank in given.items()} if elem_type else {}
 
 
-def quantized_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+def quantized_states(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:
     """Types of what an LSTM of quantized weights gives out: of all steps, and of the last."""
     x, r = (shape_in(types, name) for name in (node.input[0], node.input[2]))
     if x is None or r is None or not len(x) == len(r) == 3:

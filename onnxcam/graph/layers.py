@@ -88,7 +88,7 @@ def inspected(model: Model, score: str | None) -> Inspected:
     graph, sized = at_usual_size(graph, image) if None in image.size else (graph, graph)
     found = find_score(graph, score, image=image)
     layers = candidates(sized, image, found)
-    layers += branches(sized, image, found, {layer.name for layer in layers})
+    layers += branch_layers(sized, image, found, {layer.name for layer in layers})
     if sized is not graph:  # the sizes that it leaves free stay unknown
         shapes = {one.name: graph.shape(one.name) for one in layers}
         layers = [replace(one, shape=shape, grid=None) for one in layers if (shape := shapes[one.name]) is not None]
@@ -108,7 +108,7 @@ def at_usual_size(graph: Graph, image: ImageInput) -> tuple[Graph, Graph]:
     return graph, graph
 
 
-def branches(graph: Graph, image: ImageInput, score: Score, others: Collection[str]) -> list[Layer]:
+def branch_layers(graph: Graph, image: ImageInput, score: Score, others: Collection[str]) -> list[Layer]:
     """The last grid of each way to the score that ends in none of `others`, as the heads of a detector do."""
     known, computed = layouts(graph), weighted_before(graph, image.name)
     weights_behind = weighted_behind(graph, score.name)

@@ -17,9 +17,9 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.mixing import MIXES
 from onnxcam.graph.moving import MOVES
 from onnxcam.graph.operators import ATTENTION, PRODUCTS
-from onnxcam.graph.positions import Along, Positions, Sizes, positions
+from onnxcam.graph.positions import Along, Positions, positions
 from onnxcam.graph.sliding import SLIDING
-from onnxcam.graph.types import Shape
+from onnxcam.graph.types import Shape, Sizes
 from onnxcam.runtime.manifest import Layout
 
 VIEWS = frozenset(
@@ -151,7 +151,7 @@ def layout_of(here: Positions, sizes: Sizes, whole: Mapping[str, int], rows: int
         for label, axis in zip(missing, spare, strict=False):
             labels[axis] = label
         return evenly_spread(Layout("".join(labels)), [cells(here, lines, label) for label in spatial], spatial, whole)
-    return tokens(here, labels, used, spatial, whole) if len(used) == 1 else None
+    return token_layout(here, labels, used, spatial, whole) if len(used) == 1 else None
 
 
 def cells(here: Positions, lines: Mapping[str, list[int]], label: str) -> Along | None:
@@ -159,7 +159,7 @@ def cells(here: Positions, lines: Mapping[str, list[int]], label: str) -> Along 
     return here[label] if label in lines else None
 
 
-def tokens(
+def token_layout(
     here: Positions, labels: list[str], used: set[int], spatial: list[str], whole: Mapping[str, int]
 ) -> Layout | None:
     """The layout of a grid in one axis, row by row, with other tokens before or behind."""

@@ -6,16 +6,14 @@ A state may start as a placeholder of another rank, which the first step replace
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.nodes import captures
-from onnxcam.graph.types import Shape, ValueType, inferred_types, made_up
-
-Types = Mapping[str, ValueType]
+from onnxcam.graph.types import Shape, Types, ValueType, inferred_types, made_up
 
 
 def final_states(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:

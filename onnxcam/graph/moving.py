@@ -17,7 +17,6 @@ from onnxcam.graph.positions import (
     Known,
     Positions,
     Rule,
-    Sizes,
     compressed,
     kept,
     renewed,
@@ -26,6 +25,7 @@ from onnxcam.graph.positions import (
 )
 from onnxcam.graph.slicing import stretches
 from onnxcam.graph.sliding import Windows, monotone, over, resized, spread, stretched
+from onnxcam.graph.types import Sizes
 
 
 def transposed(known: Known, node: onnx.NodeProto, i: int) -> Positions:
@@ -195,7 +195,7 @@ def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
         return {}
     placed = [part for part in parts if part]
     lengths = [size[axis] for size in sizes if size is not None]
-    if not any(axis in along.axes for part in placed for along in part.values()) and not tokens(placed):
+    if not any(axis in along.axes for part in placed for along in part.values()) and not partly_placeless(placed):
         over = together(placed, rank)
         if over:
             return over
@@ -203,7 +203,7 @@ def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     return {label: in_line([part.get(label) for part in parts], lengths, axis, rank) for label in labels}
 
 
-def tokens(parts: Sequence[Positions]) -> bool:
+def partly_placeless(parts: Sequence[Positions]) -> bool:
     """Whether one of several parts has no places, and others have."""
     held = {along.placeless for part in parts for along in part.values()}
     return len(held) == 2

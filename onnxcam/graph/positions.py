@@ -17,9 +17,9 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.types import Sizes
 
 Array = npt.NDArray[np.float32]
-Sizes = tuple[int, ...]
 
 DOMAINS = frozenset({"", "com.microsoft", "com.microsoft.nchwc"})  # their operators of one name move alike
 LONGEST = 2**22  # cells along one axis that are followed

@@ -20,12 +20,10 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, OnnxCamError
 from onnxcam.graph.nodes import attributes, described
-from onnxcam.graph.types import Shape, ValueType, shape_in
+from onnxcam.graph.types import Shape, Sizes, Types, shape_in
 from onnxcam.runtime import oracle
 
-Sizes = tuple[int, ...]
 Constant = Callable[[str], npt.NDArray[Any] | None]
-Types = Mapping[str, ValueType]
 LONGEST = 2**26  # elements along one axis that ONNX Runtime is asked about
 MOST_WORK = 2**28  # of these, times the size of a window
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})

@@ -14,6 +14,7 @@ from onnxcam.graph.nodes import described
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
+Sizes = tuple[int, ...]  # a shape, or a part of one, that is known
 
 FLOATS = frozenset(
     {TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16}
@@ -36,7 +37,10 @@ class ValueType:
     shape: Shape | None
 
 
-def shape_in(types: Mapping[str, ValueType], name: str) -> Shape | None:
+Types = Mapping[str, ValueType]
+
+
+def shape_in(types: Types, name: str) -> Shape | None:
     """The shape of a value; None where it is not among the types, or its rank not known."""
     return types[name].shape if name in types else None
 
@@ -57,7 +61,7 @@ def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     return refined(found, graph.node)
 
 
-def check_turned(types: Mapping[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> None:
+def check_turned(types: Types, nodes: Iterable[onnx.NodeProto]) -> None:
     """ModelError at a Transpose of more or fewer axes than its input has, which onnx lets pass."""
     for node in nodes:
         if node.op_type != "Transpose" or node.domain:
