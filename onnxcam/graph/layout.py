@@ -27,6 +27,7 @@ VIEWS = frozenset(
 )  # the same activation, seen otherwise
 NOMINAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SPATIAL = "DHW"
+ALL = (0.0, 1.0)  # of the image's side
 HEIGHTS = (224, 256, 48, 32, 64)  # of photos, and of lines of text; the first that a model takes
 
 
@@ -124,92 +125,85 @@ def layout_of(here: Positions, sizes: Sizes, whole: Mapping[str, int], rows: int
     Args:
         here: where its elements lie.
         whole: the image's sizes by label.
-        rows: the axis of the batch where that is known; else it is the first, or the first of size 1.
+        rows: the axis of the batch where that is known; else it is the first that may be.
     """
-    spatial = [label for label in SPATIAL if label in whole]
-    lines = {label: here[label].axes for label in spatial if label in here and here[label].axes}
-    if not lines or any(len(axes) > 1 for axes in lines.values()):
+    lines = {label: along for label, along in here.items() if label in whole and along.axes}
+    if not lines or any(len(along.axes) > 1 for along in lines.values()):
         return None
-    used = {axes[0] for axes in lines.values()}
+    places = {label: along.axes[0] for label, along in lines.items()}
+    free = [axis for axis in range(len(sizes)) if axis not in places.values()]
     if rows is None:
-        rows = next((i for i in (0, *range(len(sizes))) if i not in used and sizes[i] in (1, whole.get("N", 1))), None)
-    if rows is None or rows in used:
+        rows = next((axis for axis in free if sizes[axis] in (1, whole.get("N", 1))), None)
+    if rows is None or rows not in free:
         return None
-    labels = ["?"] * len(sizes)
-    labels[rows] = "N"
-    wide = [i for i in range(len(sizes)) if i != rows and i not in used and sizes[i] > 1]
-    spare = [i for i in range(len(sizes)) if i != rows and i not in used and sizes[i] == 1]
+    free.remove(rows)
+    wide, spare = [axis for axis in free if sizes[axis] > 1], [axis for axis in free if sizes[axis] == 1]
     if len(wide) > 1 or not (wide or spare):
         return None
-    channels = wide[0] if wide else spare.pop(0 if spare[0] < min(used) else -1)
-    labels[channels] = "C"
-    apart = len(used) == len(lines)
-    missing = [label for label in spatial if label not in lines]
-    if apart and len(spare) >= len(missing):
-        for label, axes in lines.items():
-            labels[axes[0]] = label
-        for label, axis in zip(missing, spare, strict=False):
-            labels[axis] = label
-        return evenly_spread(Layout("".join(labels)), [cells(here, lines, label) for label in spatial], spatial, whole)
-    return token_layout(here, labels, used, spatial, whole) if len(used) == 1 else None
+    channels = wide[0] if wide else spare.pop(0 if spare[0] < min(places.values()) else -1)
+    known = {rows: "N", channels: "C"}
+    missing = [label for label in SPATIAL if label in whole and label not in lines]
+    used = set(places.values())
+    if len(used) == len(lines) and len(spare) >= len(missing):
+        spatial = {axis: label for label, axis in places.items()} | dict(zip(spare, missing, strict=False))
+        return evenly_spread(Layout(spelled(known | spatial, len(sizes))), lines, whole)
+    return token_layout(spelled(known | {used.pop(): "P"}, len(sizes)), lines, whole) if len(used) == 1 else None
 
 
-def cells(here: Positions, lines: Mapping[str, list[int]], label: str) -> Along | None:
-    """A coordinate that changes; None for one that a single cell holds."""
-    return here[label] if label in lines else None
+def spelled(labels: Mapping[int, str], rank: int) -> str:
+    """The labels of some axes as a layout has them; of the others nothing is known."""
+    return "".join(labels.get(axis, "?") for axis in range(rank))
 
 
-def token_layout(
-    here: Positions, labels: list[str], used: set[int], spatial: list[str], whole: Mapping[str, int]
-) -> Layout | None:
-    """The layout of a grid in one axis, row by row, with other tokens before or behind."""
-    (axis,) = used
-    held = [here[label] if label in here and here[label].axes else None for label in spatial]
-    lines = [None if along is None else along.at.ravel() for along in held]
-    there = np.all([~np.isnan(line) for line in lines if line is not None], axis=0)
+def token_layout(axes: str, lines: Mapping[str, Along], whole: Mapping[str, int]) -> Layout | None:
+    """The layout of a grid in one axis, row by row, with other tokens before or behind.
+
+    `lines`: the coordinates that change along that axis.
+    """
+    flat = {label: along.at.ravel() for label, along in lines.items()}
+    there = np.all([~np.isnan(line) for line in flat.values()], axis=0)
     (at,) = np.nonzero(there)
-    grid = tuple(1 if line is None else len(np.unique(line[there])) for line in lines)
+    spatial = [label for label in SPATIAL if label in whole]
+    grid = tuple(len(np.unique(flat[label][there])) if label in flat else 1 for label in spatial)
     if not len(at) or at[-1] - at[0] + 1 != len(at) or int(np.prod(grid)) != len(at):
         return None
-    sides: list[Along | None] = []
-    for i, (along, line) in enumerate(zip(held, lines, strict=True)):
-        if along is None or line is None:
-            sides.append(None)
-            continue
-        block = np.moveaxis(line[there].reshape(grid), i, 0).reshape(grid[i], -1)
+    sides = {}
+    for label, along in lines.items():
+        i = spatial.index(label)
+        block = np.moveaxis(flat[label][there].reshape(grid), i, 0).reshape(grid[i], -1)
         if np.ptp(block, axis=1).any():
             return None
-        sides.append(replace(along, at=block[:, 0]))
-    labels[axis] = "P"
-    return evenly_spread(Layout("".join(labels), grid, int(at[0])), sides, spatial, whole)
+        sides[label] = replace(along, at=block[:, 0])
+    return evenly_spread(Layout(axes, grid, int(at[0])), sides, whole)
 
 
-def evenly_spread(
-    layout: Layout, sides: list[Along | None], spatial: list[str], whole: Mapping[str, int]
-) -> Layout | None:
-    """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there."""
+def evenly_spread(layout: Layout, sides: Mapping[str, Along], whole: Mapping[str, int]) -> Layout | None:
+    """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there.
+
+    `sides`: the cells along each coordinate; of one that is left out a single cell shows all.
+    """
     window = []
-    for along, label in zip(sides, spatial, strict=True):
-        size = float(whole[label])
-        if along is None:
-            window.append((0.0, 1.0))
-            continue
-        along = along.true()
-        at = along.at.ravel()
-        cell = (along.end - along.start) / len(at)
-        even = along.start + (np.arange(len(at)) + 0.5) * cell
-        if np.isnan(at).any() or np.abs(at - even).max() > abs(cell) * 0.76:
-            return None
-        ends = ((0.0, 1.0), (1.0, 0.0), (along.start / size, along.end / size))
-        window.append(next(end for end in ends if off(along, end, size) < abs(cell) / 4))
-    if all(side == (0.0, 1.0) for side in window):
-        return layout
-    return Layout(layout.axes, layout.grid, layout.prefix, tuple(window))
+    for label in SPATIAL:
+        if label in whole:
+            stretch = stretch_of(sides[label], whole[label]) if label in sides else ALL
+            if stretch is None:
+                return None
+            window.append(stretch)
+    return layout if set(window) == {ALL} else replace(layout, window=tuple(window))
 
 
-def off(along: Along, ends: tuple[float, float], size: float) -> float:
-    """How far, in pixels, the stretch of image that a coordinate shows lies from another (shares of the image)."""
-    return abs(along.start - ends[0] * size) + abs(along.end - ends[1] * size)
+def stretch_of(along: Along, size: int) -> tuple[float, float] | None:
+    """The stretch of the image's side that cells show, its start and end as shares of `size`; None: it is uneven."""
+    along = along.true()
+    at = along.at.ravel()
+    cell = (along.end - along.start) / len(at)
+    even = along.start + (np.arange(len(at)) + 0.5) * cell
+    if np.isnan(at).any() or np.abs(at - even).max() > abs(cell) * 0.76:
+        return None
+    for start, end in (ALL, ALL[::-1]):
+        if abs(along.start - start * size) + abs(along.end - end * size) < abs(cell) / 4:
+            return start, end
+    return along.start / size, along.end / size
 
 
 def spatial_sizes(layout: Layout, shape: Shape) -> tuple[int, ...] | None:
