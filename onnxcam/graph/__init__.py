@@ -11,6 +11,7 @@ from onnxcam.graph.cut import (
     packing_pays,
     pruned,
 )
+from onnxcam.graph.deployed import as_deployed
 from onnxcam.graph.edit import (
     default_to,
     expose,
@@ -42,7 +43,6 @@ from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
-    as_deployed,
     dequantized,
     quantizer,
     rounded,

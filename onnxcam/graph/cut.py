@@ -10,6 +10,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
+from onnxcam.graph.deployed import as_deployed
 from onnxcam.graph.edit import expose
 from onnxcam.graph.headsizes import Retold, retold
 from onnxcam.graph.imagesfirst import SWAP, images_second
@@ -17,7 +18,7 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.paths import depends_on_input
-from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
+from onnxcam.graph.quantized import quantizer, sources, twins, unquantized
 from onnxcam.graph.types import Dim, Shape, made_up
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images

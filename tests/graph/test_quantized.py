@@ -8,11 +8,10 @@ import pytest
 
 from onnxcam.graph import Graph, dequantized, load, quantizer, read_graph, rounded, sources, unquantized
 from onnxcam.graph.integers import drop_unread, surface
-from onnxcam.graph.quantized import as_deployed, lone_pairs, read_point, shifts_int8, twins
-from tests.nets import net, run
+from onnxcam.graph.quantized import read_point, twins
+from tests.nets import net
 
 STEPS = {"s": np.array(0.5, np.float32), "t": np.array(0.25, np.float32), "z": np.array(3, np.uint8)}
-SIGNED = {"s": np.array(0.5, np.float32), "i": np.array(-3, np.int8), "j": np.array(-3, np.int8)}
 
 
 def graph_of(body: str, weights: dict[str, np.ndarray] = STEPS, outputs: str = "float[4] y") -> Graph:
@@ -60,29 +59,6 @@ def test_a_relu_in_front_of_a_quantizer_is_part_of_the_kernel() -> None:
 def test_what_dequantizes_the_same_integers_is_the_same_value(body: str) -> None:
     graph = graph_of("a = Neg(x) " + body)
     assert (twins(graph, "d"), twins(graph, "e")) == (["e"], ["d"])
-
-
-def test_only_lone_int8_pairs_are_shifted() -> None:
-    """As ONNX Runtime does: a pair that is read twice stays."""
-    graph = graph_of(
-        "q = QuantizeLinear(x, s, i) d = DequantizeLinear(q, s, j) r = Relu(d) "
-        "p = QuantizeLinear(r, s, i) e = DequantizeLinear(p, s, i) f = DequantizeLinear(p, s, i) y = Add(e, f)",
-        SIGNED,
-    )
-    assert lone_pairs(graph) == {"q"}
-
-
-def test_a_shifted_pair_gives_the_same_values() -> None:
-    body = "q = QuantizeLinear(x, s, i) d = DequantizeLinear(q, s, j) y = Relu(d)"
-    graph = graph_of(body, SIGNED)
-    x = np.array([-80, -0.3, 0.8, 90], np.float32)
-    before = onnx.ModelProto()
-    before.CopyFrom(graph.proto)
-    after = as_deployed(graph, onnx.ModelProto.FromString(graph.proto.SerializeToString()))
-    kinds = {tensor.data_type for tensor in after.graph.initializer if "uint8" in tensor.name}
-    assert kinds == ({onnx.TensorProto.UINT8} if shifts_int8() else set())
-    for proto in (before, after):
-        np.testing.assert_array_equal(run(proto, {"x": x})["y"], [0, 0, 1, 65])
 
 
 INTEGERS = "q = QuantizeLinear(x, s, z) o = com.microsoft.QLinearSigmoid(q, s, z, s, z) f = Identity(o) "

@@ -1,0 +1,103 @@
+"""What is made of a model runs as the model does: values that nobody reads go, and integers keep their kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from functools import cache
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.graph.index import Graph
+from onnxcam.graph.integers import drop_unread
+from onnxcam.graph.nodes import optional
+from onnxcam.graph.quantized import equals
+from onnxcam.runtime import oracle
+
+
+def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
+    """In place: a graph made from `graph` such that what was there runs as it does without what was added.
+
+    int8 activations become uint8 where ONNX Runtime would make them so, had they no further reader. Its x86 kernels
+    take uint8 activations only, and it shifts a pair of Q and DQ there when nobody else reads it. With a tap or a mask
+    on the pair it would not, and the operators around would run in float. The values are the same. `kept`: values that
+    stay, though nothing reads them yet.
+    """
+    drop_unread(proto, kept)
+    pairs = lone_pairs(graph)
+    if not pairs or not shifts_int8():
+        return proto
+    for node in proto.graph.node:
+        if (node.op_type == "QuantizeLinear" and node.output[0] in pairs) or (
+            node.op_type == "DequantizeLinear" and node.input[0] in pairs
+        ):
+            shift(graph, proto, node)
+    for value in [value for value in proto.graph.value_info if value.name in pairs]:
+        proto.graph.value_info.remove(value)
+    return proto
+
+
+def shift(graph: Graph, proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
+    """A node of an int8 pair, in place, with its zero point 128 higher in uint8."""
+    point = graph.constant(node.input[2])
+    assert point is not None  # of a lone pair
+    shifted = numpy_helper.from_array((point.astype(np.int16) + 128).astype(np.uint8), f"onnxcam/{node.input[2]}/uint8")
+    if all(tensor.name != shifted.name for tensor in proto.graph.initializer):
+        proto.graph.initializer.append(shifted)
+    node.input[2] = shifted.name
+    kept = [attribute for attribute in node.attribute if attribute.name != "output_dtype"]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+
+
+def lone_pairs(graph: Graph) -> set[str]:
+    """The integers of every int8 pair of QuantizeLinear and DequantizeLinear with one reader each, their zero points
+    constant.
+
+    Nodes that do the same count as one, for ONNX Runtime merges them first.
+    """
+    found = set()
+    for node in graph.nodes:
+        if node.op_type != "QuantizeLinear" or node.domain or not int8_point(graph, node):
+            continue
+        lone = len(equals(graph, q := node.output[0])) == 1 and times_read(graph, q) == 1 and q not in graph.outputs
+        reader = graph.nodes[graph.consumers[q][0]] if lone else node
+        if (
+            reader.op_type == "DequantizeLinear"
+            and int8_point(graph, reader)
+            and times_read(graph, reader.output[0]) == 1
+        ):
+            found.add(str(q))
+    return found
+
+
+def times_read(graph: Graph, name: str) -> int:
+    """How often a value is read; giving it out is one time."""
+    nodes = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+    return sum(max(list(node.input).count(name), 1) for node in nodes) + (name in graph.outputs)
+
+
+def int8_point(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node has a constant zero point of type int8."""
+    point = graph.constant(name) if (name := optional(node, 2)) else None
+    return point is not None and point.dtype == np.int8
+
+
+@cache
+def shifts_int8() -> bool:
+    """Whether this ONNX Runtime makes a lone int8 pair uint8, as its x86 builds do; it is asked."""
+    nodes = [
+        helper.make_node("QuantizeLinear", ["x", "s", "z"], ["q"]),
+        helper.make_node("DequantizeLinear", ["q", "s", "z"], ["d"]),
+        helper.make_node("Relu", ["d"], ["y"]),
+    ]
+    weights = [
+        helper.make_tensor("s", TensorProto.FLOAT, [], [0.5]),
+        helper.make_tensor("z", TensorProto.INT8, [], [0]),
+    ]
+    ports = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [4]) for name in "xy"]
+    body = helper.make_graph(nodes, "probe", ports[:1], ports[1:], weights)
+    probe = helper.make_model(body, ir_version=8, opset_imports=[helper.make_opsetid("", 16)])
+    optimized = onnx.load_from_string(oracle.optimized(probe.SerializeToString()))
+    return any(tensor.data_type == TensorProto.UINT8 for tensor in optimized.graph.initializer)
