@@ -22,10 +22,10 @@ def run_rewritten(subject: Rewritten, x: Array, at: TargetLayer) -> dict[str, di
     score = subject.score.name
     names = [value.name for value in subject.model.proto.graph.output]
     deployed = subject.open(features(subject.graph, [at.name, score]), optimize=False)
-    seed = subject.open(whole_seeded_gradient(subject.graph, score, at.name).proto, optimize=False)
+    seeded = subject.open(whole_seeded_gradient(subject.graph, score, at.name).proto, optimize=False)
     feeds = {subject.image.name: subject.fed(x)}
     like = deployed.run(feeds, [score])[score]
     return {
         "features": deployed.run(feeds, names),
-        "with the gradient": seed.run({**feeds, SEED: np.zeros_like(like)}, names),
+        "with the gradient": seeded.run({**feeds, SEED: np.zeros_like(like)}, names),
     }

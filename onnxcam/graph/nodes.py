@@ -1,4 +1,4 @@
-"""Nodes, what they read and hold, and the subgraphs in them: walks, names, copies, checks."""
+"""Nodes, what they read and hold, and the subgraphs in them: walks, names, copies."""
 
 from __future__ import annotations
 
@@ -7,8 +7,6 @@ from typing import Any
 
 import onnx
 from onnx import helper
-
-from onnxcam.errors import ModelError
 
 
 def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
@@ -122,35 +120,3 @@ def described(node: onnx.NodeProto) -> str:
 def called(node: onnx.NodeProto) -> str:
     """A node's name, or its first output."""
     return node.name or next(iter(node.output), "")
-
-
-def check_subgraphs(node: onnx.NodeProto, name: str) -> None:
-    """ModelError where the subgraphs of an If, a Loop or a Scan do not take and give what their node does."""
-    if node.domain or node.op_type not in ("If", "Loop", "Scan"):
-        return
-    bodies = {a.name: a.g for a in node.attribute if a.HasField("g") and a.type == onnx.AttributeProto.GRAPH}
-    held = ("then_branch", "else_branch") if node.op_type == "If" else ("body",)
-    inputs = 0 if node.op_type == "If" else len(node.input)
-    outputs = len(node.output) + (node.op_type == "Loop")
-    sizes = {which: (len(body.input), len(body.output)) for which, body in bodies.items()}
-    if (
-        len({attribute.name for attribute in node.attribute}) < len(node.attribute)
-        or any(sizes.get(which) != (inputs, outputs) for which in held)
-        or len(node.input) < {"If": 1, "Loop": 2, "Scan": 1}[node.op_type]
-    ):
-        raise ModelError(f"{name} is broken: {described(node)} does not take and give what its {' and '.join(held)} do")
-    if node.op_type == "Scan":
-        check_scan(node, name)
-
-
-def check_scan(node: onnx.NodeProto, name: str) -> None:
-    """ModelError where a Scan does not say how it takes its inputs apart."""
-    numbers = {attribute.name: attribute.i for attribute in node.attribute}
-    lists = {attribute.name: len(attribute.ints) for attribute in node.attribute if attribute.ints}
-    count = numbers.get("num_scan_inputs", 0)
-    scanned = {"input": count, "output": len(node.output) - len(node.input) + count}
-    if not 0 < count <= len(node.input) or scanned["output"] < 0 or any(
-        lists.get(f"scan_{which}_{what}", size) != size
-        for which, size in scanned.items() for what in ("axes", "directions")
-    ):  # fmt: skip
-        raise ModelError(f"{name} is broken: {described(node)} does not say how its inputs and outputs are scanned")

@@ -7,8 +7,6 @@ believes it); defaults that inference gets wrong spelled out. Value names, input
 
 from __future__ import annotations
 
-import math
-import re
 from collections.abc import Iterable
 
 import numpy as np
@@ -19,18 +17,14 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.nodes import all_graphs, all_nodes, check_subgraphs, described, reads, replace_nodes
+from onnxcam.graph.malformed import check_nodes, check_sparse, check_steps
+from onnxcam.graph.nodes import all_nodes, described, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 
 LATEST = 2**31 - 1  # what onnx holds versions in
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
 JUNK_DIMS = {"", "?", "None", "none", "-1", "unk", "unknown"}  # exporters' words for "any size"
-TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
-LONGEST_EQUATION = 1000  # characters
-LARGEST_BLOCK = 2**15  # pixels along a side
-LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
-MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
 
 
 def normalize(model: Model) -> onnx.ModelProto:
@@ -125,61 +119,6 @@ def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
         graph.input.extend(kept)
 
 
-def check_nodes(proto: onnx.ModelProto, name: str) -> None:
-    """ModelError at a node that is not what its operator asks for: an input too few, an attribute of another kind.
-
-    ONNX Runtime refuses these too; all code behind reads inputs and attributes without asking.
-    """
-    context = onnx.checker.C.CheckerContext()
-    context.ir_version = proto.ir_version
-    context.opset_imports = opsets = {entry.domain: entry.version for entry in proto.opset_import}
-    for node in all_nodes(proto.graph):
-        check_subgraphs(node, name)
-        if any(attribute.ref_attr_name for attribute in node.attribute):
-            raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
-        check_perils(node, name)
-        unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
-        if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
-            continue
-        if onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain).deprecated:  # the checker refuses these
-            continue
-        try:
-            onnx.checker.check_node(node, context)
-        except onnx.checker.ValidationError as error:
-            raise ModelError(f"{name} is broken: {described(node)} is malformed ({first_line(error)})") from error
-
-
-def check_perils(node: onnx.NodeProto, name: str) -> None:
-    """ModelError at what onnx's inference neither refuses nor survives: it never ends, or ends the process."""
-    if node.domain:
-        return
-    for given in node.attribute:
-        if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
-            raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
-        if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
-            raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
-
-
-def check_steps(graph: onnx.GraphProto, name: str) -> None:
-    """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
-    for body in all_graphs(graph):
-        slices = (node for node in body.node if node.op_type == "Slice" and not node.domain and len(node.input) > 4)
-        sliced = {node.input[4]: node for node in slices}
-        for tensor in body.initializer:
-            if tensor.name in sliced and is_absurd(tensor):
-                node = described(sliced[tensor.name])
-                raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
-
-
-def is_absurd(tensor: onnx.TensorProto) -> bool:
-    """Whether a tensor, as of steps, holds integers that are no sizes."""
-    if tensor.data_type != TensorProto.INT64 or not 0 < math.prod(tensor.dims) <= LONGEST_STEPS:
-        return False
-    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) not in (0, 8 * math.prod(tensor.dims)):
-        return False
-    return bool(np.any(np.abs(numpy_helper.to_array(tensor).astype(np.float64)) > LARGEST_STEP))
-
-
 def spell_out(proto: onnx.ModelProto) -> None:
     """Write defaults that onnx's shape inference gets wrong: STFT gives half the spectrum unless told otherwise."""
     for node in all_nodes(proto.graph):
@@ -201,18 +140,6 @@ def lift_constants(graph: onnx.GraphProto, name: str) -> None:
             kept.append(node)
     if len(kept) < len(graph.node):
         replace_nodes(graph, kept)
-
-
-def check_sparse(graph: onnx.GraphProto, name: str) -> None:
-    """ModelError where the zeros of all sparse weights together take more memory than any real model's."""
-    held = [attribute.sparse_tensor for node in all_nodes(graph) for attribute in node.attribute]
-    size = 0
-    for sparse in [*held, *(sparse for body in all_graphs(graph) for sparse in body.sparse_initializer)]:
-        kind = sparse.values.data_type
-        itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
-        size += itemsize * abs(math.prod(sparse.dims))
-    if size > MOST_DENSE:
-        raise ModelError(f"the sparse weights of {name} take {size >> 20:,} MB with their zeros: export them dense")
 
 
 def densified(sparse: onnx.SparseTensorProto, name: str) -> onnx.TensorProto:

@@ -1,0 +1,118 @@
+"""What is malformed is refused by name before anything reads it: not all of onnx survives it."""
+
+from __future__ import annotations
+
+import math
+import re
+
+import numpy as np
+import onnx
+from onnx import TensorProto, helper, numpy_helper
+
+from onnxcam.errors import ModelError, first_line
+from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional
+
+TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
+LONGEST_EQUATION = 1000  # characters
+LARGEST_BLOCK = 2**15  # pixels along a side
+MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
+LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
+
+
+def check_nodes(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError at a node that is not what its operator asks for: an input too few, an attribute of another kind.
+
+    ONNX Runtime refuses these too; all code behind reads inputs and attributes without asking.
+    """
+    context = onnx.checker.C.CheckerContext()
+    context.ir_version = proto.ir_version
+    context.opset_imports = opsets = {entry.domain: entry.version for entry in proto.opset_import}
+    for node in all_nodes(proto.graph):
+        check_subgraphs(node, name)
+        if any(attribute.ref_attr_name for attribute in node.attribute):
+            raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
+        check_perils(node, name)
+        unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
+        if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
+            continue
+        if onnx.defs.get_schema(node.op_type, opsets[node.domain], node.domain).deprecated:  # the checker refuses these
+            continue
+        try:
+            onnx.checker.check_node(node, context)
+        except onnx.checker.ValidationError as error:
+            raise ModelError(f"{name} is broken: {described(node)} is malformed ({first_line(error)})") from error
+
+
+def check_subgraphs(node: onnx.NodeProto, name: str) -> None:
+    """ModelError where the subgraphs of an If, a Loop or a Scan do not take and give what their node does."""
+    if node.domain or node.op_type not in ("If", "Loop", "Scan"):
+        return
+    bodies = {a.name: a.g for a in node.attribute if a.HasField("g") and a.type == onnx.AttributeProto.GRAPH}
+    held = ("then_branch", "else_branch") if node.op_type == "If" else ("body",)
+    inputs = 0 if node.op_type == "If" else len(node.input)
+    outputs = len(node.output) + (node.op_type == "Loop")
+    sizes = {which: (len(body.input), len(body.output)) for which, body in bodies.items()}
+    if (
+        len({attribute.name for attribute in node.attribute}) < len(node.attribute)
+        or any(sizes.get(which) != (inputs, outputs) for which in held)
+        or len(node.input) < {"If": 1, "Loop": 2, "Scan": 1}[node.op_type]
+    ):
+        raise ModelError(f"{name} is broken: {described(node)} does not take and give what its {' and '.join(held)} do")
+    if node.op_type == "Scan":
+        check_scan(node, name)
+
+
+def check_scan(node: onnx.NodeProto, name: str) -> None:
+    """ModelError where a Scan does not say how it takes its inputs apart."""
+    numbers = {attribute.name: attribute.i for attribute in node.attribute}
+    lists = {attribute.name: len(attribute.ints) for attribute in node.attribute if attribute.ints}
+    count = numbers.get("num_scan_inputs", 0)
+    scanned = {"input": count, "output": len(node.output) - len(node.input) + count}
+    if not 0 < count <= len(node.input) or scanned["output"] < 0 or any(
+        lists.get(f"scan_{which}_{what}", size) != size
+        for which, size in scanned.items() for what in ("axes", "directions")
+    ):  # fmt: skip
+        raise ModelError(f"{name} is broken: {described(node)} does not say how its inputs and outputs are scanned")
+
+
+def check_perils(node: onnx.NodeProto, name: str) -> None:
+    """ModelError at what onnx's inference neither refuses nor survives: it never ends, or ends the process."""
+    if node.domain:
+        return
+    for given in node.attribute:
+        if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
+            raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
+        if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
+            raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
+
+
+def check_steps(graph: onnx.GraphProto, name: str) -> None:
+    """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
+    for body in all_graphs(graph):
+        slices = (node for node in body.node if node.op_type == "Slice" and not node.domain)
+        sliced = {steps: node for node in slices if (steps := optional(node, 4))}
+        for tensor in body.initializer:
+            if tensor.name in sliced and is_absurd(tensor):
+                node = described(sliced[tensor.name])
+                raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
+
+
+def is_absurd(tensor: onnx.TensorProto) -> bool:
+    """Whether a tensor, as of steps, holds integers that are no sizes."""
+    if tensor.data_type != TensorProto.INT64 or not 0 < math.prod(tensor.dims) <= LONGEST_STEPS:
+        return False
+    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) not in (0, 8 * math.prod(tensor.dims)):
+        return False
+    return bool(np.any(np.abs(numpy_helper.to_array(tensor).astype(np.float64)) > LARGEST_STEP))
+
+
+def check_sparse(graph: onnx.GraphProto, name: str) -> None:
+    """ModelError where the zeros of all sparse weights together take more memory than any real model's."""
+    held = [attribute.sparse_tensor for node in all_nodes(graph) for attribute in node.attribute]
+    size = 0
+    for sparse in [*held, *(sparse for body in all_graphs(graph) for sparse in body.sparse_initializer)]:
+        kind = sparse.values.data_type
+        itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
+        size += itemsize * abs(math.prod(sparse.dims))
+    if size > MOST_DENSE:
+        raise ModelError(f"the sparse weights of {name} take {size >> 20:,} MB with their zeros: export them dense")

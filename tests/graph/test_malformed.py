@@ -1,0 +1,77 @@
+"""What is refused by name before anything reads it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+from onnxcam.errors import ModelError
+from onnxcam.graph import load, read_graph
+from onnxcam.graph.normalize import normalize
+from tests.graph.building import graph_of, nodes_model
+from tests.nets import net
+
+node = helper.make_node
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        node("Relu", [], ["y"]),
+        node("Relu", ["x"], []),
+        node("Relu", ["x", "x"], ["y"]),
+        node("Relu", [""], ["y"]),
+        node("Concat", ["x", "x"], ["y"]),
+        node("Concat", ["x", "x"], ["y"], axis=1, unknown=2),
+        node("Transpose", ["x"], ["y"], perm=1.5),
+        node("Softmax", ["x"], ["y"], axis=[1]),
+    ],
+)
+def test_a_malformed_node(broken: onnx.NodeProto) -> None:
+    nodes = [broken] if "y" in broken.output else [broken, node("Neg", ["x"], ["y"])]
+    with pytest.raises(ModelError, match=f"{broken.op_type} .* is malformed") as caught:
+        graph_of(nodes_model(nodes))
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("op", ["Softmax", "Constant"])
+def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
+    proto = net(
+        "(float[N,2] x) => (float[N,2] y) { c = Constant<value_float = 1.0>() s = Softmax<axis = 1>(x) y = Add(s, c) }"
+    )
+    (node,) = (node for node in proto.graph.node if node.op_type == op)
+    node.attribute[0].ref_attr_name = "axis"
+    with pytest.raises(ModelError, match=rf"^the model is broken: {op} 'node\d' refers to an attribute of no function"):
+        normalize(load(proto))
+
+
+@pytest.mark.parametrize(
+    ("made", "says"),
+    [
+        (helper.make_node("Einsum", ["x"], ["y"], equation="....->...."), "Einsum 'y' has an equation that is none"),
+        (
+            helper.make_node("Einsum", ["x"], ["y"], equation="a" * 5000 + "!"),
+            "Einsum 'y' has an equation that is none",
+        ),
+        (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2**62), "DepthToSpace 'y' has blocks of 4611"),
+        (helper.make_node("Slice", ["x", "zero", "zero", "zero", "far"], ["y"]), "Slice 'y' takes steps of more than"),
+    ],
+)
+def test_what_would_end_or_hang_the_process_is_refused(made: onnx.NodeProto, says: str) -> None:
+    """onnx's inference loops for ever, divides by zero, or counts beyond its memory."""
+    weights = {"zero": np.array([0]), "far": np.array([2**63 - 1])}
+    with pytest.raises(ModelError, match=says):
+        read_graph(load(nodes_model([made], weights, shape=(1, 4, 2, 2))))
+
+
+def test_sparse_weights_that_are_too_large_together_are_refused() -> None:
+    """Three of 2^25 floats with their zeros: 384 MB. One alone would do, but nobody makes it here."""
+    model = nodes_model([node("MatMul", ["x", "w0"], ["y"])])
+    values, indices = (numpy_helper.from_array(array) for array in (np.ones(2, np.float32), np.array([1, 6])))
+    for i in range(3):
+        model.graph.sparse_initializer.append(helper.make_sparse_tensor(values, indices, [4, 2**23]))
+        model.graph.sparse_initializer[i].values.name = f"w{i}"
+    with pytest.raises(ModelError, match="take 384 MB with their zeros"):
+        graph_of(model)
