@@ -1,6 +1,5 @@
 """Explanations of one model: the floors below, wired together."""
 
-from onnxcam.explainer.arrays import save_array
 from onnxcam.explainer.core import Explainer, explain
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.recipes import as_labels, choose_recipe
@@ -8,5 +7,5 @@ from onnxcam.explainer.subject import Ask, Seen, Subject, TargetLayer
 
 __all__ = [
     "Ask", "Explainer", "Explanation", "Item", "Seen", "Subject", "TargetLayer", "as_labels", "choose_recipe",
-    "explain", "save_array",
+    "explain",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -214,7 +215,7 @@ def arriving(graph: Graph, on_all_paths: list[str], score: str, known: Layouts) 
     return found
 
 
-def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> str:
+def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> Literal["apart", "mixed", "lost"]:
     """What the grid positions of `name` are in `end`: "apart" still, "mixed", or all of them "lost" before that."""
     apart, mixed, lost = {name}, set[str](), set[str]()
     for i in sorted(graph.ancestors([end], stop=[name])):

@@ -2,7 +2,6 @@
 
 from onnxcam.vjp import rules as _registered  # noqa: F401  (importing it fills the registry)
 from onnxcam.vjp.differentiate import Differentiated, differentiate
-from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.head import (
     GRADIENT,
     SEED,
@@ -19,11 +18,9 @@ from onnxcam.vjp.operators import OUT_OF_SCOPE, UPGRADED, Operator, list_operato
 from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, RuleSet
 from onnxcam.vjp.rows import CLASS
 from onnxcam.vjp.rules.guided import DECONVNET, GUIDED
-from onnxcam.vjp.sweep import reverse
 
 __all__ = [
     "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "UPGRADED",
-    "Differentiated", "Emitter", "Operator", "RowGraph", "RuleSet", "all_scores", "class_gradient", "class_score",
-    "differentiate", "list_operators", "reverse", "rounding", "seeded_gradient", "whole_class_gradient",
-    "whole_seeded_gradient",
+    "Differentiated", "Operator", "RowGraph", "RuleSet", "all_scores", "class_gradient", "class_score",
+    "differentiate", "list_operators", "rounding", "seeded_gradient", "whole_class_gradient", "whole_seeded_gradient",
 ]  # fmt: skip
