@@ -34,6 +34,7 @@ from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
 from onnxcam.vjp.rules.quantization import unscaled
+from onnxcam.vjp.sign import never_negative
 from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
@@ -134,9 +135,10 @@ def averaged(g: Emitter, ct: str, axes: Sequence[int], wrt: str) -> str:
                 g.op("Reshape", g.op("MatMul", left, g.reduce("ReduceMean", one, last)), g.ints(*small))
                 for left, one in factors
             )
-            return unless_cancelled(g, mean, terms, len(small), kind)
+            one_term = columns[-2] == 1 and never_negative(g, product.input[1])
+            return mean if one_term else unless_cancelled(g, mean, terms, len(small), kind)
     mean, terms = (g.reduce("ReduceMean", one, axes) for one in (ct, g.op("Abs", ct)))
-    return unless_cancelled(g, mean, terms, g.graph.rank(wrt) or 0, kind)
+    return mean if never_negative(g, ct) else unless_cancelled(g, mean, terms, g.graph.rank(wrt) or 0, kind)
 
 
 def unless_cancelled(g: Emitter, sums: str, terms: str, rank: int, kind: type[np.floating[Any]]) -> str:
