@@ -86,9 +86,15 @@ class Chooser:
         others = [self.g.size(name, i) for i in range(own) if i != at]
         if any(size != 1 for size in others):
             return None
-        flat = self.g.op("Reshape", name, self.g.ints(-1))
-        row = self.g.op("Gather", flat, CLASS, axis=0)
-        return self.g.op("Reshape", row, self.g.ints(-1, *[1] * (rank - 1)))
+        return self.elements(name, rank)
+
+    def elements(self, vector: str, rank: int) -> str:
+        """The classes' elements of a constant of one number a class: [rows, 1, ..., 1].
+
+        The constant is brought into that shape, once for all runs, and not what is gathered from it.
+        """
+        column = self.g.op("Reshape", vector, self.g.ints(-1, *[1] * (rank - 1)))
+        return self.g.op("Gather", column, CLASS, axis=0)
 
     def weight_row(self, weight: str, axis: int) -> str:
         """Rows [rows, width] of a matrix, chosen by class along an axis."""
@@ -190,16 +196,14 @@ def conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     plain = all(size == 1 for size in shape[2:]) and not any(attrs.get("pads", []))
     if not plain or any(stride != 1 for stride in attrs.get("strides", [])):
         return None
-    matrix = c.g.op("Reshape", node.input[1], c.g.ints(0, -1))
-    row = c.g.op("Unsqueeze", c.weight_row(matrix, 0), c.g.ints(1))
+    row = c.g.op("Gather", c.g.op("Reshape", node.input[1], c.g.ints(0, 1, -1)), CLASS, axis=0)
     flat = c.g.op("Reshape", node.input[0], c.g.ints(0, 0, -1))
     spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
     y = c.g.op("Reshape", c.g.op("MatMul", row, flat), c.g.dims(node.input[0], -1, 1, *spatial))
     if len(node.input) > 2 and node.input[2]:
         if node.input[2] not in c.graph.fixed:
             return None
-        b = c.g.op("Gather", node.input[2], CLASS, axis=0)
-        y = c.g.op("Add", y, c.g.op("Reshape", b, c.g.ints(-1, *[1] * (len(shape) - 1))))
+        y = c.g.op("Add", y, c.elements(node.input[2], len(shape)))
     return y
 
 
