@@ -57,13 +57,18 @@ class Task:
         return [found[i] for i in range(len(items))]
 
     def _together(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
-        """The same for images of one size."""
+        """The same for images of one size.
+
+        Which layer a part of a larger score depends on is known once the scores are; where it is that of the last image
+        they share its run.
+        """
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         late = self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
-        common = None if late else self._target_layer(x.shape[1:])
+        expected, key = self.explainer.expected_layers, (self.output, self.method.name, self._route, x.shape[1:])
+        common = expected.get(key) if late else self._target_layer(x.shape[1:])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[TargetLayer | None, list[tuple[int, int, Target]]] = {}
-        seen = self.subject.see(x, common, "" if late else self._route)
+        seen = self.subject.see(x, common, self._route)
         for i, item in enumerate(items):
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
@@ -72,9 +77,11 @@ class Task:
                     asked.setdefault(at, []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            held = self.subject.see(x, at, self._route) if late else seen
+            held = seen if at == common else self.subject.see(x, at, self._route)
             for (i, which, _), e in zip(rows, self._results(items, held, at, ask), strict=True):
                 found[i][which].append(e)
+            if late and at is not None:
+                expected[key] = at
         return found
 
     @property

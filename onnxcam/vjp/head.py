@@ -103,7 +103,7 @@ def class_gradient(
     """
     wrt = wrt or head.layer
     graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
-    g = Emitter(graph, rounded(graph, head.score))
+    g = Emitter(graph, rounded(graph, head.score) | rounded(graph, one))
     ct = sweep(g, one, ones(g, one), wrt, rules)
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:
