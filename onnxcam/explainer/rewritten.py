@@ -370,7 +370,7 @@ class Rewritten:
         """Cotangents of the score, a row per target, in its own shape and type."""
         like = seen.values[self.score.name]
         rows = [target.cotangent(seen.scores[i]) for i, target in zip(ask.images, ask.targets, strict=True)]
-        stacked = np.stack(rows) if len(rows) > 1 else rows[0]  # maps of many classes are large
+        stacked = np.stack(rows) if len(rows) > 1 else np.asarray(rows[0])  # maps of many classes are large
         return stacked.reshape(len(rows), *like.shape[1:]).astype(like.dtype, copy=False)
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:

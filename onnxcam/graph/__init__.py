@@ -42,6 +42,7 @@ from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.normalize import lift_constants, sort_nodes
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.quantized import (
     as_deployed,
     dequantized,
@@ -121,6 +122,7 @@ __all__ = [
     "read_graph",
     "read_layers",
     "reads",
+    "reduced_axes",
     "rename",
     "renamed",
     "restore_interface",

@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
@@ -18,7 +19,7 @@ from onnxcam.graph.layout import VIEWS, layouts
 from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import as_deployed, quantizer, sources, twins, unquantized
-from onnxcam.graph.sizes import Retold, retold
+from onnxcam.graph.sizes import retold
 from onnxcam.graph.subgraphs import reads
 from onnxcam.graph.types import Dim, Shape, made_up
 from onnxcam.runtime.manifest import Layout
@@ -92,9 +93,30 @@ def head(graph: Graph, layer: str, score: str) -> Head:
             check_rows(graph, layer, name)
     fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
+    shapes = {i: shape for i, node in enumerate(behind) if (shape := any_rows(graph, node)) is not None}
+    behind = [reshaping(node, shapes[i].name) if i in shapes else node for i, node in enumerate(behind)]
     nodes = [*constants, *sizes.nodes, *behind]
     inputs = [declared(graph, name, rows=name not in still) for name in (layer, *extra)]
-    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, sizes)), layer, score, extra, still)
+    new = [*sizes.constants, *{shape.name: shape for shape in shapes.values()}.values()]
+    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, new)), layer, score, extra, still)
+
+
+def any_rows(graph: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The shape of a Reshape in a model of one image, for any number of rows; None where nothing says one row.
+
+    A 1 in front that is also in front of what is reshaped becomes 0, which says the same of one row.
+    """
+    if node.op_type != "Reshape" or node.domain or attributes(node).get("allowzero", 0):
+        return None
+    before, after = graph.shape(node.input[0]), graph.constant(node.input[1])
+    if not before or before[0] != 1 or after is None or after.ndim != 1 or not after.size or after[0] != 1:
+        return None
+    return numpy_helper.from_array(np.concatenate([[0], after[1:]]), f"{ROWS}/{node.input[1]}")
+
+
+def reshaping(node: onnx.NodeProto, shape: str) -> onnx.NodeProto:
+    """A Reshape to another shape."""
+    return helper.make_node("Reshape", [node.input[0], shape], node.output, name=node.name)
 
 
 def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
@@ -141,7 +163,11 @@ def has_rows(shape: Shape, rows: Dim) -> bool:
 
 
 def subgraph(
-    graph: Graph, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto], output: str, sizes: Retold
+    graph: Graph,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    output: str,
+    constants: Sequence[onnx.TensorProto],
 ) -> onnx.ModelProto:
     """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
@@ -153,7 +179,7 @@ def subgraph(
         "head",
         inputs,
         [helper.make_tensor_value_info(output, graph.type(output).elem_type, None)],
-        [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *sizes.constants],
+        [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *constants],
     )
     return helper.make_model(body, ir_version=graph.proto.ir_version, opset_imports=list(graph.proto.opset_import))
 

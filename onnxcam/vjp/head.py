@@ -31,6 +31,7 @@ from onnxcam.graph import (
 )
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
+from onnxcam.vjp.narrowing import narrowed
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
 from onnxcam.vjp.rules.quantization import unscaled
@@ -102,7 +103,7 @@ def class_gradient(
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
-    graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
+    graph, one = choose_class(narrowed(head.graph, head.score, wrt), head.score, axis, keep=wrt)
     g = Emitter(graph, rounded(graph, head.score) | rounded(graph, one))
     ct = sweep(g, one, ones(g, one), wrt, rules)
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
@@ -176,8 +177,9 @@ def seeded_gradient(
 
     `taps` as in `class_gradient`.
     """
-    g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
+    graph = narrowed(head.graph, head.score, wrt)
+    g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt, rules)
     seed = typed(head.graph, head.score, rename=SEED)
     return Backward(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)

@@ -104,7 +104,7 @@ class Chooser:
         stored, scales, per = weight, [], None
         node = self.graph.maker(weight)
         if node is not None and node.op_type == "DequantizeLinear" and not attributes(node).get("block_size"):
-            per = None if all(map(self.is_one, node.input[1:])) else attributes(node).get("axis", 1)
+            per = None if all(map(self.graph.is_single, node.input[1:])) else attributes(node).get("axis", 1)
             if per in (None, axis):
                 stored, scales = node.input[0], node.input[1:]
         row = self.g.op(
@@ -114,11 +114,6 @@ class Chooser:
             each = scales if per is None else [self.g.op("Gather", scale, CLASS) for scale in scales]
             row = self.g.op("DequantizeLinear", row, *each, axis=per)
         return row if axis == 0 else self.g.op("Transpose", row, perm=[1, 0])
-
-    def is_one(self, name: str) -> bool:
-        """Whether a value is known to hold a single number, for whatever stands beside it."""
-        shape = self.graph.shape(name)
-        return shape is not None and all(size == 1 for size in shape)
 
     def dot(self, x: str, row: str, rank: int) -> str:
         """Each row of `x` [rows, 1, ..., width] times its own weights [rows, width]: [rows, 1, ..., 1]."""
@@ -139,7 +134,7 @@ def one_input(c: Chooser, node: onnx.NodeProto, axis: int) -> str:
 
 def quantizer(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """To integers, or back, by one scale for all: choose, then do the same."""
-    return one_input(c, node, axis) if all(c.is_one(name) for name in node.input[1:] if name) else None
+    return one_input(c, node, axis) if all(map(c.graph.is_single, filter(None, node.input[1:]))) else None
 
 
 def elementwise(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
