@@ -123,12 +123,12 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     subject = explainer.with_score(output).for_size(item.row.shape)
     assert isinstance(subject, Rewritten)
     task = Task(explainer, subject, output, WHOLE_GRADIENT, layer, "symbolic")
-    seen = task.first_look(item.row[None])
+    expected, seen = task.first_look(item.row[None])
     reading = task.reading(item, seen.scores[0])
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
     at = task.layer_of(target, seen, 0)
     assert at is not None
-    return Case(subject, at, task.look_at(at, seen), reading, target)
+    return Case(subject, at, seen if at == expected else task.look(seen.x, at), reading, target)
 
 
 def noise(subject: Rewritten) -> Array:

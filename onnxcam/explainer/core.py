@@ -16,7 +16,7 @@ from onnxcam.explainer.arrays import read_array
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.inputs import as_input
 from onnxcam.explainer.recipes import Chosen, Labels, check_size, choose_labels, choose_recipe
-from onnxcam.explainer.subject import Array, Subject
+from onnxcam.explainer.subject import Array, Subject, TargetLayer
 from onnxcam.explainer.task import Task
 from onnxcam.files import check_regular
 from onnxcam.imaging import Geometry, Photo, Preprocess, decode, prepare
@@ -81,6 +81,7 @@ class Explainer:
         self._labels: dict[tuple[tuple[int, ...], bool], Labels] = {}
         self._subjects: dict[str | None, Subject] = {None: self.subject}  # by the output that is their score
         self._others: dict[tuple[str | None, str], Array] = {}
+        self.expected_layers: dict[tuple[Any, ...], TargetLayer | None] = {}  # the last ones, by what was asked
         self._decode_options = {} if max_pixels is None else {"max_pixels": max_pixels}
 
     @property

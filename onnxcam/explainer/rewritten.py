@@ -371,7 +371,8 @@ class Rewritten:
         """Cotangents of the score, a row per target, in its own shape and type."""
         like = seen.values[self.score.name]
         rows = [target.cotangent(seen.scores[i]) for i, target in zip(ask.images, ask.targets, strict=True)]
-        return np.stack(rows).reshape(len(rows), *like.shape[1:]).astype(like.dtype)
+        stacked = np.stack(rows) if len(rows) > 1 else np.asarray(rows[0])  # maps of many classes are large
+        return stacked.reshape(len(rows), *like.shape[1:]).astype(like.dtype, copy=False)
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""

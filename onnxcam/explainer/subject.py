@@ -56,9 +56,11 @@ class Ask:
     targets: Sequence[Target]
 
     def of(self, array: Array) -> Array:
-        """An array with a row per image, as one with a row per target."""
+        """An array with a row per image, as one with a row per target; where that is a view, not to be written to."""
         images = list(self.images)
-        return array if images == list(range(len(array))) else array[images]
+        if images == list(range(len(array))):
+            return array
+        return np.broadcast_to(array, (len(images), *array.shape[1:])) if len(array) == 1 else array[images]
 
     @property
     def classes(self) -> npt.NDArray[np.int64] | None:

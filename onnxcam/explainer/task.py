@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -57,11 +57,15 @@ class Task:
         return [found[i] for i in range(len(items))]
 
     def _together(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
-        """The same for images of one size."""
+        """The same for images of one size.
+
+        Which layer a part of a larger score depends on is known once the scores are; where it is that of the last image
+        they share its run.
+        """
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[TargetLayer | None, list[tuple[int, int, Target]]] = {}
-        seen = self.first_look(x)
+        expected, seen = self.first_look(x)
         for i, item in enumerate(items):
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
@@ -69,7 +73,8 @@ class Task:
                     asked.setdefault(self.layer_of(target, seen, i), []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            for (i, which, _), e in zip(rows, self._results(items, self.look_at(at, seen), at, ask), strict=True):
+            held = seen if at == expected else self.look(x, at)
+            for (i, which, _), e in zip(rows, self._results(items, held, at, ask), strict=True):
                 found[i][which].append(e)
         return found
 
@@ -80,19 +85,26 @@ class Task:
         """Whether the layer hangs on the target: an automatic one, of scores that are no row of classes."""
         return self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
 
-    def first_look(self, x: Array) -> Seen:
-        """A forward run of images of one size: their scores, and the layer where no target has to be known for it."""
-        at = None if self._target_decides else self._target_layer(x.shape[1:])
-        return self.subject.see(x, at, "" if self._target_decides else self._route)
+    def first_look(self, x: Array) -> tuple[TargetLayer | None, Seen]:
+        """A forward run of images of one size, with the layer as far as it can be told before there are scores."""
+        size = x.shape[1:]
+        at = self.explainer.expected_layers.get(self._key(size)) if self._target_decides else self._target_layer(size)
+        return at, self.subject.see(x, at, self._route)
 
     def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
         """The layer at which a target of one image is explained; None: the method reads none."""
         cotangent = target.cotangent(seen.scores[image]) if self._target_decides else None
         return self._target_layer(seen.x.shape[1:], cotangent)
 
-    def look_at(self, at: TargetLayer | None, seen: Seen) -> Seen:
-        """What `first_look` saw, with a target's layer in any case."""
-        return self.subject.see(seen.x, at, self._route) if self._target_decides else seen
+    def look(self, x: Array, at: TargetLayer | None) -> Seen:
+        """Another run, with a target's layer, which the next images' first look expects."""
+        seen = self.subject.see(x, at, self._route)
+        self.explainer.expected_layers[self._key(x.shape[1:])] = at  # not where it cannot be seen
+        return seen
+
+    def _key(self, size: tuple[int, ...]) -> tuple[Any, ...]:
+        """What images have in common whose targets most likely decide on one layer."""
+        return self.output, self.method.name, self._route, size
 
     @property
     def _route(self) -> str:

@@ -41,6 +41,7 @@ from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
     dequantized,
@@ -120,6 +121,7 @@ __all__ = [
     "read_graph",
     "read_layers",
     "reads",
+    "reduced_axes",
     "rename",
     "renamed",
     "restore_interface",

@@ -6,17 +6,18 @@ import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.deployed import as_deployed
 from onnxcam.graph.edit import expose
-from onnxcam.graph.headsizes import Retold, retold
+from onnxcam.graph.headsizes import retold
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import makes_integers
-from onnxcam.graph.nodes import reads
+from onnxcam.graph.nodes import attributes, reads
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import quantizer, sources, twins, unquantized
 from onnxcam.graph.types import Dim, Shape, made_up
@@ -90,9 +91,30 @@ def head(graph: Graph, layer: str, score: str) -> Head:
             check_rows(graph, layer, name)
     fixed |= {name for node in sizes.nodes for name in node.input if name in graph.fixed}
     constants = [graph.nodes[i] for i in sorted(graph.ancestors(fixed, stop=graph.small_constants))]
+    shapes = {i: shape for i, node in enumerate(behind) if (shape := any_rows(graph, node)) is not None}
+    behind = [reshaping(node, shapes[i].name) if i in shapes else node for i, node in enumerate(behind)]
     nodes = [*constants, *sizes.nodes, *behind]
     inputs = [declared(graph, name, rows=name not in still) for name in (layer, *extra)]
-    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, sizes)), layer, score, extra, still)
+    new = [*sizes.constants, *{shape.name: shape for shape in shapes.values()}.values()]
+    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, new)), layer, score, extra, still)
+
+
+def any_rows(graph: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:
+    """The shape of a Reshape in a model of one image, for any number of rows; None where nothing says one row.
+
+    A 1 in front that is also in front of what is reshaped becomes 0, which says the same of one row.
+    """
+    if node.op_type != "Reshape" or node.domain or attributes(node).get("allowzero", 0):
+        return None
+    before, after = graph.shape(node.input[0]), graph.constant(node.input[1])
+    if not before or before[0] != 1 or after is None or after.ndim != 1 or not after.size or after[0] != 1:
+        return None
+    return numpy_helper.from_array(np.concatenate([[0], after[1:]]), f"{ROWS}/{node.input[1]}")
+
+
+def reshaping(node: onnx.NodeProto, shape: str) -> onnx.NodeProto:
+    """A Reshape to another shape."""
+    return helper.make_node("Reshape", [node.input[0], shape], node.output, name=node.name)
 
 
 def aliases(graph: Graph, layer: str) -> dict[str, onnx.NodeProto]:
@@ -135,7 +157,11 @@ def may_have_rows(shape: Shape | None, rows: Dim) -> bool:
 
 
 def subgraph(
-    graph: Graph, nodes: Sequence[onnx.NodeProto], inputs: Sequence[onnx.ValueInfoProto], output: str, sizes: Retold
+    graph: Graph,
+    nodes: Sequence[onnx.NodeProto],
+    inputs: Sequence[onnx.ValueInfoProto],
+    output: str,
+    constants: Sequence[onnx.TensorProto],
 ) -> onnx.ModelProto:
     """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
@@ -147,7 +173,7 @@ def subgraph(
         "head",
         inputs,
         [helper.make_tensor_value_info(output, graph.type(output).elem_type, None)],
-        [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *sizes.constants],
+        [*weights, *(numpy_helper.from_array(graph.small_constants[name], name) for name in known), *constants],
     )
     return helper.make_model(body, ir_version=graph.proto.ir_version, opset_imports=list(graph.proto.opset_import))
 

@@ -131,6 +131,11 @@ class Graph:
         shape = self.shape(name)
         return None if shape is None else len(shape)
 
+    def is_single(self, name: str) -> bool:
+        """Whether a value is known to hold one number, of whatever rank."""
+        shape = self.shape(name)
+        return shape is not None and all(size == 1 for size in shape)
+
     def is_float(self, name: str) -> bool:
         """Whether a value is floating point, and so may have a gradient."""
         return self.type(name).elem_type in FLOATS

@@ -81,7 +81,7 @@ def own_region(which: int, reading: Reading) -> Mask | None:
         return np.asarray(here > 0)
     if reading.classes == 1:
         return np.asarray(here > 0.5) if reading.probability else None
-    return np.asarray(reading.scores.argmax(axis=reading.axis) == which)
+    return np.asarray(reading.highest == which)
 
 
 def over(which: int, mask: Mask, where: str, reading: Reading) -> RegionTarget:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -84,6 +85,11 @@ class Reading:
         if self.form == "detections":
             return len(self.labels) if self.labels is not None else int(self.scores[:, CLASS].max(initial=0)) + 1
         return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before - self.behind
+
+    @cached_property
+    def highest(self) -> npt.NDArray[np.intp]:
+        """The class that scores highest, at each position of maps of classes."""
+        return np.asarray(self.scores.argmax(axis=self.axis))
 
     def label(self, which: int) -> str | None:
         """The name of a class; None where there is none. TargetError: no such class."""

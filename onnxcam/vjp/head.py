@@ -32,9 +32,11 @@ from onnxcam.graph import (
 from onnxcam.rounding import CANCELLED
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
+from onnxcam.vjp.narrowing import narrowed
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
 from onnxcam.vjp.rules.quantization import unscaled
+from onnxcam.vjp.sign import never_negative
 from onnxcam.vjp.sweep import reverse
 
 ROUNDING = QUANTIZERS | {"Round", "Floor", "Ceil"}
@@ -100,8 +102,8 @@ def class_gradient(
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
-    graph, one = choose_class(head.graph, head.score, axis, keep=wrt)
-    g = Emitter(graph, rounded(graph, head.score))
+    graph, one = choose_class(narrowed(head.graph, head.score, wrt), head.score, axis, keep=wrt)
+    g = Emitter(graph, rounded(graph, head.score) | rounded(graph, one))
     ct = sweep(g, one, ones(g, one), wrt)
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:
@@ -133,9 +135,10 @@ def averaged(g: Emitter, ct: str, axes: Sequence[int], wrt: str) -> str:
                 g.op("Reshape", g.op("MatMul", left, g.reduce("ReduceMean", one, last)), g.ints(*small))
                 for left, one in factors
             )
-            return unless_cancelled(g, mean, terms, len(small), kind)
+            one_term = columns[-2] == 1 and never_negative(g, product.input[1])
+            return mean if one_term else unless_cancelled(g, mean, terms, len(small), kind)
     mean, terms = (g.reduce("ReduceMean", one, axes) for one in (ct, g.op("Abs", ct)))
-    return unless_cancelled(g, mean, terms, g.graph.rank(wrt) or 0, kind)
+    return mean if never_negative(g, ct) else unless_cancelled(g, mean, terms, g.graph.rank(wrt) or 0, kind)
 
 
 def unless_cancelled(g: Emitter, sums: str, terms: str, rank: int, kind: type[np.floating[Any]]) -> str:
@@ -171,8 +174,9 @@ def seeded_gradient(head: Head, *, wrt: str | None = None, taps: Collection[str]
 
     `taps` as in `class_gradient`.
     """
-    g = Emitter(head.graph, rounded(head.graph, head.score))
     wrt = wrt or head.layer
+    graph = narrowed(head.graph, head.score, wrt)
+    g = Emitter(graph, rounded(graph, head.score))
     ct = sweep(g, head.score, as_cotangent(g, SEED, head.score), wrt)
     seed = typed(head.graph, head.score, rename=SEED)
     return RowGraph(pruned(appended(g, ct, wrt, [seed]), [GRADIENT], offered(head, wrt, taps)), GRADIENT)

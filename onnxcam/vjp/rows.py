@@ -7,7 +7,7 @@ and there it is Gather(W, class). What remains computes one number per row. The 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import onnx
@@ -86,13 +86,33 @@ class Chooser:
         others = [self.g.size(name, i) for i in range(own) if i != at]
         if any(size != 1 for size in others):
             return None
-        flat = self.g.op("Reshape", name, self.g.ints(-1))
-        row = self.g.op("Gather", flat, CLASS, axis=0)
-        return self.g.op("Reshape", row, self.g.ints(-1, *[1] * (rank - 1)))
+        return self.elements(name, rank)
 
-    def weight_row(self, weight: str, axis: int) -> str:
-        """Rows [rows, width] of a matrix, chosen by class along an axis."""
-        row = self.g.op("Gather", weight, CLASS, axis=axis)
+    def elements(self, vector: str, rank: int) -> str:
+        """The classes' elements of a constant of one number a class: [rows, 1, ..., 1].
+
+        The constant is brought into that shape, once for all runs, and not what is gathered from it.
+        """
+        column = self.g.op("Reshape", vector, self.g.ints(-1, *[1] * (rank - 1)))
+        return self.g.op("Gather", column, CLASS, axis=0)
+
+    def weight_row(self, weight: str, axis: int, shape: Sequence[int] = ()) -> str:
+        """The classes' part of a constant along an axis, rows in front; of the constant in another shape where given.
+
+        A quantized one is chosen from as it is stored: what is dequantized is the row, not the whole.
+        """
+        stored, scales, per = weight, [], None
+        node = self.graph.maker(weight)
+        if node is not None and node.op_type == "DequantizeLinear" and not attributes(node).get("block_size"):
+            per = None if all(map(self.graph.is_single, node.input[1:])) else attributes(node).get("axis", 1)
+            if per in (None, axis):
+                stored, scales = node.input[0], node.input[1:]
+        row = self.g.op(
+            "Gather", self.g.op("Reshape", stored, self.g.ints(*shape)) if shape else stored, CLASS, axis=axis
+        )
+        if scales:
+            each = scales if per is None else [self.g.op("Gather", scale, CLASS) for scale in scales]
+            row = self.g.op("DequantizeLinear", row, *each, axis=per)
         return row if axis == 0 else self.g.op("Transpose", row, perm=[1, 0])
 
     def dot(self, x: str, row: str, rank: int) -> str:
@@ -110,6 +130,11 @@ def one_input(c: Chooser, node: onnx.NodeProto, axis: int) -> str:
     """Element-wise in one value: choose, then apply."""
     x = c.pick(node.input[0], axis)
     return str(c.g.op(node.op_type, x, *node.input[1:], **attributes(node)))
+
+
+def quantizer(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
+    """To integers, or back, by one scale for all: choose, then do the same."""
+    return one_input(c, node, axis) if all(map(c.graph.is_single, filter(None, node.input[1:]))) else None
 
 
 def elementwise(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
@@ -190,16 +215,14 @@ def conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     plain = all(size == 1 for size in shape[2:]) and not any(attrs.get("pads", []))
     if not plain or any(stride != 1 for stride in attrs.get("strides", [])):
         return None
-    matrix = c.g.op("Reshape", node.input[1], c.g.ints(0, -1))
-    row = c.g.op("Unsqueeze", c.weight_row(matrix, 0), c.g.ints(1))
+    row = c.weight_row(node.input[1], 0, shape=(0, 1, -1))
     flat = c.g.op("Reshape", node.input[0], c.g.ints(0, 0, -1))
     spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
     y = c.g.op("Reshape", c.g.op("MatMul", row, flat), c.g.dims(node.input[0], -1, 1, *spatial))
     if bias := optional(node, 2):
         if bias not in c.graph.fixed:
             return None
-        b = c.g.op("Gather", bias, CLASS, axis=0)
-        y = c.g.op("Add", y, c.g.op("Reshape", b, c.g.ints(-1, *[1] * (len(shape) - 1))))
+        y = c.g.op("Add", y, c.elements(bias, len(shape)))
     return y
 
 
@@ -226,6 +249,7 @@ def reduced(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
 
 STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, int], str | None]] = {
     **dict.fromkeys(["Identity", "Relu", "LeakyRelu", "Neg", "Sigmoid", "Tanh", "Cast", "Clip", "Exp"], one_input),
+    **dict.fromkeys(["QuantizeLinear", "DequantizeLinear"], quantizer),
     **dict.fromkeys(["Add", "Sub", "Mul", "Div"], elementwise),
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),
     **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"], pooled),

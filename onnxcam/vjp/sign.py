@@ -1,4 +1,4 @@
-"""Values that a graph proves not to be negative."""
+"""Values, of a graph or written for its gradient, that are provably not negative."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import numpy as np
 import onnx
 
 from onnxcam.graph import RANGES, Graph, optional
+from onnxcam.vjp.emitter import Emitter
 
 NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Softplus", "Sqrt"})
 KEEPING = frozenset(
@@ -13,31 +14,38 @@ KEEPING = frozenset(
         "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile",
         "Slice", "Gather", "Split", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool",
         "ReduceMean", "ReduceSum", "ReduceMax", "ReduceMin", "Add", "Mul", "Div", "Sum", "Mean", "Max", "Min",
-        "SpaceToDepth", "DepthToSpace",
+        "SpaceToDepth", "DepthToSpace", "Where",
     ]
 )  # fmt: skip
 DATA = frozenset({"Concat", "Add", "Mul", "Div", "Sum", "Mean", "Max", "Min"})  # all their inputs are data
 
 
-def never_negative(graph: Graph, name: str) -> bool:
+def never_negative(g: Emitter, name: str) -> bool:
     """Whether a value is at least 0 whatever the input: computed by operators that make or keep that."""
     waiting, seen = [name], {name}
     while waiting:
         value = waiting.pop()
-        constant = graph.constant(value) if value in graph.fixed else None
+        constant = g.constant(value)
         if constant is not None and bool(np.all(constant >= 0)):
             continue
-        node = graph.maker(value)
+        node = g.made(value) or g.graph.maker(value)
         if node is None or node.domain:
             return False
-        if node.op_type in NEVER_NEGATIVE or cuts_at_zero(graph, node):
+        if node.op_type in NEVER_NEGATIVE or cuts_at_zero(g.graph, node):
             continue
         if node.op_type not in KEEPING:
             return False
-        reads = [read for read in (node.input if node.op_type in DATA else node.input[:1]) if read not in seen]
-        seen.update(reads)
-        waiting += reads
+        data = [read for read in data_of(node) if read not in seen]
+        seen.update(data)
+        waiting += data
     return True
+
+
+def data_of(node: onnx.NodeProto) -> list[str]:
+    """The inputs whose elements an operator of KEEPING passes on."""
+    if node.op_type == "Where":
+        return list(node.input[1:])
+    return list(node.input if node.op_type in DATA else node.input[:1])
 
 
 def cuts_at_zero(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -190,6 +190,23 @@ def test_a_head_with_a_branch_that_captures_the_layer() -> None:
     np.testing.assert_array_equal(recomputed(part, values), values["logits"])
 
 
+@pytest.mark.parametrize(
+    ("shape", "free"), [([1, 24], True), ([1, -1], True), ([1, 3, 8], True), ([-1, 24], True), ([24, 1], False)]
+)
+def test_a_head_of_a_model_of_one_image_takes_any_number_of_rows(shape: list[int], free: bool) -> None:
+    """An exporter bakes the batch in, as a 1."""
+    model = net(
+        "(float[1, 3, 2, 4] x) => (float[1, 5] y) { a = Relu(x) f = Reshape(a, shape) g = Tanh(f) "
+        "c = Reshape(g, flat) y = MatMul(c, w) }",
+        {"shape": np.array(shape), "flat": np.array([1, 24]), "w": normal(24, 5)},
+    )
+    part, rows = head(graph_of(model), "a", "y"), np.abs(normal(3, 3, 2, 4))
+    if free:
+        alone = [run(model, {"x": row[None]})["y"] for row in rows]
+        np.testing.assert_allclose(run(part.graph.proto, {"a": rows})["y"], np.concatenate(alone), rtol=1e-5, atol=1e-6)
+    np.testing.assert_array_equal(run(part.graph.proto, {"a": rows[:1]})["y"], run(model, {"x": rows[:1]})["y"])
+
+
 # -- small tools ----------------------------------------------------------------------------------------------------
 
 

@@ -42,6 +42,15 @@ WEIGHTS: dict[str, Array] = {
     "first": np.array(0),
     "tokens": np.array([0, 6, -1]),
     "square": np.array([-1, 5, 1, 1]),
+    "w8": np.round(W * 40).astype(np.int8),
+    "w8t": np.round(W.T * 40).astype(np.int8),
+    "kernel8": np.round(W * 40).astype(np.int8).reshape(CLASSES, CHANNELS, 1, 1),
+    "each": np.linspace(0.01, 0.03, CLASSES).astype(np.float32),
+    "noughts": np.zeros(CLASSES, np.int8),
+    "fine": np.array(0.02, np.float32),
+    "low": np.array(0, np.uint8),
+    "mid": np.array(128, np.uint8),
+    "mids": np.full(CLASSES, 128, np.uint8),
 }
 
 POOL = "p = GlobalAveragePool(a) f = Flatten(p) "  # [N, 6]
@@ -91,6 +100,27 @@ MOVED = {  # heads from a [N, 6, 4, 4] to y, in which the choice of the class ar
     "tokens, mean": ATTENTION + "g = ReduceMean<axes = [1], keepdims = 0>(m) h = MatMul(g, wt) y = Add(h, b)",
     "tokens, one of them": ATTENTION + "g = Gather<axis = 1>(m, first) y = Gemm(g, wt, b)",
 }
+Q = "{1} = QuantizeLinear({0}, fine, {2}) {1}d = DequantizeLinear({1}, fine, {2}) "
+IN, OUT = Q.format("f", "g", "low"), Q.format("m", "q", "mid") + "y = LeakyRelu<alpha = 0.3>(qd)"
+QUANTIZED = {  # the same of integers, of which differences say nothing
+    "quantized Gemm, one scale": POOL + IN + "v = DequantizeLinear(w8, fine) m = Gemm<transB = 1>(gd, v, b) " + OUT,
+    "quantized Gemm, a scale per class": (
+        POOL + IN + "v = DequantizeLinear<axis = 0>(w8, each, noughts) m = Gemm<transB = 1>(gd, v, b) " + OUT
+    ),
+    "quantized MatMul, a scale per class": (
+        POOL + IN + "v = DequantizeLinear(w8t, each, noughts) m = MatMul(gd, v) " + OUT
+    ),
+    "quantized 1x1 convolution": (
+        "v = DequantizeLinear<axis = 0>(kernel8, each, noughts) k = Conv(a, v, b) "
+        + Q.format("k", "r", "low") + "p = GlobalAveragePool(rd) m = Flatten(p) " + OUT
+    ),
+}  # fmt: skip
+STAIRS = {  # and some in which the choice has to be made earlier
+    "a scale per class of the scores": (
+        POOL + "m = Gemm<transB = 1>(f, w, b) q = QuantizeLinear(m, each, mids) d = DequantizeLinear(q, each, mids) "
+        "y = Tanh(d)"
+    ),
+}
 DENSE = {  # heads in which the choice has to be made earlier
     "weights computed from the image": (
         POOL
@@ -106,12 +136,14 @@ DENSE = {  # heads in which the choice has to be made earlier
     "classes mixed by a norm": POOL + "m = MatMul(f, wt) y = LayerNormalization(m, b)",
     "classes mixed by a Softmax": POOL + "m = MatMul(f, wt) n = Softmax(m) y = Mul(m, n)",
 }
-every_head = pytest.mark.parametrize("name", [*MOVED, *DENSE])
+SMOOTH = MOVED | DENSE
+HEADS = SMOOTH | QUANTIZED | STAIRS
+every_head = pytest.mark.parametrize("name", HEADS)
 
 
 def head_of(name: str) -> tuple[Head, int]:
     """The head behind `a`, and the classes' axis of its score."""
-    body = (MOVED | DENSE)[name]
+    body = HEADS[name]
     stem = "s = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, stem) a = Relu(s)"
     graph = read_graph(load(net(f"(float[N, 3, 8, 8] x) => (float[N, K] y) {{ {stem} {body} }}", WEIGHTS)))
     score = find_score(graph)
@@ -150,7 +182,7 @@ def backward_run(part: Head, backward: RowGraph, a: Array, **others: Array) -> A
 def test_the_score_of_the_class(name: str) -> None:
     part, axis = head_of(name)
     a = activations(3)
-    y = forward(part, a)
+    y = forward(part, a) if name in SMOOTH else run(part.graph.model.portable(part.graph.proto), {"a": a})[part.score]
     classes = np.array([4, 0, 2]) % y.shape[axis]
     chosen = backward_run(part, class_score(part, axis), a, **{CLASS: classes})
     assert chosen.shape == tuple(1 if i == axis else size for i, size in enumerate(y.shape))
@@ -161,7 +193,7 @@ def test_the_score_of_the_class(name: str) -> None:
 def test_class_rows_and_dense_seeds_give_one_gradient(name: str) -> None:
     part, axis = head_of(name)
     a = activations(3)
-    y = forward(part, a)
+    y = run(part.graph.model.portable(part.graph.proto), {"a": a})[part.score]
     classes = np.array([4, 0, 2]) % y.shape[axis]
     seed = np.zeros((3, y.shape[axis]), np.float32)
     seed[range(3), classes] = 1
@@ -171,7 +203,7 @@ def test_class_rows_and_dense_seeds_give_one_gradient(name: str) -> None:
     np.testing.assert_allclose(rows, dense, rtol=0, atol=2e-6 * float(np.abs(dense).max()))
 
 
-@every_head
+@pytest.mark.parametrize("name", SMOOTH)
 def test_the_gradient_is_that_of_the_head(name: str) -> None:
     """Against differences in float64; summed over the rows, for some heads mix them."""
     part, axis = head_of(name)
@@ -187,4 +219,11 @@ def test_the_gradient_is_that_of_the_head(name: str) -> None:
 def test_the_choice_arrives_at_the_weights(name: str) -> None:
     part, axis = head_of(name)
     ops = {node.op_type for node in class_score(part, axis).proto.graph.node}
-    assert ("GatherElements" not in ops) == (name in MOVED)
+    assert ("GatherElements" not in ops) == (name in MOVED | QUANTIZED)
+
+
+@pytest.mark.parametrize("name", QUANTIZED)
+def test_only_the_row_of_quantized_weights_is_dequantized(name: str) -> None:
+    part, axis = head_of(name)
+    nodes = class_score(part, axis).proto.graph.node
+    assert not {"w8", "w8t", "kernel8"} & {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}

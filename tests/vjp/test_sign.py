@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxcam.graph import load, read_graph
+from onnxcam.graph import Graph, load, read_graph
+from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.sign import never_negative
 from tests.nets import net
 
@@ -32,8 +33,21 @@ WEIGHTS = {
         ("q = QuantizeLinear(x, s) y = DequantizeLinear(q, s)", True),
         ("q = QuantizeLinear(x, s, mid) y = DequantizeLinear(q, s, mid)", False),
         ("y = Identity(x)", False),
+        ("b = Less(x, zero) y = Where(b, half, zero)", True),
+        ("b = Less(x, zero) y = Where(b, x, zero)", False),
+        ("b = Less(x, zero) y = Where(b, minus, zero)", False),
     ],
 )
 def test_never_negative(body: str, proved: bool) -> None:
-    graph = read_graph(load(net(f"(float[2] x) => (float[2] y) {{ {body} }}", WEIGHTS)))
-    assert never_negative(graph, "y") is proved
+    assert never_negative(Emitter(graph_of(body)), "y") is proved
+
+
+def test_what_was_written_counts_too() -> None:
+    g = Emitter(graph_of("y = Sigmoid(x)"))
+    half, minus = g.const(0.5, np.float32), g.const(-0.5, np.float32)
+    assert never_negative(g, g.op("Mul", "y", half))
+    assert not never_negative(g, g.op("Mul", "y", minus))
+
+
+def graph_of(body: str) -> Graph:
+    return read_graph(load(net(f"(float[2] x) => (float[2] y) {{ {body} }}", WEIGHTS)))

@@ -72,7 +72,7 @@ def is_positive(g: Emitter, mask: str, x: str, *, fires: bool) -> bool:
 def absorbed(g: Emitter, n: Node) -> int | None:
     """A quantizer that took in a Relu: it cuts at zero what may be negative. An input is no unit, and never was."""
     x = n.input[0]
-    return where_it_holds(x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g.graph, x))
+    return where_it_holds(x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g, x))
 
 
 RECTIFIERS: dict[Key, Rectified] = {
