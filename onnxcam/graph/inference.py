@@ -18,7 +18,7 @@ from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.sizing import Question, Sizes, Sizing
 from onnxcam.graph.subgraphs import subgraphs, with_nodes
-from onnxcam.graph.telling import fused_states, read_ranks
+from onnxcam.graph.telling import fused_outputs, read_ranks
 from onnxcam.graph.types import FLOATS, Dim, Shape, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
@@ -127,7 +127,7 @@ class Inference:
             corrected = self._sizing.correct(found)
             ranks |= read_ranks(settled, found)
             states = self._told | ranks
-            states |= {} if corrected else final_states(settled, found) | fused_states(settled, found)
+            states |= {} if corrected else final_states(settled, found) | fused_outputs(settled, found)
             if not corrected and states == told:
                 return found
             told = states

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import onnx
+from onnx import TensorProto
 
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.types import ValueType, made_up, shape_in
@@ -36,14 +37,16 @@ def rank_taken(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> int:
     return kernel or len(weight or ())
 
 
-def fused_states(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """Types of the states that ONNX Runtime's own operators give out, which nobody tells inference in time."""
+def fused_outputs(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Types of what ONNX Runtime's own operators give out, which nobody tells inference in time, or rightly."""
     found: dict[str, ValueType] = {}
     for node in model.graph.node:
         if node.domain == MICROSOFT and node.op_type in PAST_RANKS:
             found |= past_states(node, types)
         elif node.domain == MICROSOFT and node.op_type == "DynamicQuantizeLSTM" and len(node.input) > 2:
             found |= quantized_states(node, types)
+        elif node.op_type == "SimplifiedLayerNormalization" and len(node.output) > 1 and node.output[1]:
+            found |= inverse(node, types)
     return found
 
 
@@ -66,3 +69,13 @@ def quantized_states(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> di
     state = (r[0], rows, r[1])
     shapes, elem_type = ((steps, *state), state, state), types[node.input[0]].elem_type
     return {name: ValueType(elem_type, s) for name, s in zip(node.output, shapes, strict=False) if name}
+
+
+def inverse(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
+    """Type of 1 / root mean square; ONNX Runtime infers that it keeps all axes but the first that is normalized."""
+    x = shape_in(types, node.input[0])
+    axis = next((a.i for a in node.attribute if a.name == "axis"), -1)
+    if x is None or not -len(x) <= axis < len(x):
+        return {}
+    first = axis % len(x)
+    return {node.output[1]: ValueType(TensorProto.FLOAT, (*x[:first], *[1] * (len(x) - first)))}
