@@ -123,10 +123,13 @@ def by_sizes(graph: Graph, node: onnx.NodeProto, question: Question, right: Size
 def with_told_sizes(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
     """In place: a graph made from `graph` such that ONNX Runtime is told the sizes that it still infers wrong.
 
-    A Reshape that moves nothing tells them. Between an operator and its quantizer there is no place for one.
+    A Reshape that moves nothing tells them: behind the quantizer, where there is one, lest it cost the integer kernel.
     """
-    wrong = {graph.nodes[i].output[0]: found for i, found in graph.misjudged.items()}
-    told = {name: found for name, found in wrong.items() if quantizer(graph, name) is None}
+    told: dict[str, tuple[Question, Sizes]] = {}
+    for i, found in graph.misjudged.items():
+        name = graph.nodes[i].output[0]
+        readers = [graph.nodes[reader] for reader in graph.consumers[name]] if quantizer(graph, name) else []
+        told |= dict.fromkeys([reader.output[0] for reader in readers] or [name], found)
     if told:
         nodes = ((node, told.get(next(iter(node.output), ""))) for node in proto.graph.node)
         made = [new for node, found in nodes for new in (tell(graph, node, *found) if found else [node])]

@@ -10,18 +10,22 @@ from onnx import TensorProto
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.types import ValueType, made_up, shape_in
 
-SLIDING = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"})  # take images of their windows' rank
+LISTING = {  # attributes with a number an axis, but for so many axes
+    **dict.fromkeys(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"], ("kernel_shape", 2)),
+    "Transpose": ("perm", 0),
+}
 RANKS = dict.fromkeys(["LSTM", "GRU", "RNN"], 3) | dict.fromkeys(["DepthToSpace", "SpaceToDepth"], 4)
 PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 
 
 def read_ranks(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:
-    """Types of values whose rank is told by what reads them alone: behind a Reshape to a computed shape, or an If."""
+    """Types of computed values whose rank what reads them tells: behind a Reshape to a computed shape, or an If."""
+    made = {name for node in model.graph.node for name in node.output}
     found: dict[str, ValueType] = {}
     for node in model.graph.node:
         rank = rank_taken(node, types)
         name = node.input[0] if node.input else ""
-        if rank and name in types and types[name].elem_type and types[name].shape is None:
+        if rank and name in made and name in types and types[name].elem_type and types[name].shape is None:
             found[name] = ValueType(types[name].elem_type, (None,) * rank)
     return found
 
@@ -30,11 +34,12 @@ def rank_taken(node: onnx.NodeProto, types: Mapping[str, ValueType]) -> int:
     """The only rank that a node takes its first input in; 0 where there are others, or it is not told."""
     if node.domain:
         return 0
-    if node.op_type not in SLIDING:
+    if node.op_type not in LISTING:
         return RANKS.get(node.op_type, 0)
-    kernel = next((len(a.ints) + 2 for a in node.attribute if a.name == "kernel_shape"), 0)
+    which, others = LISTING[node.op_type]
+    listed = next((len(a.ints) + others for a in node.attribute if a.name == which), 0)
     weight = shape_in(types, node.input[1]) if "Conv" in node.op_type and len(node.input) > 1 else None
-    return kernel or len(weight or ())
+    return listed or len(weight or ())
 
 
 def fused_outputs(model: onnx.ModelProto, types: Mapping[str, ValueType]) -> dict[str, ValueType]:

@@ -117,7 +117,7 @@ def assembled(g: Emitter, seed: str, of: str, gradients: Mapping[str, str]) -> o
         proto.graph.output.append(
             typed(graph, name, rename=output, elem_type=cotangent_type(graph.type(name).elem_type))
         )
-    return as_deployed(graph, with_told_sizes(graph, proto))
+    return with_told_sizes(graph, as_deployed(graph, proto))
 
 
 def typed(graph: Graph, name: str, *, rename: str | None = None, elem_type: int | None = None) -> onnx.ValueInfoProto:

@@ -248,4 +248,4 @@ def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto
     proto.graph.input.extend(inputs)
     kind = cotangent_type(g.graph.type(wrt).elem_type)
     proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))
-    return as_deployed(g.graph, with_told_sizes(g.graph, proto), kept=[wrt])
+    return with_told_sizes(g.graph, as_deployed(g.graph, proto, kept=[wrt]))

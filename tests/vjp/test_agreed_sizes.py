@@ -123,3 +123,35 @@ def test_the_gradient_is_that_of_differences(name: str, front: str, free: str, m
         both = run(found.model, {"x": x, found.seed: seed})
         np.testing.assert_array_equal(both["y"], given)
         np.testing.assert_allclose(both[found.gradients["x"]], expected, atol=3e-3 * max(np.abs(expected).max(), 1))
+
+
+@pytest.mark.parametrize("name", ["average, the last dropped", "maximum, dilated, dropped", "scales"])
+def test_between_quantizers_the_sizes_are_told_behind_them(name: str) -> None:
+    """As in floats: no value is cut off, and the largest of a window stays the largest."""
+    proto = model(name, list(CASES[name][1]), "Identity")
+    shape = (1, 2, *CASES[name][1])
+    x = (np.random.default_rng(0).permutation(np.prod(shape)).reshape(shape) + 3).astype(np.float32)
+    plain = onnx.ModelProto()
+    plain.CopyFrom(proto)
+    plain.graph.node[2].CopyFrom(helper.make_node("Relu", ["b"], ["y"]))
+    expected = differentiate(plain, of="y", wrt="x")
+    quantized = onnx.ModelProto()
+    quantized.CopyFrom(plain)
+    nodes = list(plain.graph.node)
+    nodes[1].input[0] = "d"
+    nodes[2].input[0] = "e"
+    del quantized.graph.node[:]
+    for node, (read, made) in zip(nodes, (("a", "d"), ("b", "e"), ("", "")), strict=True):
+        quantized.graph.node.append(node)
+        if read:
+            quantized.graph.node.append(helper.make_node("QuantizeLinear", [read, "s", "z"], [f"{read}/q"]))
+            quantized.graph.node.append(helper.make_node("DequantizeLinear", [f"{read}/q", "s", "z"], [made]))
+    for key, value in (("s", np.float32(1)), ("z", np.uint8(10))):
+        quantized.graph.initializer.append(numpy_helper.from_array(np.asarray(value), key))
+    given = run(quantized, {"x": x})["y"]
+    seed = normal(*given.shape)
+    found = differentiate(quantized, of="y", wrt="x")
+    both = run(found.model, {"x": x, found.seed: seed})
+    np.testing.assert_array_equal(both["y"], given)
+    exact = run(expected.model, {"x": x, expected.seed: seed})[expected.gradients["x"]]
+    np.testing.assert_allclose(both[found.gradients["x"]], exact, rtol=1e-5, atol=1e-6)
