@@ -139,7 +139,8 @@ def with_told_sizes(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
 
 def tell(graph: Graph, node: onnx.NodeProto, question: Question, right: Sizes) -> Iterator[onnx.NodeProto]:
     """A node, and what it gives out in the sizes that it has."""
-    known = dict(zip(question.axes, right, strict=True))
+    asked_for = attributes(node).get("output_shape", [])[2 - question.rank :]  # what a ConvTranspose makes of any size
+    known = dict(enumerate(asked_for, start=2)) | dict(zip(question.axes, right, strict=True))
     sizes = np.array([known.get(axis, 0) for axis in range(question.rank)], np.int64)  # 0: as they are
     names = fresh(graph, node.output[0])
     shape, made = next(names), {name: next(names) for name in node.output if name}

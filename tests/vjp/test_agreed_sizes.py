@@ -72,6 +72,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], int, dict[str, Any]]] = {
     "transposed to a shape, SAME": (
         "ConvTranspose", (3, 4), 17, {"strides": [3, 2], "auto_pad": "SAME_UPPER", "output_shape": [9, 7]},
     ),
+    "transposed to less than the input": ("ConvTranspose", (5, 4), 17, {"strides": [1, 2], "output_shape": [3, 9]}),
     "scales": ("Resize", (10, 9), 19, {"nearest_mode": "ceil"}),
     "scales of a region": (
         "Resize", (10, 9), 19, {"mode": "linear", "coordinate_transformation_mode": "tf_crop_and_resize"},
