@@ -28,6 +28,7 @@ from onnxcam.graph import (
     sources,
     steps,
     unquantized,
+    with_told_sizes,
 )
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
@@ -251,4 +252,4 @@ def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto
     proto.graph.input.extend(inputs)
     kind = cotangent_type(g.graph.type(wrt).elem_type)
     proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))
-    return as_deployed(g.graph, proto, kept=[wrt])
+    return with_told_sizes(g.graph, as_deployed(g.graph, proto, kept=[wrt]))
