@@ -1,5 +1,6 @@
 """The model as a graph: load, normalize, index, inspect, cut, write."""
 
+from onnxcam.graph.agreeing import with_told_sizes
 from onnxcam.graph.blocked import BLOCKED, CURE
 from onnxcam.graph.calls import check_calls
 from onnxcam.graph.cut import (
@@ -139,6 +140,7 @@ __all__ = [
     "type_name",
     "unquantized",
     "with_branches",
+    "with_told_sizes",
     "without_idle_weights",
     "write_metadata",
     "zipped_names",

@@ -16,8 +16,18 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.nodes import attributes, with_nodes
-from onnxcam.graph.sizing import POOLS, Question, doubtful, reach_and_strides, same_in_front, same_padding
+from onnxcam.graph.nodes import attributes, replace_nodes, with_nodes
+from onnxcam.graph.quantized import quantizer
+from onnxcam.graph.sizing import (
+    POOLS,
+    SHAPING,
+    Question,
+    doubtful,
+    ends,
+    reach_and_strides,
+    same_in_front,
+    same_padding,
+)
 from onnxcam.graph.types import NARROW, Sizes
 
 
@@ -36,34 +46,52 @@ def agree(graph: Graph, i: int, question: Question, right: Sizes) -> list[onnx.N
     node, attrs = graph.nodes[i], attributes(graph.nodes[i])
     if node.op_type == "Resize":
         return by_sizes(graph, node, question, right)
-    pads = explicit_pads(attrs, question, right) if node.op_type in POOLS else None
-    if pads is None:
+    shape = explicit(attrs, question, right) if node.op_type in POOLS else None
+    if shape is None:
         return []
-    kept = {name: value for name, value in attrs.items() if name not in ("auto_pad", "ceil_mode", "pads")}
-    return [helper.make_node(node.op_type, node.input, node.output, name=node.name, pads=pads, **kept)]
+    kept = {name: value for name, value in attrs.items() if name not in SHAPING}
+    return [helper.make_node(node.op_type, node.input, node.output, name=node.name, **kept, **shape)]
 
 
-def explicit_pads(attrs: Mapping[str, Any], question: Question, right: Sizes) -> list[int] | None:
-    """All begins, then all ends, of windows that end where the last one does.
+def explicit(attrs: Mapping[str, Any], question: Question, right: Sizes) -> dict[str, Any] | None:
+    """Attributes of a pool whose windows end where the last one does, all begins before all ends.
 
-    None: an average would count them; ONNX Runtime takes none as long as the window, and pads SAME by negative numbers
-    where windows lie far apart, which no attribute says.
+    Along an axis it has to round up as before where the last window leaves the padding that an average counts, where
+    padding as long as a window would be wanted, which ONNX Runtime takes none of, and where the size is not known. An
+    average that counts padding always does, since another kernel takes it otherwise. None: then an axis would be a
+    window too long; or SAME pads by numbers that no attribute says.
     """
-    if attrs.get("count_include_pad", 0):
+    found = pads_of(attrs, question)
+    if found is None:
         return None
-    space, kernel = len(question.axes), attrs["kernel_shape"]
+    (begins, given), kernel = found, attrs["kernel_shape"]
     reach, strides = reach_and_strides(attrs, kernel)
-    begins, auto = (attrs.get("pads") or [0] * space)[:space], attrs.get("auto_pad", "NOTSET")
-    if auto.startswith("SAME"):
-        totals = same_padding(question.sizes, strides, kernel)
-        if min(totals) < 0:
+    needed = [rest - begin for rest, begin in zip(ends(attrs, "", question, right), begins, strict=True)]
+    counted, known = bool(attrs.get("count_include_pad", 0)), {axis - 2: at for at, axis in enumerate(question.axes)}
+    rounded = [
+        i not in known or need >= kernel[i] or (counted and need > end)
+        for i, (need, end) in enumerate(zip(needed, given, strict=True))
+    ]
+    behind = [end if up else max(need, 0) for need, end, up in zip(needed, given, rounded, strict=True)]
+    up = (counted or any(rounded)) and bool(attrs.get("ceil_mode", 0))
+    for i, at in known.items():
+        room = question.sizes[at] + begins[i] + behind[i] - reach[i]
+        if begins[i] >= kernel[i] or (-(-room // strides[i]) if up else room // strides[i]) + 1 != right[at]:
             return None
-        begins = same_in_front(auto, totals)
-    starts = [size + begin - r for size, begin, r in zip(question.sizes, begins, reach, strict=True)]
-    ends = [max(s * (made - 1) - start, 0) for s, made, start in zip(strides, right, starts, strict=True)]
-    counts = [(start + end) // s + 1 for start, end, s in zip(starts, ends, strides, strict=True)]
-    short = all(max(begin, end) < k for begin, end, k in zip(begins, ends, kernel, strict=True))
-    return [*begins, *ends] if short and counts == list(right) else None
+    return {"pads": [*begins, *behind]} | ({"ceil_mode": 1} if up else {})
+
+
+def pads_of(attrs: Mapping[str, Any], question: Question) -> tuple[list[int], list[int]] | None:
+    """How far a pool pads in front and behind, each axis alone; None where that is not known, or is negative."""
+    kernel, auto = attrs["kernel_shape"], attrs.get("auto_pad", "NOTSET")
+    pads = attrs.get("pads") or [0] * 2 * len(kernel)
+    if not auto.startswith("SAME"):
+        return pads[: len(kernel)], pads[len(kernel) :]
+    if len(question.sizes) < len(kernel):
+        return None
+    totals = same_padding(question.sizes, attrs.get("strides") or [1] * len(kernel), kernel)
+    begins = same_in_front(auto, totals)
+    return (begins, [total - begin for total, begin in zip(totals, begins, strict=True)]) if min(totals) >= 0 else None
 
 
 def by_sizes(graph: Graph, node: onnx.NodeProto, question: Question, right: Sizes) -> list[onnx.NodeProto]:
@@ -89,6 +117,39 @@ def by_sizes(graph: Graph, node: onnx.NodeProto, question: Question, right: Size
         helper.make_node("Concat", [front, last], [sizes], axis=0),
         helper.make_node("Resize", [*node.input[:2], "", sizes], node.output, name=node.name, **kept),
     ]
+
+
+def with_told_sizes(graph: Graph, proto: onnx.ModelProto) -> onnx.ModelProto:
+    """In place: a graph made from `graph` such that ONNX Runtime is told the sizes that it still infers wrong.
+
+    A Reshape that moves nothing tells them: behind the quantizer, where there is one, lest it cost the integer kernel.
+    """
+    told: dict[str, tuple[Question, Sizes]] = {}
+    for i, found in graph.misjudged.items():
+        name = graph.nodes[i].output[0]
+        readers = [graph.nodes[reader] for reader in graph.consumers[name]] if quantizer(graph, name) else []
+        told |= dict.fromkeys([reader.output[0] for reader in readers] or [name], found)
+    if told:
+        nodes = ((node, told.get(next(iter(node.output), ""))) for node in proto.graph.node)
+        made = [new for node, found in nodes for new in (tell(graph, node, *found) if found else [node])]
+        replace_nodes(proto.graph, made)
+    return proto
+
+
+def tell(graph: Graph, node: onnx.NodeProto, question: Question, right: Sizes) -> Iterator[onnx.NodeProto]:
+    """A node, and what it gives out in the sizes that it has."""
+    asked_for = attributes(node).get("output_shape", [])[2 - question.rank :]  # what a ConvTranspose makes of any size
+    known = dict(enumerate(asked_for, start=2)) | dict(zip(question.axes, right, strict=True))
+    sizes = np.array([known.get(axis, 0) for axis in range(question.rank)], np.int64)  # 0: as they are
+    names = fresh(graph, node.output[0])
+    shape, made = next(names), {name: next(names) for name in node.output if name}
+    yield helper.make_node("Constant", [], [shape], value=numpy_helper.from_array(sizes))
+    copy = onnx.NodeProto()
+    copy.CopyFrom(node)
+    copy.output[:] = [made.get(name, "") for name in node.output]
+    yield copy
+    for name, there in made.items():
+        yield helper.make_node("Reshape", [there, shape], [name], name=there)
 
 
 def fresh(graph: Graph, name: str) -> Iterator[str]:

@@ -13,12 +13,12 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizing
+from onnxcam.graph.telling import fused_outputs, read_ranks
 from onnxcam.graph.types import FLOATS, Sizes, Types, ValueType, inferred_types, made_up, shape_in
 from onnxcam.runtime import oracle
 
@@ -36,7 +36,6 @@ MULTIPLYING = frozenset([
     "Mod", "Pow", "Max", "Min", "Sum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
     "Where",
 ])  # make at most as many elements as the sizes of their inputs multiply to  # fmt: skip
-PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 Constants = dict[str, npt.NDArray[Any]]
 
 
@@ -118,7 +117,7 @@ class Inference:
 
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
-        told = self._told
+        told, ranks = self._told, dict[str, ValueType]()
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
             proto = with_constants(self._sizing.proto, self.computed)
@@ -127,7 +126,9 @@ class Inference:
             for tensor in proto.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
-            states = self._told | ({} if corrected else final_states(proto, found) | fused_states(proto, found))
+            ranks |= read_ranks(proto, found)
+            states = self._told | ranks
+            states |= {} if corrected else final_states(proto, found) | fused_outputs(proto, found)
             if not corrected and states == told:
                 return found
             told = states
@@ -195,38 +196,6 @@ def declare(graph: onnx.GraphProto, types: Types) -> None:
     for name, found in types.items():
         port = outputs[name] if name in outputs else graph.value_info.add()
         port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
-
-
-def fused_states(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:
-    """Types of the states that ONNX Runtime's own operators give out, which nobody tells inference in time."""
-    found: dict[str, ValueType] = {}
-    for node in model.graph.node:
-        if node.domain == MICROSOFT and node.op_type in PAST_RANKS:
-            found |= past_states(node, types)
-        elif node.domain == MICROSOFT and node.op_type == "DynamicQuantizeLSTM" and len(node.input) > 2:
-            found |= quantized_states(node, types)
-    return found
-
-
-def past_states(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:
-    """Types of the keys and values that an attention gives out for the next step.
-
-    Where it is given none of the step before, ONNX Runtime does not tell their shapes itself.
-    """
-    elem_type = next((types[name].elem_type for name in node.input if name in types), 0)
-    given = {i: rank for i, rank in PAST_RANKS[node.op_type].items() if i < len(node.output) and node.output[i]}
-    return {node.output[i]: ValueType(elem_type, (None,) * rank) for i, rank in given.items()} if elem_type else {}
-
-
-def quantized_states(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:
-    """Types of what an LSTM of quantized weights gives out: of all steps, and of the last."""
-    x, r = (shape_in(types, name) for name in (node.input[0], node.input[2]))
-    if x is None or r is None or not len(x) == len(r) == 3:
-        return {}
-    steps, rows, _ = (None if made_up(dim) else dim for dim in x)  # these are other symbols in every round
-    state = (r[0], rows, r[1])
-    shapes, elem_type = ((steps, *state), state, state), types[node.input[0]].elem_type
-    return {name: ValueType(elem_type, s) for name, s in zip(node.output, shapes, strict=False) if name}
 
 
 def is_pure(node: onnx.NodeProto) -> bool:

@@ -8,7 +8,7 @@ where onnx says otherwise the node is spelled in a way on which both agree. Only
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -27,6 +27,7 @@ Constant = Callable[[str], npt.NDArray[Any] | None]
 LONGEST = 2**26  # elements along one axis that ONNX Runtime is asked about
 MOST_WORK = 2**28  # of these, times the size of a window
 POOLS = frozenset({"MaxPool", "AveragePool", "LpPool"})
+SHAPING = frozenset({"auto_pad", "ceil_mode", "pads", "output_padding", "output_shape"})  # what sets a size, of windows
 
 
 def same_padding(sizes: Sequence[int], strides: Sequence[int], kernel: Sequence[int]) -> list[int]:
@@ -55,9 +56,9 @@ class Question:
 
     Attributes:
         rank: of its input.
-        axes: those that it changes.
+        axes: those that it changes, as far as their sizes are known.
         sizes: of the input along them.
-        kernel: of a convolution.
+        kernel: of a convolution, an axis each.
         scales: of a resize, an axis each.
     """
 
@@ -124,32 +125,36 @@ def doubtful(node: onnx.NodeProto) -> bool:
     if node.op_type in POOLS:
         return bool(attrs.get("ceil_mode")) or (same and any(d > 1 for d in attrs.get("dilations", [])))
     if node.op_type == "ConvTranspose":
-        return same and any(attrs.get("output_padding", []))
+        return "output_shape" in attrs or (same and any(attrs.get("output_padding", [])))
     return node.op_type == "Resize" and len(node.input) == 3 and bool(node.input[2])
 
 
 def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | None:
-    """What to ask of a node; None where a size is free."""
+    """What to ask of a node: of the axes that it changes and whose size is known; None where there is none."""
     shape = shape_in(types, node.input[0])
     if shape is None:
         return None
-    kernel: Sizes = ()
-    scales: tuple[float, ...] = ()
-    axes = tuple(range(2, len(shape)))
+    kernel: dict[int, int] = {}
+    scales: dict[int, float] = {}
+    changed: Iterable[int] = range(2, len(shape))
     if node.op_type == "Resize":
         found = constant(node.input[2])
         if found is None or found.ndim != 1 or found.dtype != np.float32:
             return None
         which = attributes(node).get("axes", range(len(shape)))
-        times = {axis % len(shape): float(scale) for axis, scale in zip(which, found, strict=False) if scale != 1}
-        axes, scales = tuple(sorted(times)), tuple(times[axis] for axis in sorted(times))
+        scales = {axis % len(shape): float(scale) for axis, scale in zip(which, found, strict=False) if scale != 1}
+        changed = sorted(scales)
     elif node.op_type == "ConvTranspose":
-        weight = shape_in(types, node.input[1])
-        kernel = tuple(dim for dim in (weight or ())[2:] if isinstance(dim, int))
-        if len(kernel) != len(axes):
+        weight = shape_in(types, node.input[1]) or ()
+        kernel = {axis: dim for axis, dim in enumerate(weight) if axis > 1 and isinstance(dim, int)}
+        if not len(kernel) + 2 == len(weight) == len(shape):
             return None
+    axes = tuple(axis for axis in changed if isinstance(shape[axis], int))
     sizes = along(shape, axes)
-    return Question(len(shape), axes, sizes, kernel, scales) if axes and sizes is not None else None
+    if not axes or sizes is None:
+        return None
+    kernels, times = (tuple(each[axis] for axis in axes if each) for each in (kernel, scales))
+    return Question(len(shape), axes, sizes, tuple(map(int, kernels)), times)
 
 
 def along(shape: Shape | None, axes: Sizes) -> Sizes | None:
@@ -164,7 +169,7 @@ def check_work(node: onnx.NodeProto, question: Question) -> None:
     kernel = max(question.kernel or attrs.get("kernel_shape") or [1])
     strides = attrs.get("strides", []) if node.op_type == "ConvTranspose" else []
     times = max([1.0, *strides, *question.scales], key=lambda time: math.inf if math.isnan(time) else time)
-    most = max(question.sizes) * times + kernel + max(attrs.get("pads") or [0])
+    most = max(question.sizes) * times + kernel + max([*attrs.get("pads", []), *attrs.get("output_shape", []), 0])
     if not (most <= LONGEST and most * kernel <= MOST_WORK):
         raise ModelError(
             f"{described(node)} asks for windows or sizes larger than any image's, of {list(question.sizes)}: "
@@ -175,13 +180,13 @@ def check_work(node: onnx.NodeProto, question: Question) -> None:
 def computed(node: onnx.NodeProto, question: Question, opset: int) -> Sizes:
     """The sizes that ONNX Runtime makes of these, each axis alone."""
     attrs = {name: value for name, value in attributes(node).items() if name not in ("group", "axes")}
-    space = len(question.axes)
+    space = question.rank - 2
     windows = {name: value for name, value in attrs.items() if isinstance(value, list)}
     if any(len(value) != space * (1 + (name == "pads")) for name, value in windows.items()):
         raise ModelError(f"{described(node)} has windows of another rank than its input")
     found = []
     for i, size in enumerate(question.sizes):
-        one = attrs | {name: value[i::space] for name, value in windows.items()}
+        one = attrs | {name: value[question.axes[i] - 2 :: space] for name, value in windows.items()}
         if node.op_type == "Resize":
             x, axis = np.ones(question.rank, np.int64), question.axes[i]
             scales = np.ones(question.rank, np.float32)
@@ -227,13 +232,27 @@ def spell(graph: onnx.GraphProto, i: int, node: onnx.NodeProto, question: Questi
         new.input[2] = f"onnxcam/scales/{i}/{'x'.join(map(str, right))}"
         graph.initializer.append(numpy_helper.from_array(scales, new.input[2]))
         return
-    kept = {n: v for n, v in attrs.items() if n not in ("auto_pad", "ceil_mode", "pads", "output_padding")}
+    rests = ends(attrs, node.op_type, question, right)
+    kept = {n: v for n, v in attrs.items() if n not in SHAPING}
+    kept["pads"] = [0] * len(rests) + [max(rest, 0) for rest in rests]
     if node.op_type == "ConvTranspose":
-        fresh = helper.make_node(node.op_type, node.input, node.output, output_shape=right, **kept)
-    else:
-        space = len(question.axes)
-        reach, strides = reach_and_strides(attrs, attrs["kernel_shape"])
-        pads = [max(s * (m - 1) + r - n, 0) for s, r, n, m in zip(strides, reach, question.sizes, right, strict=True)]
-        fresh = helper.make_node(node.op_type, node.input, node.output, pads=[0] * space + pads, **kept)
+        kept["output_padding"] = [max(-rest, 0) for rest in rests]
+    fresh = helper.make_node(node.op_type, node.input, node.output, **kept)
     del new.attribute[:]
     new.attribute.extend(fresh.attribute)
+
+
+def ends(attrs: Mapping[str, Any], op_type: str, question: Question, right: Sizes) -> list[int]:
+    """How far the last window ends behind the last pixel along each spatial axis: of the input, of a transposed
+    convolution's output. 0 where the size is not known.
+    """
+    axes = range(2, question.rank)
+    known = {axis: i for i, axis in enumerate(question.axes)}
+    kernel = attrs.get("kernel_shape") or [question.kernel[known[axis]] if axis in known else 1 for axis in axes]
+    reach, strides = reach_and_strides(attrs, kernel)
+    found = []
+    for axis, r, s in zip(axes, reach, strides, strict=True):
+        size, made = (question.sizes[known[axis]], right[known[axis]]) if axis in known else (1, 1)
+        windows, pixels = (size, made) if op_type == "ConvTranspose" else (made, size)
+        found.append((windows - 1) * s + r - pixels if axis in known else 0)
+    return found

@@ -21,6 +21,7 @@ FALL = 4.0  # from one step to the next
 LADDER = tuple(FALL**-k for k in range(1, 9))  # steps along a direction, of each channel's spread
 SMALL = 3  # steps at the end of the ladder that are too small to see a score bend: what bends there is its rounding
 SETTLED = 0.02  # by which difference quotients of neighbouring steps may differ
+KINKED = 0.3  # by which the slopes on both sides may be from their mean where a direction is to tell anything
 AGREEMENT = 0.99  # cosine of the two gradients
 SAME_LENGTH = 0.1  # by which their lengths may differ
 TOGETHER = 32  # channels in one run: rows of a large layer fill the memory
@@ -65,7 +66,8 @@ def distance_from_differences(
     The gradient's own direction, its mean's, and random ones that move every channel, or every element, up or down.
     Elements that are just zero stay: rectifiers and pools behind one have their kinks there, thousands of which may
     cancel. What is apart is counted in the larger of the two derivatives, or in what a random direction is likely to
-    have.
+    have. Next to a kink, as where two values of a max pool are almost equal, a step may see both sides: whatever lies
+    between the two slopes may be the derivative, and where they differ much the direction tells nothing.
 
     Args:
         score, activations: as in `mean_gradient`.
@@ -81,12 +83,12 @@ def distance_from_differences(
     worst, settled = 0.0, 0
     for direction in (*own, *signs):
         moves = direction * scale * free
-        found, error = derivative(score, activations, moves)
+        found, error, kink = derivative(score, activations, moves)
         claimed = float(np.vdot(claims, moves))
         likely = slopes if direction.size == slopes.size else mean * (slopes.size / mean.size)
         size = max(abs(claimed), abs(found), float(np.linalg.norm(likely)))
-        if error <= SETTLED * size:
-            worst, settled = max(worst, abs(claimed - found) / (size or 1.0)), settled + 1
+        if error <= SETTLED * size and kink <= KINKED * size:
+            worst, settled = max(worst, (abs(claimed - found) - kink) / (size or 1.0)), settled + 1
     return worst, settled
 
 
@@ -96,8 +98,8 @@ def moved(activations: Array) -> npt.NDArray[np.bool_]:
     return found if found.mean() >= ENOUGH else np.ones_like(found)
 
 
-def derivative(score: Callable[[Array], Array], activations: Array, direction: Array) -> tuple[float, float]:
-    """The derivative along a direction, of the activations' shape, and its error.
+def derivative(score: Callable[[Array], Array], activations: Array, direction: Array) -> tuple[float, float, float]:
+    """The derivative along a direction, of the activations' shape, its error, and how far it is from either side's.
 
     A large step crosses kinks, a small one drowns in rounding: of a ladder of steps the one counts whose difference
     quotient is nearest to those of the next larger and the next smaller step; how near it is is the error. A kink right
@@ -108,14 +110,29 @@ def derivative(score: Callable[[Array], Array], activations: Array, direction: A
     middle, *values = score(rows).astype(np.float64)
     steps, up, down = np.array(LADDER), np.array(values[0::2]), np.array(values[1::2])
     with np.errstate(invalid="ignore"):  # a step may lead out of the score's domain
-        slopes, bends = (up - down) / (2 * steps), np.abs(up + down - 2 * middle)
-        apart = np.abs(np.diff(slopes))
-        rounding = max(float(np.finfo(activations.dtype).eps) * abs(middle), float(np.median(bends[-SMALL:])))
-        if is_kinked(bends):
-            return float(slopes[-1]), np.inf
-        error = np.nan_to_num(np.maximum(apart[:-1], apart[1:]) + rounding / steps[1:-1], nan=np.inf)
-    best = int(np.argmin(error))
-    return float(slopes[1 + best]), float(error[best])
+        slopes, bends = (up - down) / (2 * steps), up + down - 2 * middle
+        apart, kinks = np.abs(np.diff(slopes)), half_kinks(bends / steps)
+        rounding = max(float(np.finfo(activations.dtype).eps) * abs(middle), float(np.median(np.abs(bends[-SMALL:]))))
+        if is_kinked(np.abs(bends)):
+            return float(slopes[-1]), np.inf, 0.0
+        near = np.maximum(apart[:-1], apart[1:]) + missed(slopes, rounding / steps)[1:-1]
+        error = np.nan_to_num(near + rounding / steps[1:-1], nan=np.inf)
+        best = int(np.argmin(error + np.nan_to_num(kinks, nan=np.inf)))
+    return float(slopes[1 + best]), float(error[best]), float(kinks[best])
+
+
+def missed(slopes: Array, noise: Array) -> Array:
+    """By how much more than their noise the slopes of smaller steps differ from each: over kinks that cancel."""
+    off = np.abs(np.subtract.outer(slopes, slopes)) - 2 * noise
+    return np.asarray(np.triu(off).max(axis=1))
+
+
+def half_kinks(jumps: Array) -> Array:
+    """What is left of half the jump from the slope behind to that ahead as a step goes to 0, at all steps but the ends.
+
+    That of a smooth score goes to 0 with the step, and so is told by the step before.
+    """
+    return np.asarray(np.abs(FALL * jumps[1:-1] - jumps[:-2]) / (FALL - 1) / 2)
 
 
 def is_kinked(bends: Array) -> bool:

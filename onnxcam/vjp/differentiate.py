@@ -11,7 +11,7 @@ from onnx import helper
 
 from onnxcam.arguments import NAME, NAMES, Kind, require
 from onnxcam.errors import LayerError, ModelError, did_you_mean
-from onnxcam.graph import Graph, as_deployed, load, read_graph, restore_interface, save
+from onnxcam.graph import Graph, as_deployed, load, read_graph, restore_interface, save, with_told_sizes
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import STANDARD, RuleSet
 from onnxcam.vjp.sweep import reverse
@@ -117,7 +117,7 @@ def assembled(g: Emitter, seed: str, of: str, gradients: Mapping[str, str]) -> o
         proto.graph.output.append(
             typed(graph, name, rename=output, elem_type=cotangent_type(graph.type(name).elem_type))
         )
-    return as_deployed(graph, proto)
+    return with_told_sizes(graph, as_deployed(graph, proto))
 
 
 def typed(graph: Graph, name: str, *, rename: str | None = None, elem_type: int | None = None) -> onnx.ValueInfoProto:

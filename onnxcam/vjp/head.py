@@ -28,6 +28,7 @@ from onnxcam.graph import (
     scaling,
     sources,
     unquantized,
+    with_told_sizes,
 )
 from onnxcam.rounding import CANCELLED
 from onnxcam.vjp.differentiate import as_cotangent, typed
@@ -248,4 +249,4 @@ def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto
     proto.graph.input.extend(inputs)
     kind = cotangent_type(g.graph.type(wrt).elem_type)
     proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))
-    return as_deployed(g.graph, proto, kept=[wrt])
+    return with_told_sizes(g.graph, as_deployed(g.graph, proto, kept=[wrt]))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -208,6 +208,52 @@ def test_right_at_a_kink_there_is_nothing_to_hold_a_gradient_against() -> None:
     clipped = np.maximum(A, 1)
     apart, settled = distance_from_differences(lambda rows: linear(np.maximum(rows, 1)), clipped, W * (clipped > 1))
     assert (apart < 1e-3, settled) == (True, 1)  # the gradient's own direction, which moves none of these
+
+
+WEIGHTS = np.array([1, -2, 1.5, 1, -1, 2], np.float32)
+
+
+def maxima(a: Array) -> Array:
+    """A weighted sum of the channels' maxima."""
+    return np.asarray(a.max(axis=(2, 3)) @ WEIGHTS, np.float32)
+
+
+def of_maxima(a: Array) -> Array:
+    """Its gradient."""
+    return np.where(a == a.max(axis=(1, 2), keepdims=True), WEIGHTS[:, None, None], 0)
+
+
+def split(a: Array, channel: int, gap: float) -> None:
+    """Move the second best value of a channel to so far below the best, in place."""
+    values = a.reshape(6, -1)[channel]
+    first, second = np.argsort(values)[-1:-3:-1]
+    values[second] = values[first] - np.float32(gap)
+
+
+@pytest.mark.parametrize("gap", [1e-2, 1e-3, 2e-4, 3.5e-5, 2e-5, 1e-6])
+@pytest.mark.parametrize("channel", [1, 5])
+def test_next_to_a_tie_what_is_right_passes_and_what_is_wrong_does_not(gap: float, channel: int) -> None:
+    """Steps that are larger than the gap see two maxima at once, and half of each in their difference."""
+    tied = A.copy()
+    split(tied, channel, gap)
+    right = of_maxima(tied)
+    apart, settled = distance_from_differences(maxima, tied, right)
+    assert apart < 0.05
+    assert settled >= 4
+    for wrong in (right * 1.2, -right, np.roll(right, 1, axis=2), of_maxima(tied)[::-1]):
+        assert distance_from_differences(maxima, tied, wrong)[0] > 0.1
+
+
+@pytest.mark.parametrize("gap", [1e-3, 5e-4, 2e-4])
+@pytest.mark.parametrize("channels", [(1, 5, 0, 4), range(6)], ids=["four ties", "six ties"])
+def test_kinks_that_cancel_are_seen_by_smaller_steps(gap: float, channels: Sequence[int]) -> None:
+    """They bend the score both ways, so that little of a bend is left, and the slope is off by all of them."""
+    tied = A.copy()
+    for channel in channels:
+        split(tied, channel, gap)
+    apart, settled = distance_from_differences(maxima, tied, of_maxima(tied))
+    assert apart < 0.05
+    assert settled >= 4
 
 
 def test_zeros_stay_where_they_are() -> None:

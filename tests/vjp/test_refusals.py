@@ -10,6 +10,7 @@ from onnxcam.vjp import differentiate
 from tests.vjp.case import Case, case, fed, held, index, ints, normal, positive, values
 from tests.vjp.harness import build, draw
 
+CROP = held(values([0.1, 0, 0.9, 1]))
 VECTOR, ROI = held(normal(3)), held(values([0, 0, 0, 0, 1, 1, 1, 1]))
 REFUSED = [
     ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), index(True, bool))),
@@ -18,9 +19,6 @@ REFUSED = [
     ("its slope is larger than its input", case("PRelu", normal(3), normal(2, 3))),
     ("its slope is larger than its input", case("PRelu", normal(2, 1), normal(3))),
     ("its axes are computed", case("ReduceMean", normal(3, 4), fed(ints(0)), opset=18, noop_with_empty_axes=1)),
-    ("its padding depends", case("ConvTranspose", normal(1, 1, "H", "W"), normal(1, 1, 3, 3), output_shape=[9, 9])),
-    ("infers another size", case("LpPool", normal(1, 1, "H", "W"), kernel_shape=[2, 2], dilations=[2, 1],
-                                 auto_pad="SAME_UPPER", opset=18)),
     ("SAME padding is negative", case("AveragePool", normal(1, 1, 9, 9), kernel_shape=[1, 1], strides=[3, 3],
                                       auto_pad="SAME_UPPER")),
     ("SAME padding is negative", case("Conv", normal(1, 1, "H", "W"), held(normal(1, 1, 1, 1)), strides=[3, 1],
@@ -36,6 +34,9 @@ REFUSED = [
     ("its window is", case("LpPool", normal(1, 1, 4, 4), kernel_shape=[2**40, 2**40], auto_pad="SAME_UPPER", opset=18)),
     ("no axes to normalize over", case("InstanceNormalization", normal(2, 3), held(normal(3)), held(normal(3)))),
     ("the size of its matrices", case("Det", normal("N", "N"))),
+    ("the aspect ratio of a region", case("Resize", normal(1, 1, 3, 5), CROP, None, ints(6, 6), opset=18, axes=[2, 3],
+                                          coordinate_transformation_mode="tf_crop_and_resize",
+                                          keep_aspect_ratio_policy="not_larger")),
     ("one query with a past", case("Attention", normal(1, 1, 1, 2), *[normal(1, 1, 3, 2)] * 2, None,
                                    *[normal(1, 1, 1, 2)] * 2, opset=23, outputs=3, is_causal=1)),
     ("with respect to a value downstream of it", case("Unique", normal(3, 3))),

@@ -43,6 +43,11 @@ class Window:
         """All begins, then all ends; empty when only the running graph knows them."""
         return [*(self.begins or ()), *(self.ends or ())]
 
+    @property
+    def mirrored(self) -> Window:
+        """With the odd pixel of SAME padding at the other end: it begins with what this one ends with."""
+        return replace(self, lower=not self.lower)
+
     def reach(self, i: int) -> int:
         """Pixels from a window's first to its last, inclusive."""
         return self.dilations[i] * (self.kernel[i] - 1) + 1
@@ -227,7 +232,7 @@ def same_begins(g: Emitter, size: str, w: Window) -> str:
 def padded(g: Emitter, image: str, w: Window) -> str:
     """An image with the padding that SAME_UPPER or SAME_LOWER gives."""
     size = spatial_size(g, image, w)
-    begins, ends = same_begins(g, size, w), same_begins(g, size, replace(w, lower=not w.lower))
+    begins, ends = same_begins(g, size, w), same_begins(g, size, w.mirrored)
     return g.op("Pad", image, g.dims(image, 0, 0, begins, 0, 0, ends))
 
 
@@ -259,6 +264,9 @@ def conv_transpose(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = X transposed-convolved with W, + B;  dX = ct convolved with W, dW = ct convolved with X, dB = ct summed."""
     w = transposed_window(n, kernel_of(n))
     dx = dw = db = None
+    if w.begins is None:  # the cotangent is padded by itself
+        zeros = (0,) * len(w.kernel)
+        ct, w = padded_to_shape(g, n, ct, w), replace(w, begins=zeros, ends=zeros)
     if n.wants(0):
         dx = g.op(
             "Conv", ct, n.x(1), group=n.attr("group", 1), strides=list(w.strides), dilations=list(w.dilations),
@@ -272,7 +280,7 @@ def conv_transpose(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
-    """The window of a ConvTranspose; output_shape and auto_pad give the pads, if sizes are known."""
+    """The window of a ConvTranspose; output_shape and auto_pad give the pads, where sizes are known."""
     rank = len(kernel)
     strides, dilations = tuple(n.attr("strides", [1] * rank)), tuple(n.attr("dilations", [1] * rank))
     auto, shape = n.attr("auto_pad", "NOTSET"), n.attr("output_shape")
@@ -289,10 +297,22 @@ def transposed_window(n: Node, kernel: tuple[int, ...]) -> Window:
             for i, size in enumerate(sizes)
         ]
     else:
-        raise RuleError("its padding depends on the size of the input")
+        return Window(kernel, strides, dilations, None, None, auto != "SAME_UPPER")
     small, large = tuple(t // 2 for t in totals), tuple(t - t // 2 for t in totals)
     begins, ends = (small, large) if auto == "SAME_UPPER" else (large, small)
     return Window(kernel, strides, dilations, begins, ends)
+
+
+def padded_to_shape(g: Emitter, n: Node, ct: str, w: Window) -> str:
+    """The cotangent of a ConvTranspose with the padding that its output_shape cut off, worked out in the graph."""
+    shape, extra = n.attr("output_shape")[-len(w.kernel) :], n.attr("output_padding", [0] * len(w.kernel))
+    fixed = g.ints(*(extra[i] + w.reach(i) - w.strides[i] - shape[i] for i in w.axes))
+    whole = g.op("Add", g.op("Mul", spatial_size(g, n.input[0], w), g.ints(*w.strides)), fixed)
+    total = g.op("Max", whole, g.ints(0))
+    small = g.op("Div", total, g.ints(2))
+    large = g.op("Sub", total, small)
+    begins, ends = (large, small) if w.lower else (small, large)
+    return g.op("Pad", ct, g.op("Concat", g.ints(0, 0), begins, g.ints(0, 0), ends, axis=0))
 
 
 @rule("Col2Im", versions=(18,), only=[0])

@@ -9,7 +9,7 @@ import numpy as np
 
 from onnxcam.graph import attributes
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, rule
 from onnxcam.vjp.rules.convolution import Window, same_begins, spatial_size, spread, window
 
 
@@ -88,7 +88,7 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / np.maximum(count, 1).reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
-    if w.begins is None and counts_padding:  # SAME pads just what the windows reach
+    if w.begins is None and counts_padding and set(w.dilations) == {1}:  # SAME pads just what these windows reach
         return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
     share_now = n.array(1)
     for i in w.axes:
@@ -100,12 +100,11 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
     """Pixels that windows hold along axis i, where only the running graph knows the sizes."""
     size, out = (g.dims(value, (i + 2, 1)) for value in (n.input[0], ct))
     if w.begins is None or w.ends is None:
-        begin = g.op("Gather", same_begins(g, spatial_size(g, n.input[0], w), w), g.ints(i))
-        low, high = g.ints(0), size
+        sizes = spatial_size(g, n.input[0], w)
+        begin, end = (g.op("Gather", same_begins(g, sizes, side), g.ints(i)) for side in (w, w.mirrored))
     else:
-        begin = g.ints(w.begins[i])
-        low = g.ints(-w.begins[i] if counts_padding else 0)
-        high = g.op("Add", size, g.ints(w.ends[i])) if counts_padding else size
+        begin, end = g.ints(w.begins[i]), g.ints(w.ends[i])
+    low, high = (g.op("Neg", begin), g.op("Add", size, end)) if counts_padding else (g.ints(0), size)
     windows = g.arange(g.op("Squeeze", out, g.ints(0)))
     first = g.op("Sub", g.op("Mul", windows, g.ints(w.strides[i])), begin)
     taps = g.op(
@@ -120,8 +119,6 @@ def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_pad
 def lp_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (sum |X|^p over a window)^(1/p);  dX = sign X |X|^(p-1) times the sum over windows of ct Y^(1-p)."""
     w = window(n, tuple(n.attr("kernel_shape")))
-    if n.attr("auto_pad", "NOTSET").startswith("SAME") and set(w.dilations) != {1}:
-        raise RuleError("ONNX Runtime infers another size of its output than it computes: write its pads out")
     share, slope = lp_slopes(g, n, ct)
     return [g.op("Mul", slope, over_windows(g, n, share, w))]
 

@@ -109,17 +109,18 @@ def unrolled(w: Emitter, n: Node, one: Direction, inputs: str, initial: States, 
     x, ports = w.fresh("x"), [w.fresh("state") for _ in initial]
     moved = step(b, x, ports)
     given, alive = moved[0], ""
-    types = dict.fromkeys([*ports, x], ValueType(n.elem_type, None))
+    rows = ValueType(n.elem_type, (None, None))  # ONNX Runtime wants the ranks, and may not know the input's
+    types = dict.fromkeys([*ports, x], rows)
     series = [Along(inputs, 0, int(one.backwards))]
     if n.has(4):
         alive, running = w.fresh("alive"), still_running(w, n)
-        types[alive] = ValueType(TensorProto.BOOL, None)
+        types[alive] = ValueType(TensorProto.BOOL, (None, None))
         series.append(Along(running, 0, int(one.backwards)))
         begins = w.op("Gather", running, w.const(0, np.int64), axis=0)
         initial = [w.op("Where", begins, state, n.array(0)) for state in initial]
         given = b.op("Where", alive, given, n.array(0))
         moved = [b.op("Where", alive, new, old) for new, old in zip(moved, ports, strict=True)]
-    body = closed(b, [*moved, given], types)
+    body = closed(b, [*moved, given], types, [rows] * (len(moved) + 1))
     *last, every = scan_node(w, body, initial, series, [Along("", 0, int(one.backwards))])
     return every, last
 

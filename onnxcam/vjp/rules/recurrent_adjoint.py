@@ -111,8 +111,9 @@ class Course:
             [self.g.fresh(hint) for _ in names] for hint, names in (("state", initial), ("slice", series))
         )
         moved, given = step(b, states, slices)
-        types = dict.fromkeys([*states, *slices], ValueType(self.n.elem_type, None))
-        body = closed(b, [*moved, given], types)
+        one = ValueType(self.n.elem_type, (None, None, None))  # ONNX Runtime may not know the rank of the input
+        types = dict.fromkeys([*states, *slices], one)
+        body = closed(b, [*moved, given], types, [one] * (len(moved) + 1))
         *last, found = scan_node(
             self.g, body, initial, [Along(s, 1, int(back)) for s in series], [Along("", 1, int(back))]
         )

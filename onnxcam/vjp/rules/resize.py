@@ -21,6 +21,8 @@ def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
     in_proportion = n.attr("keep_aspect_ratio_policy", "stretch") != "stretch"
     if in_proportion and min(n.attr("axes") or [0]) < 0:
         raise RuleError("it keeps the aspect ratio of negative axes, which ONNX Runtime leaves as they are")
+    if in_proportion and crops(n):
+        raise RuleError("it keeps the aspect ratio of a region that it crops")
     dx = ct
     for i, axis in enumerate(axes):
         if in_proportion:
