@@ -120,13 +120,15 @@ class Sizing:
 
 def doubtful(node: onnx.NodeProto) -> bool:
     """Whether onnx and ONNX Runtime may disagree on what a node makes of a size."""
+    if node.op_type == "Resize":
+        return len(node.input) == 3 and bool(node.input[2])
+    if node.op_type not in POOLS | {"ConvTranspose"}:
+        return False
     attrs = attributes(node)
     same = attrs.get("auto_pad", "NOTSET").startswith("SAME")
     if node.op_type in POOLS:
         return bool(attrs.get("ceil_mode")) or (same and any(d > 1 for d in attrs.get("dilations", [])))
-    if node.op_type == "ConvTranspose":
-        return "output_shape" in attrs or (same and any(attrs.get("output_padding", [])))
-    return node.op_type == "Resize" and len(node.input) == 3 and bool(node.input[2])
+    return "output_shape" in attrs or (same and any(attrs.get("output_padding", [])))
 
 
 def asked(node: onnx.NodeProto, types: Types, constant: Constant) -> Question | None:
