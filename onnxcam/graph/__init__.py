@@ -56,6 +56,7 @@ from onnxcam.graph.read import read_graph, read_layers, with_branches
 from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped_names
 from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
+from onnxcam.graph.slicing import stretches
 from onnxcam.graph.source import source_of
 from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save
@@ -136,6 +137,7 @@ __all__ = [
     "sort_nodes",
     "source_of",
     "sources",
+    "stretches",
     "subgraphs",
     "type_name",
     "unquantized",

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnxcam.graph import Graph, attributes, captures, reduced_axes
+from onnxcam.graph import Graph, attributes, captures, reduced_axes, stretches
 from onnxcam.vjp.emitter import Emitter
 
 MOST = 0.5  # of the positions: of more it is not worth while
@@ -93,21 +93,20 @@ def inputs_wanted(graph: Graph, node: onnx.NodeProto, few: Wanted) -> Sequence[W
 def positions_taken(graph: Graph, node: onnx.NodeProto) -> Few | None:
     """The positions that a Gather or Slice takes out of a value; None where those are not few, or not known."""
     shape = graph.shape(node.input[0]) if node.op_type in ("Gather", "Slice") and not node.domain else None
-    operands = [graph.constant(name) for name in node.input[1:]]
-    if shape is None or any(operand is None or operand.size != 1 for operand in operands):
+    if shape is None:
         return None
-    numbers = [int(operand.ravel()[0]) for operand in operands if operand is not None]
     if node.op_type == "Gather":
-        axis, at = attributes(node).get("axis", 0), numbers
-    elif len(numbers) < 3 or (len(numbers) == 4 and numbers[3] != 1):
+        index, axis = graph.constant(node.input[1]), attributes(node).get("axis", 0) % len(shape)
+        size = shape[axis]
+        if index is None or index.size != 1 or not isinstance(size, int):
+            return None
+        return if_few(axis, [int(index.item()) % size], size)
+    taken = stretches(node, graph.constant)
+    if taken is None or len(taken) != 1 or taken[0].step != 1:
         return None
-    else:
-        axis, at = numbers[2], []
-    axis %= len(shape)
+    axis = taken[0].axis % len(shape)
     size = shape[axis]
-    if not isinstance(size, int):
-        return None
-    return if_few(axis, [index % size for index in at] or range(size)[numbers[0] : numbers[1]], size)
+    return if_few(axis, range(size)[taken[0].of(size)], size) if isinstance(size, int) else None
 
 
 # -- which axis of its inputs a node reads along for one of its output; None: all of an input ---------------
@@ -116,12 +115,7 @@ def positions_taken(graph: Graph, node: onnx.NodeProto) -> Few | None:
 def input_axes(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
     """Those of a node that treats the positions along an axis of its output apart; None where it mixes them."""
     step = STEPS.get(node.op_type)
-    if (
-        step is None
-        or node.domain
-        or graph.drops_out(node)
-        or any(graph.shape(name) is None for name in node.output[:1])
-    ):
+    if step is None or node.domain or graph.drops_out(node) or graph.shape(node.output[0]) is None:
         return None
     return step(graph, node, axis)
 
@@ -228,41 +222,42 @@ class Writer:
 
     def write(self, node: onnx.NodeProto) -> None:
         """One node, as it is or at a few positions."""
-        graph = self.g.graph
         here = output_wanted(node, self.wanted)
-        parts = inputs_wanted(graph, node, here)
-        again = onnx.NodeProto.FromString(node.SerializeToString())
-        if positions_taken(graph, node) is not None:
-            if node.input[0] in self.few and parts[0] is not None:
-                again.CopyFrom(self._taking(node, parts[0]))
+        parts = inputs_wanted(self.g.graph, node, here)
+        if positions_taken(self.g.graph, node) is not None:
+            node = self._taking(node) if node.input[0] in self.few else node
         elif here is not None and parts:
-            again.input[: len(parts)] = [self._at(name, part) for name, part in zip(node.input, parts, strict=False)]
-            if node.op_type in VIEWS:
-                again.CopyFrom(self._reshaping(again, graph.shape(node.output[0]) or (), here))
-            for i, name in enumerate(node.output):
-                if name in self.wanted:
-                    again.output[i] = self.g.fresh(node.op_type)
-                    self.few[name] = again.output[i], here
-        self.g.nodes.append(again)
+            node = self._at_few(node, here, parts)
+        self.g.nodes.append(node)
 
-    def _at(self, name: str, part: Wanted) -> str:
-        """A value at some positions, of all or of the few that there are."""
+    def _at_few(self, node: onnx.NodeProto, here: Few, parts: Sequence[Wanted]) -> onnx.NodeProto:
+        """A node that makes its output at a few positions, under a new name."""
+        few = onnx.NodeProto()
+        few.CopyFrom(node)
+        few.input[: len(parts)] = [self._part(name, part) for name, part in zip(node.input, parts, strict=False)]
+        if node.op_type in VIEWS:
+            shape = self.g.graph.shape(node.output[0]) or ()
+            sizes = [len(here.at) if axis == here.axis else size for axis, size in enumerate(shape)]
+            few = onnx.helper.make_node("Reshape", [few.input[0], self.g.ints(0, *known(sizes[1:]))], node.output)
+        for i, name in enumerate(node.output):
+            if name in self.wanted:
+                few.output[i] = self.g.fresh(node.op_type)
+                self.few[name] = few.output[i], here
+        return few
+
+    def _part(self, name: str, part: Wanted) -> str:
+        """What is wanted of a value, of all of it or of the few positions that there are."""
         if part is None:
             return name
-        held, there = self.few.get(name, (name, part))
-        at = [there.at.index(index) for index in part.at] if name in self.few else list(part.at)
-        whole = name in self.few and there == part
-        return held if whole else self.g.op("Gather", held, self.g.ints(*at), axis=part.axis)
+        held, there = self.few.get(name, (name, None))
+        at = part.at if there is None else [there.at.index(index) for index in part.at]
+        return held if there == part else self.g.op("Gather", held, self.g.ints(*at), axis=part.axis)
 
-    def _taking(self, node: onnx.NodeProto, part: Few) -> onnx.NodeProto:
+    def _taking(self, node: onnx.NodeProto) -> onnx.NodeProto:
         """A Gather or Slice of a value of which only a few positions are there."""
         held, there = self.few[node.input[0]]
-        at = np.array([there.at.index(index) for index in part.at], np.int64)
-        keep = node.op_type == "Slice" or self.g.graph.rank(node.input[1]) == 1
-        index = self.g.const(at if keep else at.reshape(self.g.graph.shape(node.input[1]) or ()))
-        return onnx.helper.make_node("Gather", [held, index], node.output, name=node.name, axis=part.axis)
-
-    def _reshaping(self, node: onnx.NodeProto, shape: Sequence[object], here: Few) -> onnx.NodeProto:
-        """A view with as many positions as are wanted."""
-        sizes = [len(here.at) if i == here.axis else int(str(size)) for i, size in enumerate(shape) if i]
-        return onnx.helper.make_node("Reshape", [node.input[0], self.g.ints(0, *sizes)], node.output, name=node.name)
+        taken = positions_taken(self.g.graph, node)
+        at = np.array([there.at.index(index) for index in taken.at] if taken else [], np.int64)
+        index = self.g.graph.constant(node.input[1]) if node.op_type == "Gather" else None
+        at = at if index is None else at.reshape(index.shape)
+        return onnx.helper.make_node("Gather", [held, self.g.const(at)], node.output, axis=there.axis)
