@@ -84,8 +84,9 @@ def test_relus_that_are_put_together_are_stopped_together(behind: str) -> None:
 def test_slices_side_by_side_are_put_together(text: str, joined: bool) -> None:
     proto = onnx.parser.parse_model(
         f"""<ir_version: 8, opset_import: ["" : 18]> g (float[2, 6] x) => (float[2, K] y)
-        <int64[1] none = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] end = {{9}}> {{
-            a = Slice (x, none, one, one) b = Slice (x, one, four, one) c = Slice (x, four, end, one) {text}
+        <int64[1] none = {{0}}, int64[1] one = {{1}}, int64[1] two = {{2}}, int64[1] four = {{4}}, int64[1] all = {{6}}>
+        {{
+            a = Slice (x, none, one, one) b = Slice (x, one, four, one) c = Slice (x, four, all, one) {text}
         }}"""
     )
     x = random(2, 6)
