@@ -35,10 +35,10 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
 
     What a Relu before it would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
     """
-    if not is_rectified(g, n, n.input[0]) or n.is_quantized() or is_misjudged(g, n):
-        return [to_winners(g, n, ct)]
-    dx = to_winners(g, n, where_positive(g, n, n.y(), ct))
-    g.stopped.add((dx, n.input[0]))
+    rectified = is_rectified(g, n, n.input[0]) and not n.is_quantized() and not is_misjudged(g, n)
+    dx = to_winners(g, n, ct, rectified=rectified)
+    if rectified:
+        g.stopped.add((dx, n.input[0]))
     return [dx]
 
 
@@ -48,8 +48,8 @@ def is_misjudged(g: Emitter, n: Node) -> bool:
     return doubtful(n.proto) and (not known or g.graph.producer[n.output[0]] in g.graph.misjudged)
 
 
-def to_winners(g: Emitter, n: Node, ct: str) -> str:
-    """The cotangents of windows, each put where the window's maximum lies."""
+def to_winners(g: Emitter, n: Node, ct: str, *, rectified: bool) -> str:
+    """The cotangents of windows, each put where the window's maximum lies; `rectified`: only where that is positive."""
     w = window(n, tuple(n.attr("kernel_shape")))
     sizes = [g.size(value, i + 2) for value in (n.input[0], n.output[0]) for i in w.axes]
     known = all(size is not None and size <= LONGEST for size in sizes)
@@ -57,7 +57,8 @@ def to_winners(g: Emitter, n: Node, ct: str) -> str:
     tiled = tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
     few = tiled and sum(size > 1 for size in w.kernel) == 1 and max(w.kernel) <= FEW_TAPS
     if tiled and not few and pixels >= RANKS:
-        return by_ranks(g, n, ct, w)
+        return by_ranks(g, n, ct, w, rectified=rectified)
+    ct = where_positive(g, n, n.y(), ct) if rectified else ct
     if pixels >= (AXIS if few else AXES) and all(is_separable(g, n, w, i) for i in w.axes):
         return axis_by_axis(g, n, ct, w)
     _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
@@ -106,15 +107,25 @@ def is_finite(g: Emitter, name: str) -> bool:
     return True
 
 
-def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
-    """Windows that tile: of the pixels equal to their window's maximum, the one of highest rank is the first."""
+JUST_BELOW = 1 - 2.0**-24  # times a positive float32 is the next smaller one (above 1e-38)
+
+
+def by_ranks(g: Emitter, n: Node, ct: str, w: Window, *, rectified: bool) -> str:
+    """Windows that tile: of the pixels equal to their window's maximum, the one of highest rank is the first.
+
+    Of a rectified image these are the pixels above the number just below the maximum: windows of zeros have none.
+    """
     one = n.array(np.arange(math.prod(w.kernel), 0, -1).reshape(1, 1, *w.kernel))
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
     x = no_infinity(g, n)
-    hit = g.op("Equal", x, repeated(g, maxima(g, n, x, w), w.kernel))
+    y = maxima(g, n, x, w)
+    if rectified:
+        hit = g.op("Greater", x, repeated(g, g.op("Mul", y, n.array(JUST_BELOW)), w.kernel))
+    else:
+        hit = g.op("Equal", x, repeated(g, y, w.kernel))
     first = pooled(g, n, g.op("Where", hit, ranks, n.array(0)), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
-    return g.op("Where", mine, repeated(g, ct, w.kernel), n.array(0))
+    return g.op("Mul", g.cast(mine, n.elem_type), repeated(g, ct, w.kernel))  # faster than Where
 
 
 def axis_by_axis(g: Emitter, n: Node, ct: str, w: Window) -> str:
