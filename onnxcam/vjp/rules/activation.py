@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from onnxcam.graph import MICROSOFT, Shape
-from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.emitter import Emitter, numpy_type
 from onnxcam.vjp.masking import without_nan
 from onnxcam.vjp.registry import STANDARD, ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
@@ -135,9 +137,22 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
     inside = [g.op(test, n.y(), n.x(i)) for i, test in ((1, "Greater"), (2, "Less")) if n.has(i)]
     if not inside:
         return [ct]
-    mask = inside[0] if len(inside) == 1 else g.op("And", *inside)
+    ends = [n.const(i) for i in (1, 2)]
+    if len(inside) == 1:
+        mask = inside[0]
+    elif ends[0] is not None and ends[1] is not None:
+        mask = between(g, n, float(ends[0].item()), float(ends[1].item()))
+    else:
+        mask = g.op("And", *inside)
     bounds = [bound_cotangent(g, n, ct, inside, i) if n.wants(i) else None for i in (1, 2)]
     return [g.op("Where", mask, ct, n.array(0)), *bounds]
+
+
+def between(g: Emitter, n: Node, low: float, high: float) -> str:
+    """Whether low < y < high: whether the numbers next to these leave y as it is. Faster than two comparisons."""
+    kind = numpy_type(n.elem_type)
+    inner = np.nextafter(kind(low), kind(math.inf)), np.nextafter(kind(high), kind(-math.inf))
+    return g.op("Equal", n.y(), g.op("Clip", n.y(), *map(n.array, inner)))
 
 
 def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> str:
@@ -158,8 +173,7 @@ def sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("HardSigmoid", versions=(6, 22))
 def hard_sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(0, min(1, a x + b));  dx = a ct where 0 < y < 1, else 0."""
-    inside = g.op("And", g.op("Greater", n.y(), n.array(0)), g.op("Less", n.y(), n.array(1)))
-    return [g.op("Where", inside, g.op("Mul", ct, n.array(n.attr("alpha", 0.2))), n.array(0))]
+    return [g.op("Where", between(g, n, 0, 1), g.op("Mul", ct, n.array(n.attr("alpha", 0.2))), n.array(0))]
 
 
 @rule("HardSwish", versions=(14, 22))
