@@ -121,3 +121,12 @@ def test_a_normalization_over_the_last_axes_is_one_kernel() -> None:
     )
     found = onnxcam.differentiate(proto, of="y", wrt="x")
     assert "Sqrt" not in {node.op_type for node in found.model.graph.node}
+
+
+def test_a_gather_that_only_rearranges_is_undone_by_another() -> None:
+    proto = model(
+        "i = Constant <value_ints = [2, -4, 1, 3]> () y = Gather <axis = 1> (x, i)", "float[2, 4] x", "float[2, 4] y"
+    )
+    slope, added = differentiated(proto, random(2, 4), np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32))
+    assert added == {"Gather": 1, "Identity": 1}
+    np.testing.assert_array_equal(slope, [[2, 3, 1, 4], [6, 7, 5, 8]])
