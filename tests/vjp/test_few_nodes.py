@@ -130,3 +130,11 @@ def test_a_gather_that_only_rearranges_is_undone_by_another() -> None:
     slope, added = differentiated(proto, random(2, 4), np.array([[1, 2, 3, 4], [5, 6, 7, 8]], np.float32))
     assert added == {"Gather": 1, "Identity": 1}
     np.testing.assert_array_equal(slope, [[2, 3, 1, 4], [6, 7, 5, 8]])
+
+
+def test_a_clip_is_masked_strictly_within_its_bounds() -> None:
+    text = "lo = Constant <value_float = 0.0> () hi = Constant <value_float = 6.0> () y = Clip (x, lo, hi)"
+    x = np.array([-1, 0, 1e-37, 3, np.nextafter(np.float32(6), np.float32(0)), 6, 7, np.nan], np.float32)
+    slope, added = differentiated(model(text, "float[8] x", "float[8] y"), x, np.ones(8, np.float32))
+    assert added == {"Clip": 1, "Equal": 1, "Where": 1, "Identity": 1}
+    np.testing.assert_array_equal(slope, [0, 0, 1, 1, 1, 0, 0, 0])

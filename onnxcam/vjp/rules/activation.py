@@ -150,9 +150,15 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def between(g: Emitter, n: Node, low: float, high: float) -> str:
     """Whether low < y < high: whether the numbers next to these leave y as it is. Faster than two comparisons."""
-    kind = numpy_type(n.elem_type)
-    inner = np.nextafter(kind(low), kind(math.inf)), np.nextafter(kind(high), kind(-math.inf))
+    inner = (neighbour(n, low, math.inf), neighbour(n, high, -math.inf))
     return g.op("Equal", n.y(), g.op("Clip", n.y(), *map(n.array, inner)))
+
+
+def neighbour(n: Node, end: float, way: float) -> float:
+    """The next number in the cotangents' type; next to 0 none that a session may take for 0."""
+    kind = numpy_type(n.elem_type)
+    found, least = float(np.nextafter(kind(end), kind(way))), float(np.finfo(kind).tiny)
+    return found if abs(found) >= least else math.copysign(least, way)
 
 
 def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> str:
