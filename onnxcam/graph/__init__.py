@@ -26,7 +26,7 @@ from onnxcam.graph.feeds import check_fed, fixed, type_name
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
-from onnxcam.graph.inference import IMPURE
+from onnxcam.graph.inference import IMPURE, is_pure
 from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, scaling
 from onnxcam.graph.layers import (
     BRANCH,
@@ -107,6 +107,7 @@ __all__ = [
     "images_second",
     "inspected",
     "is_placeholder",
+    "is_pure",
     "layouts",
     "lift_constants",
     "list_layers",

@@ -14,6 +14,7 @@ from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph import Graph, as_deployed, load, read_graph, restore_interface, save, with_told_sizes
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import STANDARD, RuleSet
+from onnxcam.vjp.settling import extended
 from onnxcam.vjp.sweep import reverse
 
 
@@ -110,7 +111,7 @@ def as_cotangent(g: Emitter, seed: str, of: str) -> str:
 
 def assembled(g: Emitter, seed: str, of: str, gradients: Mapping[str, str]) -> onnx.ModelProto:
     """The primal graph with everything the emitter wrote, its original interface first."""
-    graph, proto = g.graph, g.extended(gradients.values())
+    graph, proto = g.graph, extended(g, list(gradients.values()))
     restore_interface(graph, proto)
     proto.graph.input.append(typed(graph, of, rename=seed))
     for name, output in gradients.items():

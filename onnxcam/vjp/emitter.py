@@ -80,15 +80,6 @@ class Emitter:
                 nodes.append(node)
         return nodes[::-1], [tensor for tensor in self.initializers if tensor.name in wanted]
 
-    def extended(self, names: Iterable[str]) -> onnx.ModelProto:
-        """The primal graph with what was written for some values."""
-        proto = onnx.ModelProto()
-        proto.CopyFrom(self.graph.proto)
-        nodes, initializers = self.needed(names)
-        proto.graph.node.extend(nodes)
-        proto.graph.initializer.extend(initializers)
-        return proto
-
     # -- nodes -----------------------------------------------------------------------------------
 
     @overload

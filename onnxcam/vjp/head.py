@@ -37,6 +37,7 @@ from onnxcam.vjp.narrowing import narrowed
 from onnxcam.vjp.registry import STANDARD, Node, RuleSet
 from onnxcam.vjp.rows import CLASS, choose_class
 from onnxcam.vjp.rules.quantization import unscaled
+from onnxcam.vjp.settling import extended
 from onnxcam.vjp.sign import never_negative
 from onnxcam.vjp.sweep import reverse
 
@@ -245,7 +246,7 @@ def sweep(g: Emitter, of: str, start: str, wrt: str, rules: RuleSet = STANDARD) 
 def appended(g: Emitter, ct: str, wrt: str, inputs: Sequence[onnx.ValueInfoProto]) -> onnx.ModelProto:
     """The primal graph, what was emitted, and one more output, GRADIENT, in the shape of `wrt`."""
     g.nodes.append(helper.make_node("Identity", [ct], [GRADIENT], name=g.fresh("gradient")))
-    proto = g.extended([GRADIENT])
+    proto = extended(g, [GRADIENT])
     proto.graph.input.extend(inputs)
     kind = cotangent_type(g.graph.type(wrt).elem_type)
     proto.graph.output.append(typed(g.graph, wrt, rename=GRADIENT, elem_type=kind))

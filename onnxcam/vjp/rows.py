@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 
 from onnxcam.graph import Graph, attributes, optional
 from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.settling import extended
 
 CLASS = "onnxcam/class"
 
@@ -27,7 +28,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tupl
     """
     g = Emitter(graph)
     one = Chooser(g, keep).pick(score, axis)
-    proto = g.extended([one])
+    proto = extended(g, [one])
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
     proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))

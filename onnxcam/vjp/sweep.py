@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 
+import numpy as np
 import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, reads
+from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, Shape, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.masking import guarded
 from onnxcam.vjp.operators import OUT_OF_SCOPE
@@ -40,10 +41,37 @@ def reverse(g: Emitter, seeds: Mapping[str, str], wrt: Sequence[str], rules: Rul
 def settle(g: Emitter, pending: dict[str, list[str]], done: dict[str, str | None], name: str) -> str | None:
     """The whole cotangent of a value, once everything that reads it has been visited."""
     if name not in done:
-        parts = pending.pop(name, [])
-        empty = 0 in (g.graph.shape(name) or ())  # a product over no elements is not zero in ONNX Runtime
-        done[name] = g.add(parts) if parts and not empty else None
+        parts, shape = pending.pop(name, []), g.graph.shape(name) or ()
+        empty = 0 in shape  # a product over no elements is not zero in ONNX Runtime
+        done[name] = g.add(side_by_side(g, parts, shape)) if parts and not empty else None
     return done[name]
+
+
+def side_by_side(g: Emitter, parts: list[str], shape: Shape) -> list[str]:
+    """Cotangents to be added. Slices that make up the value, each padded with zeros, are put together instead."""
+    rows: dict[int, list[tuple[int, int, str]]] = {}
+    for part in parts if shape else []:
+        margins = zeros_around(g, part)
+        if margins is not None and isinstance(size := shape[margins[0]], int):
+            axis, before, after = margins
+            rows.setdefault(axis, []).append((before, size - after, part))
+    for axis, row in rows.items():
+        begins, ends, padded = zip(*sorted(row), strict=True)
+        if (*begins, shape[axis]) == (0, *ends):
+            slices = [node.input[0] for part in padded if (node := g.made(part))]
+            return [g.op("Concat", *slices, axis=axis), *(part for part in parts if part not in padded)]
+    return parts
+
+
+def zeros_around(g: Emitter, value: str) -> tuple[int, int, int] | None:
+    """The one axis along which a value was padded with zeros, and how many before and after; None: it was not."""
+    node = g.made(value)
+    pads = g.constant(node.input[1]) if node and node.op_type == "Pad" and len(node.input) == 2 else None
+    if pads is None or pads.min() < 0:
+        return None
+    before, after = pads.reshape(2, -1)
+    axes = np.flatnonzero(before + after)
+    return (int(axes[0]), int(before[axes[0]]), int(after[axes[0]])) if axes.size == 1 else None
 
 
 def path(graph: Graph, of: Iterable[str], wrt: Iterable[str], rules: RuleSet) -> tuple[list[int], set[str]]:

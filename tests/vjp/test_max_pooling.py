@@ -12,6 +12,7 @@ import onnxcam
 from onnxcam.runtime import Session
 from onnxcam.vjp import DECONVNET, GUIDED, STANDARD, RuleSet
 from onnxcam.vjp.rules import max_pooling
+from tests.nets import net, normal, run
 
 FORMS = [
     ((2, 3, 8, 12), {"kernel_shape": [2, 2], "strides": [2, 2]}),
@@ -74,6 +75,7 @@ def test_every_form_agrees_with_the_indices(
     }
     x = made[values].astype(np.float32)
     by_indices = gradient(shape, x, attrs, front)
+    monkeypatch.setattr(max_pooling, "AXIS", 0)
     monkeypatch.setattr(max_pooling, "RANKS", 0)
     monkeypatch.setattr(max_pooling, "AXES", 0)
     np.testing.assert_array_equal(gradient(shape, x, attrs, front), by_indices)
@@ -106,6 +108,7 @@ def test_what_a_relu_stops_is_stopped_by_the_pool_behind_it(
 
 def test_float64_is_differentiated_at_any_size(monkeypatch: pytest.MonkeyPatch) -> None:
     """ONNX Runtime has no Resize in float64, by which windows that tile are differentiated in float32."""
+    monkeypatch.setattr(max_pooling, "AXIS", 0)
     monkeypatch.setattr(max_pooling, "RANKS", 0)
     monkeypatch.setattr(max_pooling, "AXES", 0)
     typed = [helper.make_tensor_value_info("x", TensorProto.DOUBLE, (1, 1, 4, 4))]
@@ -140,3 +143,16 @@ def test_sizes_that_no_image_has_go_by_the_indices() -> None:
         nodes = onnxcam.differentiate(model, of="y", wrt="x").model.graph.node
         assert "ScatterElements" in {made.op_type for made in nodes}
         assert len(nodes) < 20
+
+
+@pytest.mark.parametrize("rectifier", ["Relu(x)", "Clip(x, zero)"])
+def test_a_root_of_nothing_has_no_gradient_behind_a_rectifier(rectifier: str) -> None:
+    """The root's slope is infinite there, and the rectifier's 0."""
+    text = f"""(float[1, 8, 64, 64] x) => (float[1, 8, 32, 32] y) {{ r = {rectifier}
+      p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(r) y = Sqrt(p) }}"""
+    model = net(text, {"zero": np.array(0, np.float32)})
+    x = np.where(np.arange(64) < 32, -1, normal(1, 8, 64, 64)).astype(np.float32)
+    both = onnxcam.differentiate(model, of="y", wrt="x")
+    y, dx = run(both.model, {"x": x, both.seed: np.ones((1, 8, 32, 32), np.float32)}).values()
+    assert np.isfinite(dx).all()
+    assert dx.sum() == pytest.approx(float((0.5 / y[y > 0]).sum()), rel=1e-4)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
+
 from onnxcam.graph import MICROSOFT, Shape
-from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.emitter import Emitter, numpy_type
 from onnxcam.vjp.masking import without_nan
-from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import STANDARD, ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.uniform import same_along
 
 
@@ -46,6 +48,18 @@ def cast_like(g: Emitter, n: Node, ct: str) -> Cotangents:
 def relu(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(x, 0);  dx = ct where y > 0, else 0 (0 at the kink)."""
     return [ct if (ct, n.output[0]) in g.stopped else where_positive(g, n, n.y(), ct)]
+
+
+def is_rectified(g: Emitter, n: Node, name: str) -> bool:
+    """Whether a value that a node reads is a Relu's, or Relus' put together: read by nothing else, asked for by nobody.
+
+    What these would stop may be stopped behind them: where there are fewer elements, or for many of them at once.
+    """
+    maker = g.graph.maker(name)
+    relus = list(maker.input) if maker is not None and maker.op_type == "Concat" else [name]
+    makers = [g.graph.maker(relu) for relu in relus]
+    alone = all(len(g.graph.consumers[value]) == 1 and value not in n.ends for value in (name, *relus))
+    return n.rules is STANDARD and alone and all(one is not None and one.op_type == "Relu" for one in makers)
 
 
 def where_positive(g: Emitter, n: Node, y: str, ct: str) -> str:
@@ -123,9 +137,28 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
     inside = [g.op(test, n.y(), n.x(i)) for i, test in ((1, "Greater"), (2, "Less")) if n.has(i)]
     if not inside:
         return [ct]
-    mask = inside[0] if len(inside) == 1 else g.op("And", *inside)
+    ends = [n.const(i) for i in (1, 2)]
+    if len(inside) == 1:
+        mask = inside[0]
+    elif ends[0] is not None and ends[1] is not None:
+        mask = between(g, n, float(ends[0].item()), float(ends[1].item()))
+    else:
+        mask = g.op("And", *inside)
     bounds = [bound_cotangent(g, n, ct, inside, i) if n.wants(i) else None for i in (1, 2)]
     return [g.op("Where", mask, ct, n.array(0)), *bounds]
+
+
+def between(g: Emitter, n: Node, low: float, high: float) -> str:
+    """Whether low < y < high: whether the numbers next to these leave y as it is. Faster than two comparisons."""
+    inner = (neighbour(n, low, math.inf), neighbour(n, high, -math.inf))
+    return g.op("Equal", n.y(), g.op("Clip", n.y(), *map(n.array, inner)))
+
+
+def neighbour(n: Node, end: float, way: float) -> float:
+    """The next number in the cotangents' type; next to 0 none that a session may take for 0."""
+    kind = numpy_type(n.elem_type)
+    found, least = float(np.nextafter(kind(end), kind(way))), float(np.finfo(kind).tiny)
+    return found if abs(found) >= least else math.copysign(least, way)
 
 
 def bound_cotangent(g: Emitter, n: Node, ct: str, inside: list[str], i: int) -> str:
@@ -146,8 +179,7 @@ def sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("HardSigmoid", versions=(6, 22))
 def hard_sigmoid(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = max(0, min(1, a x + b));  dx = a ct where 0 < y < 1, else 0."""
-    inside = g.op("And", g.op("Greater", n.y(), n.array(0)), g.op("Less", n.y(), n.array(1)))
-    return [g.op("Where", inside, g.op("Mul", ct, n.array(n.attr("alpha", 0.2))), n.array(0))]
+    return [g.op("Where", between(g, n, 0, 1), g.op("Mul", ct, n.array(n.attr("alpha", 0.2))), n.array(0))]
 
 
 @rule("HardSwish", versions=(14, 22))
@@ -198,19 +230,25 @@ def biased_gelu(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def gelu_slope(g: Emitter, n: Node, x: str) -> str:
     """P + x P' = (1 + erf u) / 2 + u exp(-u^2) / sqrt pi, u = x / sqrt 2."""
-    half, u = n.array(0.5), g.op("Mul", x, n.array(math.sqrt(0.5)))
+    u = g.op("Mul", x, n.array(math.sqrt(0.5)))
+    p = halved(g, g.op("Erf", u))
     bell = g.op("Exp", g.op("Sub", n.array(-math.log(math.pi) / 2), g.op("Mul", u, u)))
-    return g.op("Add", half, g.op("Add", g.op("Mul", half, g.op("Erf", u)), g.op("Mul", u, bell)))
+    return g.op("Add", p, g.op("Mul", u, bell))
 
 
 def gelu_slope_by_tanh(g: Emitter, n: Node, x: str) -> str:
     """P + x P', P = (1 + tanh(c (x + k x^3))) / 2."""
-    c, k, half, square = math.sqrt(2 / math.pi), 0.044715, n.array(0.5), g.op("Mul", x, x)
+    c, k, square = math.sqrt(2 / math.pi), 0.044715, g.op("Mul", x, x)
     t = g.op("Tanh", g.op("Mul", x, g.op("Add", n.array(c), g.op("Mul", square, n.array(c * k)))))
-    p = g.op("Add", half, g.op("Mul", half, t))
+    p = halved(g, t)
     inner_slope = g.op("Add", n.array(c / 2), g.op("Mul", square, n.array(1.5 * c * k)))
     density = g.op("Mul", g.op("Sub", n.array(1), g.op("Mul", t, t)), inner_slope)
     return g.op("Add", p, g.op("Mul", x, density))
+
+
+def halved(g: Emitter, x: str) -> str:
+    """(1 + x) / 2 for x from -1 to 1: two operators in one, which cuts nothing off."""
+    return g.op("HardSigmoid", x, alpha=0.5, beta=0.5)
 
 
 @rule("Tanh", versions=(13,))
@@ -278,8 +316,8 @@ def logarithm(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("Erf", versions=(13,))
 def error_function(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct 2 / sqrt(pi) e^(-x^2)."""
-    bell = g.op("Exp", g.op("Neg", g.op("Mul", n.x(), n.x())))
-    return [g.op("Mul", ct, g.op("Mul", bell, n.array(2 / math.sqrt(math.pi))))]
+    bell = g.op("Exp", g.op("Sub", n.array(math.log(2 / math.sqrt(math.pi))), g.op("Mul", n.x(), n.x())))
+    return [g.op("Mul", ct, bell)]
 
 
 @rule("Sin", versions=(7, 22))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.vjp.emitter import Emitter
+from onnxcam.vjp.emitter import Array, Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
@@ -195,7 +195,14 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     if g.graph.rank(n.input[1]) != 1:
         count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
         ct = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, count)))
+    if index is not None and size is not None and is_permutation(order := index.ravel() % size, size):
+        return [g.op("Gather", ct, g.const(np.argsort(order), np.int64), axis=axis)]
     return [scatter_along(g, n, ct, as_int64(g, flat), axis)]
+
+
+def is_permutation(order: Array, size: int) -> bool:
+    """Whether indices name each of so many places once."""
+    return np.array_equal(np.sort(order), np.arange(size))
 
 
 def _with(rank: int, axis: int, size: int | str) -> list[int | tuple[int, int] | str]:

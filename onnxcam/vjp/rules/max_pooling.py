@@ -15,8 +15,8 @@ from onnx import TensorProto
 
 from onnxcam.graph import doubtful
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import STANDARD, Cotangents, Node, rule
-from onnxcam.vjp.rules.activation import where_positive
+from onnxcam.vjp.registry import Cotangents, Node, rule
+from onnxcam.vjp.rules.activation import is_rectified, where_positive
 from onnxcam.vjp.rules.convolution import Window, window
 from onnxcam.vjp.rules.indexing import put_back
 from onnxcam.vjp.rules.pooling import repeated, tiles
@@ -24,9 +24,9 @@ from onnxcam.vjp.rules.pooling import repeated, tiles
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
 MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
-FEW_TAPS = 4  # of a window, up to which they are faster than ranks: along one axis alone, and of small images
+FEW_TAPS = 4  # of a window along a single axis, up to which they are faster than ranks
 LONGEST = 2**30  # pixels along an axis: no image has more
-RANKS, AXES = 2**13, 2**16  # pixels looked at from which a form is worth its nodes: below, the slow kernel is not
+AXIS, RANKS, AXES = 8_000, 20_000, 70_000  # pixels looked at from which a form is worth its nodes
 
 
 @rule("MaxPool", versions=(12, 22))
@@ -35,20 +35,11 @@ def max_pool(g: Emitter, n: Node, ct: str, _indices: str | None = None) -> Cotan
 
     What a Relu before it would stop is stopped here, where there are fewer pixels: windows of zeros pass nothing on.
     """
-    if not follows_relu(g, n):
-        return [to_winners(g, n, ct)]
-    dx = to_winners(g, n, where_positive(g, n, n.y(), ct))
-    g.stopped.add((dx, n.input[0]))
+    rectified = is_rectified(g, n, n.input[0]) and not n.is_quantized() and not is_misjudged(g, n)
+    dx = to_winners(g, n, ct, rectified=rectified)
+    if rectified:
+        g.stopped.add((dx, n.input[0]))
     return [dx]
-
-
-def follows_relu(g: Emitter, n: Node) -> bool:
-    """Whether what the pool reads is a Relu's, read by nothing else and asked for by nobody."""
-    x = n.input[0]
-    maker = g.graph.maker(x)
-    if maker is None or maker.op_type != "Relu" or n.rules is not STANDARD or x in n.ends:
-        return False
-    return len(g.graph.consumers[x]) == 1 and not n.is_quantized() and not is_misjudged(g, n)
 
 
 def is_misjudged(g: Emitter, n: Node) -> bool:
@@ -57,19 +48,23 @@ def is_misjudged(g: Emitter, n: Node) -> bool:
     return doubtful(n.proto) and (not known or g.graph.producer[n.output[0]] in g.graph.misjudged)
 
 
-def to_winners(g: Emitter, n: Node, ct: str) -> str:
-    """The cotangents of windows, each put where the window's maximum lies."""
+def to_winners(g: Emitter, n: Node, ct: str, *, rectified: bool) -> str:
+    """The cotangents of windows, each put where the window's maximum lies; `rectified`: only where that is positive."""
     w = window(n, tuple(n.attr("kernel_shape")))
     sizes = [g.size(value, i + 2) for value in (n.input[0], n.output[0]) for i in w.axes]
     known = all(size is not None and size <= LONGEST for size in sizes)
     pixels = effort(g, n, w) if known and w.begins is not None else 0
-    tiled = pixels >= RANKS and tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
-    small = pixels < AXES or sum(size > 1 for size in w.kernel) == 1
-    if tiled and not (small and max(w.kernel) <= FEW_TAPS):
-        return by_ranks(g, n, ct, w)
-    if (tiled or pixels >= AXES) and all(is_separable(g, n, w, i) for i in w.axes):
+    tiled = tiles(n, w) and n.elem_type == TensorProto.FLOAT  # ONNX Runtime resizes no float64
+    few = tiled and sum(size > 1 for size in w.kernel) == 1 and max(w.kernel) <= FEW_TAPS
+    if tiled and not few and pixels >= RANKS:
+        return by_ranks(g, n, ct, w, rectified=rectified)
+    ct = where_positive(g, n, n.y(), ct) if rectified else ct
+    if pixels >= (AXIS if few else AXES) and all(is_separable(g, n, w, i) for i in w.axes):
         return axis_by_axis(g, n, ct, w)
-    return by_indices(g, n, ct)
+    _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
+    if tiled:
+        return g.op("MaxUnpool", ct, index, kernel_shape=list(w.kernel), strides=list(w.strides))
+    return put_back(g, n, ct, index)
 
 
 def is_separable(g: Emitter, n: Node, w: Window, i: int) -> bool:
@@ -92,12 +87,6 @@ def effort(g: Emitter, n: Node, w: Window) -> int:
     return math.prod(looked_at) * (1 if channels is None else channels)
 
 
-def by_indices(g: Emitter, n: Node, ct: str) -> str:
-    """Any sizes: the indices come from a twin, since asking the forward pool for them would slow it down."""
-    _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
-    return put_back(g, n, ct, index)
-
-
 def no_infinity(g: Emitter, n: Node) -> str:
     """The input with the least number for minus infinity, as the plain pool gives for windows of nothing else."""
     if is_finite(g, n.input[0]):
@@ -118,12 +107,22 @@ def is_finite(g: Emitter, name: str) -> bool:
     return True
 
 
-def by_ranks(g: Emitter, n: Node, ct: str, w: Window) -> str:
-    """Windows that tile: of the pixels equal to their window's maximum, the one of highest rank is the first."""
+JUST_BELOW = 1 - 2.0**-24  # times a positive float32 is the next smaller one (above 1e-38)
+
+
+def by_ranks(g: Emitter, n: Node, ct: str, w: Window, *, rectified: bool) -> str:
+    """Windows that tile: of the pixels equal to their window's maximum, the one of highest rank is the first.
+
+    Of a rectified image these are the pixels above the number just below the maximum: windows of zeros have none.
+    """
     one = n.array(np.arange(math.prod(w.kernel), 0, -1).reshape(1, 1, *w.kernel))
     ranks = g.op("Tile", one, g.ints(1, 1, *(extent(g, n, i)[1] for i in w.axes)))
     x = no_infinity(g, n)
-    hit = g.op("Equal", x, repeated(g, maxima(g, n, x, w), w.kernel))
+    y = maxima(g, n, x, w)
+    if rectified:
+        hit = g.op("Greater", x, repeated(g, g.op("Mul", y, n.array(JUST_BELOW)), w.kernel))
+    else:
+        hit = g.op("Equal", x, repeated(g, y, w.kernel))
     first = pooled(g, n, g.op("Where", hit, ranks, n.array(0)), w, w.axes)
     mine = g.op("Equal", repeated(g, first, w.kernel), ranks)
     return g.op("Where", mine, repeated(g, ct, w.kernel), n.array(0))

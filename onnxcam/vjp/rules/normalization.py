@@ -29,11 +29,16 @@ def scaled(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]
     return g.op("Mul", x, inverse), inverse
 
 
-def standardized(g: Emitter, x: str, axes: list[int], epsilon: str) -> tuple[str, str]:
-    """(x - mean) / deviation over `axes`, and 1 / deviation."""
+def standardized(g: Emitter, n: Node, x: str, axes: list[int], epsilon: float, sizes: str = "") -> tuple[str, str]:
+    """(x - mean) / deviation over `axes`, and 1 / deviation. `sizes`: theirs, where these are the last axes."""
     if not axes:
         raise RuleError("its input has no axes to normalize over")
-    return scaled(g, g.op("Sub", x, g.reduce("ReduceMean", x, axes)), axes, epsilon)
+    if sizes and n.elem_type == TensorProto.FLOAT and g.graph.opset >= 17:  # one kernel does it all
+        x_hat, _, inverse = g.op(
+            "LayerNormalization", x, g.op("Expand", n.array(1), sizes), outputs=3, axis=-len(axes), epsilon=epsilon
+        )
+        return x_hat, inverse
+    return scaled(g, g.op("Sub", x, g.reduce("ReduceMean", x, axes)), axes, n.array(epsilon))
 
 
 def through_inverse(g: Emitter, n: Node, ct: str, x_hat: str, inverse: str, axes: list[int]) -> str:
@@ -97,7 +102,8 @@ def instance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def scaled_and_shifted(g: Emitter, n: Node, ct: str, axes: list[int]) -> Cotangents:
     """Y = s X_hat + b, X_hat normalized over `axes`, s and b (inputs 1 and 2) one per channel."""
-    x_hat, inverse = standardized(g, n.x(), axes, n.array(n.attr("epsilon", 1e-5)))
+    sizes = g.dims(n.input[0], *((axis, 1) for axis in axes)) if axes and axes[0] > 1 else ""
+    x_hat, inverse = standardized(g, n, n.x(), axes, n.attr("epsilon", 1e-5), sizes)
     scale = g.op("Unsqueeze", n.x(1), g.ints(*range(1, n.rank() - 1)))
     dx = normalized_cotangent(g, g.op("Mul", ct, scale), x_hat, inverse, axes)
     found: list[str | None] = [dx, None, None]
@@ -119,7 +125,9 @@ def group_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     each = g.dims(n.input[0], groups, together if g.graph.opset >= 21 else 1, 1)
     alike = [0, 3] if g.graph.opset >= 21 else [0, 2, 3]  # axes along which s and b are the same
     ct = g.op("Reshape", ct, rows)
-    x_hat, inverse = standardized(g, g.op("Reshape", n.x(), rows), [2, 3], n.array(n.attr("epsilon", 1e-5)))
+    grouped = g.op("Reshape", n.x(), rows)
+    sizes = g.op("Slice", g.op("Shape", grouped), g.ints(2), g.ints(4))
+    x_hat, inverse = standardized(g, n, grouped, [2, 3], n.attr("epsilon", 1e-5), sizes)
     weighted = g.op("Mul", ct, g.op("Reshape", n.x(1), each))
     dx = g.reshape_to(normalized_cotangent(g, weighted, x_hat, inverse, [2, 3]), n.input[0])
     ds, db = (g.op("Reshape", g.reduce("ReduceSum", part, alike), g.ints(-1)) for part in (g.op("Mul", ct, x_hat), ct))
@@ -137,7 +145,7 @@ def layer_normalization(
     axis, rank = n.axis(), n.rank()
     axes, epsilon = list(range(axis, rank)), n.attr("epsilon", 1e-5)
     if n.elem_type == TensorProto.DOUBLE:  # the kernel gives these two in float32
-        x_hat, inverse = standardized(g, n.x(), axes, n.array(epsilon))
+        x_hat, inverse = standardized(g, n, n.x(), axes, epsilon)
     else:
         ones = g.op("Expand", n.array(1), g.shape_of(n.input[1]))
         x_hat, _, inverse = g.op("LayerNormalization", n.x(), ones, outputs=3, axis=axis - rank, epsilon=epsilon)
@@ -175,7 +183,7 @@ def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | Non
 def mean_variance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (X - mean) / deviation over `axes`."""
     axes = [axis % n.rank() for axis in n.attr("axes", [0, 2, 3])]
-    _, inverse = standardized(g, n.x(), axes, n.array(0))
+    _, inverse = standardized(g, n, n.x(), axes, 0.0)
     return [normalized_cotangent(g, ct, n.y(), inverse, axes)]
 
 

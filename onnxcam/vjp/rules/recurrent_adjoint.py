@@ -2,7 +2,7 @@
 
 The states before all steps are the deployed node's own outputs, so what a step's adjoint multiplies with is worked
 out for all steps at once. What is left to a Scan is short: the products that lead from one step to the one before. Both
-directions go together: a value of all steps is (D, T, N, *), in the order in which each direction makes its steps; a
+directions go together: a value of all steps is (T, D, N, *), in the order in which each direction makes its steps; a
 state (D, N, H).
 """
 
@@ -58,27 +58,35 @@ class Course:
         return self.g.op("Split", value, sizes, axis=axis, outputs=len(counts))
 
     def biases(self, count: int) -> tuple[str, str]:
-        """Of the input's and of the state's product, (D, 1, 1, gates); "" where there are none."""
+        """Of the input's and of the state's product, (1, D, 1, gates); "" where there are none."""
         if not self.n.has(3):
             return "", ""
-        both = self.g.op("Unsqueeze", self.n.x(3), self.g.ints(1, 2))
+        both = self.g.op("Unsqueeze", self.n.x(3), self.g.ints(0, 2))
         first, second = self.gates(both, count, count)
         return first, second
 
-    def together(self, value: str, size: Size) -> str:
-        """(D, T, N, size) as (D, T N, size)."""
-        return self.g.op("Reshape", value, self.g.dims(self.n.input[0], 0, -1, size))
+    def together(self, value: str, size: Size | str) -> str:
+        """(T, D, N, size) as (D, T N, size)."""
+        return self.g.op("Reshape", turned(self.g, value), self.g.dims(self.n.input[0], 0, -1, size))
 
     def product(self, columns: str, weights: str) -> str:
         """Values of all steps, `together`, times W: one product a direction, in steps again."""
         y = self.g.op("MatMul", columns, weights)
-        return self.g.op("Reshape", y, self.g.dims(self.n.input[0], directions(self.n), (0, 1), (1, 1), -1))
+        each = self.g.dims(self.n.input[0], directions(self.n), (0, 1), (1, 1), -1)
+        return turned(self.g, self.g.op("Reshape", y, each))
 
     def affine(self, weights: str, bias: str, *fed: tuple[str, Size]) -> str:
         """[x, h..] W^T + b of what is fed in, each with its size."""
-        columns = joined(self.g, [self.together(value, size) for value, size in fed])
+        size = self.g.add([self.g.dims(self.n.input[0], size) for _, size in fed])
+        columns = self.together(joined(self.g, [value for value, _ in fed]), size)
         y = self.product(columns, self.g.op("Transpose", weights, perm=[0, 2, 1]))
         return self.g.op("Add", y, bias) if bias else y
+
+    def to_input(self, ct: str) -> str:
+        """To the input: ct W, summed over directions by one product of all their gates."""
+        by_time = self.g.op("Transpose", in_order(self.g, self.n, ct), perm=[0, 2, 1, 3])
+        weights = self.g.op("Reshape", self.n.x(1), self.g.dims(self.n.input[0], -1, INPUT))
+        return self.g.op("MatMul", self.g.op("Reshape", by_time, self.g.ints(0, 0, -1)), weights)
 
     def outer(self, ct: str, gates: int, factor: str, size: Size) -> str:
         """sum over steps and rows of ct^T factor: (D, gates, size)."""
@@ -88,10 +96,10 @@ class Course:
     def earlier(self, states: str, initial: int) -> str:
         """Of the states after all steps those before them; `initial`: the input that holds the first."""
         if self.start(initial) == self.zeros:
-            return self.g.op("Pad", states, self.g.ints(0, 1, 0, 0, 0, -1, 0, 0), self.n.array(0))
-        first = self.g.op("Unsqueeze", self.n.x(initial), self.g.ints(1))
-        rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(1))
-        return self.g.op("Concat", first, rest, axis=1)
+            return self.g.op("Pad", states, self.g.ints(1, 0, 0, 0, -1, 0, 0, 0), self.n.array(0))
+        first = self.g.op("Unsqueeze", self.n.x(initial), self.g.ints(0))
+        rest = self.g.op("Slice", states, self.g.ints(0), self.g.ints(-1), self.g.ints(0))
+        return self.g.op("Concat", first, rest, axis=0)
 
     def start(self, initial: int) -> str:
         """The state before the first step: an input, or zeros."""
@@ -115,7 +123,7 @@ class Course:
         types = dict.fromkeys([*states, *slices], one)
         body = closed(b, [*moved, given], types, [one] * (len(moved) + 1))
         *last, found = scan_node(
-            self.g, body, initial, [Along(s, 1, int(back)) for s in series], [Along("", 1, int(back))]
+            self.g, body, initial, [Along(s, 0, int(back)) for s in series], [Along("", 0, int(back))]
         )
         return found, last
 
@@ -161,21 +169,20 @@ def is_usual(n: Node, activations: Names) -> bool:
 
 def adjoint(g: Emitter, n: Node, cts: Sequence[str | None], back: Callable[[Course], Passed]) -> Cotangents:
     """Cotangents of the node's inputs, of what `back` finds."""
-    once = g.op("Unsqueeze", n.x(0), g.ints(0))
-    x = in_order(g, n, g.op("Concat", once, once, axis=0) if directions(n) == 2 else once)
-    y = in_order(g, n, by_direction(g, n.own_y() if n.output[0] else again(g, n)))
-    ct = cts[0] and in_order(g, n, by_direction(g, cts[0]))
+    each = g.op("Unsqueeze", n.x(0), g.ints(1))
+    x = in_order(g, n, g.op("Expand", each, g.ints(1, 2, 1, 1)) if directions(n) == 2 else each)
+    y = in_order(g, n, n.own_y() if n.output[0] else again(g, n))
+    ct = cts[0] and in_order(g, n, cts[0])
     finals = [*cts[1:], None, None][: 2 if n.proto.op_type == "LSTM" else 1]
     course = Course(g, n, x, y, ct, finals)
     passed = back(course)
     parts = [part for part, _, _ in passed.products]
     gates = sum(count for _, count, _ in passed.products)
-    inputs = course.product(course.together(passed.inputs, gates * course.width), n.x(1))
     found = [
-        g.reduce("ReduceSum", in_order(g, n, inputs), [0], keepdims=0),
+        course.to_input(passed.inputs),
         course.outer(passed.inputs, gates, x, INPUT),
         joined(g, [course.outer(part, count, fed, course.width) for part, count, fed in passed.products], 1),
-        joined(g, [g.reduce("ReduceSum", part, [1, 2], keepdims=0) for part in (passed.inputs, *parts)]),
+        joined(g, [g.reduce("ReduceSum", part, [0, 2], keepdims=0) for part in (passed.inputs, *parts)]),
         None,
         *passed.initial,
     ]
@@ -188,8 +195,8 @@ def again(g: Emitter, n: Node) -> str:
     return y if g.graph.type(n.input[0]).elem_type == n.elem_type else g.cast(y, n.elem_type)
 
 
-def by_direction(g: Emitter, value: str) -> str:
-    """(T, D, N, H) as (D, T, N, H)."""
+def turned(g: Emitter, value: str) -> str:
+    """(T, D, N, *) as (D, T, N, *), or back."""
     return g.op("Transpose", value, perm=[1, 0, 2, 3])
 
 
@@ -199,7 +206,7 @@ def in_order(g: Emitter, n: Node, value: str) -> str:
     if direction == "forward":
         return value
     steps = g.dims(n.input[0], *[1] * (direction == "bidirectional"), (0, 1))
-    return g.op("ReverseSequence", value, steps, batch_axis=0, time_axis=1)
+    return g.op("ReverseSequence", value, steps, batch_axis=1, time_axis=0)
 
 
 def joined(g: Emitter, values: Names, axis: int = -1) -> str:
@@ -249,8 +256,8 @@ def lstm_back(c: Course) -> Passed:
 
     kept, _ = c.scan(cell, [c.start(6)], [f, entered])
     shown = g.op("Tanh", g.op("Add", kept, entered))
-    to_gates = g.op("Mul", joined(g, [entered, c.after, kept]), g.op("Sub", n.array(1), squashed))
-    to_new = g.op("Sub", i, g.op("Mul", entered, new))
+    slopes = g.op("Sub", n.array(1), joined(g, [squashed, g.op("Mul", new, new)]))  # of each sigmoid and tanh
+    each = g.op("Mul", joined(g, [entered, c.after, kept, i]), slopes)
 
     def step(b: Emitter, states: Names, slices: Names) -> tuple[Names, str]:
         (dh, later), (opened, each, kept) = states, slices
@@ -258,7 +265,8 @@ def lstm_back(c: Course) -> Passed:
         dp = b.op("Mul", b.op("Concat", dc, dh, dc, dc, axis=-1), each)
         return [b.op("MatMul", dp, r), b.op("Mul", dc, kept)], dp
 
-    dp, initial = c.scan_back(step, [falling(g, n, shown, o), joined(g, [to_gates, to_new]), f])
+    opened = g.op("Sub", o, g.op("Mul", c.after, shown))
+    dp, initial = c.scan_back(step, [opened, each, f])
     return Passed(dp, [(dp, 4, c.before)], initial)
 
 
@@ -270,13 +278,17 @@ def gru_back(c: Course) -> Passed:
     """
     g, n, before = c.g, c.n, c.before
     bias, own = c.biases(3)
+    linear = bool(n.attr("linear_before_reset", 0))
     x_gates, x_new = c.gates(c.affine(n.x(1), bias, (c.x, INPUT)), 2, 1)
     r_gates, r_new = c.gates(n.x(2), 2, 1, axis=1)
     b_gates, b_new = c.gates(own, 2, 1) if own else ("", "")
-    z, r = c.gates(g.op("Sigmoid", g.op("Add", x_gates, c.affine(r_gates, b_gates, (before, c.width)))), 1, 1)
-    linear = bool(n.attr("linear_before_reset", 0))
+    if linear:  # one product for all gates
+        h_gates, product = c.gates(c.affine(n.x(2), own, (before, c.width)), 2, 1)
+    else:
+        h_gates, product = c.affine(r_gates, b_gates, (before, c.width)), ""
+    z, r = c.gates(g.op("Sigmoid", g.op("Add", x_gates, h_gates)), 1, 1)
     fed = before if linear else g.op("Mul", r, before)
-    product = c.affine(r_new, b_new, (fed, c.width))
+    product = product or c.affine(r_new, b_new, (fed, c.width))
     new = g.op("Tanh", g.op("Add", x_new, g.op("Mul", r, product) if linear else product))
     to_z = closing(g, n, z, g.op("Sub", before, new))
     to_n = falling(g, n, new, g.op("Sub", n.array(1), z))

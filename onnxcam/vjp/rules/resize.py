@@ -96,8 +96,8 @@ def matrix_in_proportion(g: Emitter, n: Node, axis: int, axes: list[int]) -> str
 
 def second_scale(g: Emitter, n: Node) -> str:
     """The scale of the unit vectors' second axis: 1 when the whole value keeps its size, else 2."""
-    scales = n.const(2)
-    if scales is not None and (np.any(scales >= 2) or np.any(scales <= 0.5)):
+    pairs = list(zip(n.shape() or (), g.graph.shape(n.output[0]) or (), strict=False))
+    if any(isinstance(before, int) and isinstance(after, int) and before != after for before, after in pairs):
         return g.const([2], np.float32)
     same = g.op("Equal", g.op("Shape", n.input[0]), g.op("Shape", n.output[0]))
     every = g.op("ReduceMin", g.cast(same, TensorProto.FLOAT), keepdims=1)

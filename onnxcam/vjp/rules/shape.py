@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, rule
+from onnxcam.vjp.rules.activation import is_rectified, where_positive
 
 
 @rule("Reshape", versions=(14, 19, 21, 23, 24, 25))
@@ -38,12 +39,17 @@ def tile(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 @rule("Concat", versions=(13,))
 def concat(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """dx_i = its part of ct."""
+    """dx_i = its part of ct. What Relus before it would stop is stopped here, all at once."""
     if len(n.input) == 1:
         return [ct]
+    stopped = (ct, n.output[0]) in g.stopped
+    if not stopped and not n.is_quantized() and all(is_rectified(g, n, name) for name in n.input):
+        ct, stopped = where_positive(g, n, n.y(), ct), True
     axis = n.axis()
     sizes = g.dims_of(axis, n.input)
-    return list(g.op("Split", ct, sizes, axis=axis, outputs=len(n.input)))
+    parts = g.op("Split", ct, sizes, axis=axis, outputs=len(n.input))
+    g.stopped.update(zip(parts, n.input, strict=True) if stopped else ())
+    return parts
 
 
 @rule("Split", versions=(13, 18))
