@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from functools import cache
+from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
@@ -14,6 +16,8 @@ from onnxcam.graph.integers import drop_unread
 from onnxcam.graph.nodes import optional
 from onnxcam.graph.quantized import equals
 from onnxcam.runtime import oracle
+
+READING = {"DequantizeLinear": 2, "Greater": 1, "Less": 1}  # which input is an integer of the same kind
 
 
 def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -28,24 +32,31 @@ def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()
     pairs = lone_pairs(graph)
     if not pairs or not shifts_int8():
         return proto
+    written = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if is_number(tensor)}
     for node in proto.graph.node:
-        if (node.op_type == "QuantizeLinear" and node.output[0] in pairs) or (
-            node.op_type == "DequantizeLinear" and node.input[0] in pairs
-        ):
-            shift(graph, proto, node)
+        made = node.op_type == "QuantizeLinear" and node.output[0] in pairs
+        if made or (node.op_type in READING and node.input[0] in pairs):
+            i = READING.get(node.op_type, 2)
+            number = graph.constant(node.input[i])
+            shift(proto, node, i, written[node.input[i]] if number is None else number)
     for value in [value for value in proto.graph.value_info if value.name in pairs]:
         proto.graph.value_info.remove(value)
     return proto
 
 
-def shift(graph: Graph, proto: onnx.ModelProto, node: onnx.NodeProto) -> None:
-    """A node of an int8 pair, in place, with its zero point 128 higher in uint8."""
-    point = graph.constant(node.input[2])
-    assert point is not None  # of a lone pair
-    shifted = numpy_helper.from_array((point.astype(np.int16) + 128).astype(np.uint8), f"onnxcam/{node.input[2]}/uint8")
+def is_number(tensor: onnx.TensorProto) -> bool:
+    """Whether a constant is a single int8."""
+    return tensor.data_type == TensorProto.INT8 and not any(size != 1 for size in tensor.dims)
+
+
+def shift(proto: onnx.ModelProto, node: onnx.NodeProto, i: int, number: npt.NDArray[Any]) -> None:
+    """A node of an int8 pair, in place, with the number that is its input i 128 higher in uint8."""
+    shifted = numpy_helper.from_array(
+        (number.astype(np.int16) + 128).astype(np.uint8), f"onnxcam/{node.input[i]}/uint8"
+    )
     if all(tensor.name != shifted.name for tensor in proto.graph.initializer):
         proto.graph.initializer.append(shifted)
-    node.input[2] = shifted.name
+    node.input[i] = shifted.name
     kept = [attribute for attribute in node.attribute if attribute.name != "output_dtype"]
     del node.attribute[:]
     node.attribute.extend(kept)

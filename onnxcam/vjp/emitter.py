@@ -14,6 +14,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph import NARROW, Graph, Shape, attributes, dequantized, quantizer, reads, scaling
+from onnxcam.vjp.comparing import integer_bound
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
@@ -96,8 +97,8 @@ class Emitter:
         while inputs and not inputs[-1]:
             inputs = inputs[:-1]
         inputs, attributes = self._merged(op_type, inputs, attributes)
-        if (perm := attributes.get("perm")) and perm == sorted(perm):
-            return inputs[0]
+        if (there := self._already(op_type, inputs, attributes)) is not None:
+            return there
         key = (op_type, inputs, outputs, domain, repr(sorted(attributes.items())))
         if key not in self._written:
             names = tuple(self.fresh(op_type) for _ in range(outputs))
@@ -110,7 +111,16 @@ class Emitter:
     def _merged(
         self, op_type: str, inputs: tuple[str, ...], attributes: dict[str, Any]
     ) -> tuple[tuple[str, ...], dict[str, Any]]:
-        """A Transpose of a Transpose, or a Reshape of a Reshape, as one: of what the first was made of."""
+        """A Transpose of a Transpose, a Reshape of a Reshape, a Where of a Where, as one: of what that was made of.
+
+        And comparisons of integers, in place of those of what they stand for.
+        """
+        if op_type in ("Greater", "Less"):
+            return self._in_integers(op_type, *inputs), attributes
+        if op_type == "Where":
+            inner = self.made(inputs[1])
+            if inner is not None and inner.op_type == "Where" and inner.input[2] == inputs[2]:
+                return (self.op("And", inner.input[0], inputs[0]), *inner.input[1:]), attributes
         first = self.made(inputs[0]) if inputs else None
         if first is None or first.op_type != op_type:
             return inputs, attributes
@@ -120,6 +130,29 @@ class Emitter:
         if op_type == "Reshape" and (sizes := self.constant(inputs[1])) is not None and sizes.all():  # 0: the input's
             return (first.input[0], inputs[1]), attributes
         return inputs, attributes
+
+    def _in_integers(self, op_type: str, value: str, bound: str) -> tuple[str, str]:
+        """What a comparison of a value with a number is made of: of a dequantized one, integers."""
+        reading, number = self.maker(value), self.constant(bound)
+        if reading is None or reading.op_type != "DequantizeLinear" or number is None or number.size != 1:
+            return value, bound
+        kind = self.graph.type(reading.input[0]).elem_type
+        integer = integer_bound(op_type, reading, kind, float(number.item()), self.constant)
+        return (value, bound) if integer is None else (reading.input[0], self.const(integer))
+
+    def _already(self, op_type: str, inputs: tuple[str, ...], attributes: dict[str, Any]) -> str | None:
+        """The input that a node would give out unchanged: of an And one that implies the other."""
+        if (perm := attributes.get("perm")) and perm == sorted(perm):
+            return inputs[0]
+        if op_type == "And":
+            return next((one for one, other in (inputs, inputs[::-1]) if other in self._implied(one)), None)
+        return None
+
+    def _implied(self, test: str) -> set[str]:
+        """The tests that hold where one does: itself, and what it was put together from."""
+        made = self.made(test)
+        parts = made.input if made is not None and made.op_type == "And" else []
+        return {test}.union(*map(self._implied, parts))
 
     def is_narrow(self, name: str) -> bool:
         """Whether a name is a computed primal value in float16.
@@ -174,6 +207,10 @@ class Emitter:
     def made(self, name: str) -> onnx.NodeProto | None:
         """The node that was written for a name."""
         return self._made.get(name)
+
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value, written here or of the primal graph."""
+        return self.made(name) or self.graph.maker(name)
 
     # -- spellings that depend on the opset, and idioms ---------------------------------------------
 

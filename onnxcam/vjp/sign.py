@@ -28,7 +28,7 @@ def never_negative(g: Emitter, name: str) -> bool:
         constant = g.constant(value)
         if constant is not None and bool(np.all(constant >= 0)):
             continue
-        node = g.made(value) or g.graph.maker(value)
+        node = g.maker(value)
         if node is None or node.domain:
             return False
         if node.op_type in NEVER_NEGATIVE or cuts_at_zero(g.graph, node):

@@ -149,7 +149,13 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 
 def between(g: Emitter, n: Node, low: float, high: float) -> str:
-    """Whether low < y < high: whether the numbers next to these leave y as it is. Faster than two comparisons."""
+    """Whether low < y < high: whether the numbers next to these leave y as it is. Faster than two comparisons.
+
+    But not than those of integers, which the emitter makes of such of a dequantized value.
+    """
+    reading = g.maker(n.y())
+    if reading is not None and reading.op_type == "DequantizeLinear":
+        return g.op("And", g.op("Greater", n.y(), n.array(low)), g.op("Less", n.y(), n.array(high)))
     inner = (neighbour(n, low, math.inf), neighbour(n, high, -math.inf))
     return g.op("Equal", n.y(), g.op("Clip", n.y(), *map(n.array, inner)))
 
