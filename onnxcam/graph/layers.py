@@ -12,8 +12,9 @@ import numpy as np
 import onnx
 
 from onnxcam.arguments import NAME, require
-from onnxcam.errors import ModelError
+from onnxcam.errors import LayerError, ModelError
 from onnxcam.graph.blocked import CURE, blocked
+from onnxcam.graph.cut import head
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
@@ -29,6 +30,7 @@ from onnxcam.graph.types import Shape
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
 BRANCH = "a branch: it explains its own part of the score"
+BY_ITSELF = "not all that is read behind it has a row for each image"
 MOST_BRANCHES = 16  # that are listed
 ALL_POOLS = POOLS | {"QLinearAveragePool", "NhwcMaxPool"}
 
@@ -143,7 +145,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
             merged[origin.name] = replace(origin, reason=why_not)
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
-    return ranked([*merged.values()])
+    return ranked(graph, [*merged.values()], score.name)
 
 
 def candidate(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> Layer | None:
@@ -153,16 +155,31 @@ def candidate(graph: Graph, name: str, on_all_paths: Collection[str], known: Lay
     return as_layer(graph, viewed, known.get(viewed)) and as_layer(graph, origin, known.get(origin))
 
 
-def ranked(layers: Sequence[Layer]) -> list[Layer]:
-    """Layers from the score backwards, the best first: the first without an objection, then those before it."""
-    best = next((layer for layer in layers if not layer.reason), None)
+def ranked(graph: Graph, layers: Sequence[Layer], score: str) -> list[Layer]:
+    """Layers from the score backwards, the best first, then those before it.
+
+    The best is the first without an objection at which the model can be cut. Where it can be at none, it is the first,
+    of which the cut says why.
+    """
+    fitting = [layer for layer in layers if not layer.reason]
+    best = next((layer for layer in fitting if can_be_cut(graph, layer.name, score)), next(iter(fitting), None))
+    behind = fitting[: fitting.index(best)] if best is not None else []
     told = [
         replace(layer, automatic=True, reason="the last grid on all paths to the score")
         if layer is best
-        else replace(layer, reason=layer.reason or "earlier")
+        else replace(layer, reason=layer.reason or (BY_ITSELF if layer in behind else "earlier"))
         for layer in layers
     ]
     return sorted(told, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
+
+
+def can_be_cut(graph: Graph, name: str, score: str) -> bool:
+    """Whether what is read behind a value has a row for each image, as it needs to."""
+    try:
+        head(graph, name, score)
+    except LayerError:
+        return False
+    return True
 
 
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:

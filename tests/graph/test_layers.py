@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 import onnxcam
 from onnxcam.errors import LayerError
 from onnxcam.graph import BRANCH, find_score, image_input, list_layers, named_layer
+from onnxcam.graph.layers import BY_ITSELF
 from onnxcam.runtime import ImageInput, Layout
 from tests.graph.building import (
     CONVS,
@@ -126,6 +127,19 @@ def test_a_condition_is_no_path_wherever_it_stands(text: str) -> None:
     text += "p = GlobalAveragePool(a) f = Flatten(p) z = MatMul(f, fc) open = Cast<to = 1>(bright) y = Mul(z, open)"
     model = net(f"(float[1,3,8,8] x) => (float[1,5] y) {{ {text} }}", {**CONVS, "nought": np.array(0, np.float32)})
     assert automatic(model) == "a"
+
+
+def test_where_more_is_read_than_rows_the_layer_before_that_is_taken() -> None:
+    """As by an unpooling that is spelled with flat indices: the pool's are read again behind the convolution."""
+    text = f"""(float[1,3,8,8] x) => (float[1,4,8,8] y) {{ {STEM}
+      v, i = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(a) b = Conv<pads = [1, 1, 1, 1]>(v, mix)
+      k = Reshape(i, flat) j = Unsqueeze(k, one) r = Relu(b) u = Reshape(r, flat) s = ScatterND(zeros, j, u) t = Reshape(s, whole) y = Conv(t, out) }}"""
+    model = net(text, {
+        **CONVS, "mix": normal(4, 4, 3, 3), "flat": np.array([-1]), "one": np.array([1]), "out": normal(4, 4, 1, 1),
+        "zeros": np.zeros(256, np.float32), "whole": np.array([1, 4, 8, 8]),
+    })  # fmt: skip
+    assert automatic(model) == "a"
+    assert reason_of(model, "r") == BY_ITSELF
 
 
 def test_a_body_without_weights_weighs_nothing() -> None:
