@@ -37,6 +37,7 @@ class Along:
         step: from one cell to the next.
         firm: whether it is the elements' own place; else it is that of the query that gathered them (attention).
         drift: how far behind `at` the true centres of the first and the last cell lie, where cells were spread evenly.
+        coarse: the largest step that cells were made smaller from: a place behind is known to no more than that.
     """
 
     at: Array
@@ -45,6 +46,7 @@ class Along:
     step: float
     firm: bool = True
     drift: tuple[float, float] = (0.0, 0.0)
+    coarse: float = 0.0
 
     @property
     def placeless(self) -> bool:
@@ -141,7 +143,7 @@ def fits(shape: Sizes, sizes: Sizes) -> bool:
 
 
 def together(operands: Iterable[Positions], rank: int) -> Positions:
-    """Positions of what is made of several operands at once; empty where these lie more than a cell apart."""
+    """Positions of what is made of several operands at once; empty where these lie apart, see `midway`."""
     found: Positions = {}
     for one in operands:
         for label, along in one.items():
@@ -154,20 +156,24 @@ def together(operands: Iterable[Positions], rank: int) -> Positions:
 
 
 def midway(one: Along, other: Along) -> Along | None:
-    """Half way between two that lie within a cell of each other; where one has no place the other's holds."""
+    """Half way between two that lie within a cell of each other; where one has no place the other's holds.
+
+    The cell of one that was upsampled is the one that it was before: decoders add to skip connections what asymmetric
+    upsampling moved by half such a cell at each level.
+    """
     if one.at.shape == other.at.shape and np.array_equal(one.at, other.at, equal_nan=True):
         return one if one.firm else other
     if one.placeless or other.placeless:
         return other if one.placeless else one
     if one.firm != other.firm:
         return one if one.firm else other
-    apart = np.abs(one.at - other.at)
-    if not np.isnan(apart).all() and np.nanmedian(apart) > abs(one.step) * 1.01:
+    apart, coarse = np.abs(one.at - other.at), max(one.coarse, other.coarse)
+    if not np.isnan(apart).all() and np.nanmedian(apart) > max(abs(one.step), coarse) * 1.01:
         return None
     a, b = np.broadcast_arrays(one.at, other.at)
     at = np.where(np.isnan(a), b, np.where(np.isnan(b), a, (a + b) / 2))
     middle = (one.start + other.start) / 2, (one.end + other.end) / 2
-    return Along(compressed(at), *middle, one.step, one.firm)
+    return Along(compressed(at), *middle, one.step, one.firm, coarse=coarse)
 
 
 def compressed(at: Array) -> Array:
@@ -190,8 +196,9 @@ def renewed(along: Along, at: Array) -> Along:
         step = float(steps[0]) if np.allclose(steps, steps[0], rtol=1e-3) else step
     if not held.size or not varying:
         ends = (along.start, along.end) if not held.size else around(float(held[0]), float(held[0]), step)
-        return Along(at, *ends, step, along.firm)
-    return Along(at, *around(float(held.min()), float(held.max()), step), step, along.firm)
+    else:
+        ends = around(float(held.min()), float(held.max()), step)
+    return Along(at, *ends, step, along.firm, coarse=along.coarse)
 
 
 def around(low: float, high: float, step: float) -> tuple[float, float]:

@@ -154,7 +154,8 @@ def stretched(along: Along, new: Sequence[int], where: Where) -> Along | None:
         if count == 1:
             return None
         at = sampled(along.at, axis, where(np.arange(count, dtype=np.float64), size, count))
-        along = replace(along, step=along.step * size / count, drift=(0.0, 0.0))
+        coarse = max(along.coarse, abs(along.step)) if count > size else along.coarse
+        along = replace(along, step=along.step * size / count, drift=(0.0, 0.0), coarse=coarse)
         along = replace(along, at=at) if where is spread else renewed(along, at)
     return along
 

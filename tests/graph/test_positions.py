@@ -462,3 +462,18 @@ def test_absurd_sizes_are_not_followed() -> None:
     model = net("(float[1,3,8,8] x) => (float[A] y) {\n p = Pad(x, pads)\n y = Relu(p) }")
     model.graph.initializer.append(pads)
     assert "y" not in layouts(graph_of(model)).positions
+
+
+def test_a_decoder_that_upsampling_moves_keeps_its_place() -> None:
+    """By half a coarse cell at each level, TensorFlow's old way: in the end by more than a fine cell."""
+    body = "a = Conv(x, k)\n e0 = Relu(a)\n"
+    for i in range(4):
+        body += f"e{i + 1} = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(e{i})\n"
+    body += "d4 = Relu(e4)\n"
+    up = 'Resize<mode = "linear", coordinate_transformation_mode = "asymmetric">'
+    for i in (3, 2, 1, 0):
+        body += f"u{i} = {up}(d{i + 1}, , twice)\n d{i} = Add(e{i}, u{i})\n"
+    known = found(body + "y = Relu(d0)", "1,3,64,64", twice=np.array([1, 1, 2, 2], np.float32))
+    assert line(known, "y", "W")[:2] == pytest.approx([1.5, 2.5])  # 2 pixels behind the skip connection, half of them
+    moved = found("y = Pad(x, left)\n z = Add(x, y)", "1,3,64,64", left=[0, 0, 0, 2, 0, 0, 0, -2])
+    assert "z" not in moved.positions  # as far, but nothing was upsampled
