@@ -58,6 +58,11 @@ class Prepared:
         """Whether the score is no row of classes."""
         return bool(self.score.axes)
 
+    @property
+    def line_height(self) -> None:
+        """None: it explains no steps of a line."""
+        return None
+
     def for_size(self, size: tuple[int, ...]) -> Prepared:
         """Itself: what hangs on sizes is left in the file."""
         return self

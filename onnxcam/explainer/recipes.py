@@ -39,10 +39,12 @@ def choose_recipe(
     metadata: Mapping[str, str],
     *,
     places: bool = False,
+    line: int | None = None,
 ) -> Chosen:
     """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
 
     `places`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
+    `line`: the height for lines of text, of a model that reads these at any.
 
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
@@ -67,7 +69,7 @@ def choose_recipe(
         recipe = (
             load_preprocess(given, layout=layout, dtype=image.dtype)
             if is_file or Path(given).is_file()
-            else named(str(given), image, places=places)
+            else named(str(given), image, places=places, line=line)
         )
         guess = False
     elif PREPROCESS in metadata:
@@ -79,18 +81,18 @@ def choose_recipe(
     elif (own := ultralytics.recipe(metadata, image)) is not None:
         recipe, guess = own, False
     else:
-        recipe, guess = named(guessed(image), image, places=places), True
+        recipe, guess = named(guessed(image), image, places=places, line=line), True
     return Chosen(fitted(recipe, image), guess)
 
 
-def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
+def named(name: str, image: ImageInput, *, places: bool, line: int | None) -> Preprocess:
     """A named recipe for this input.
 
     Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
     objects that a map should show. Where a side is free the photo's own proportions stay, that side being the longer
     one of what such models take.
     """
-    width, height = image.size
+    width, height = image.size[0], image.size[1] or line
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
     layout = "NHWC" if image.layout.endswith("C") else "NCHW"
     recipe = named_preprocess(name, size=size, channels=image.channels or 3, layout=layout, dtype=image.dtype)

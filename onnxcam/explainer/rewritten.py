@@ -35,6 +35,7 @@ from onnxcam.graph import (
     global_mean,
     head,
     image_input,
+    line_height,
     load,
     of_size,
     packing_pays,
@@ -152,6 +153,12 @@ class Rewritten:
         """Whether the score, or each that a target may choose, is no row of classes."""
         score = self.score_or_none
         return bool(score.axes) if score else not any_class_row(self.graph, self.image)
+
+    @property
+    def line_height(self) -> int | None:
+        """The height for lines of text, of a model that reads these at any; else None."""
+        score = self.score_or_none
+        return line_height(self.graph, score, self.image) if score else None
 
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""

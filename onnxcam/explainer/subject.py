@@ -89,6 +89,10 @@ class Subject(Protocol):
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
     @property
+    def line_height(self) -> int | None:
+        """The height for lines of text, of a model that reads these at any; else None."""
+
+    @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
 

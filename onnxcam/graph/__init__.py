@@ -39,6 +39,7 @@ from onnxcam.graph.layers import (
     placed_before,
 )
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
+from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.normalize import lift_constants, sort_nodes
@@ -109,6 +110,7 @@ __all__ = [
     "is_placeholder",
     "layouts",
     "lift_constants",
+    "line_height",
     "list_layers",
     "load",
     "made_up",

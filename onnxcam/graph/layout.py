@@ -27,7 +27,8 @@ VIEWS = frozenset(
 )  # the same activation, seen otherwise
 NOMINAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SPATIAL = "DHW"
-HEIGHTS = (224, 256, 48, 32, 64)  # of photos, and of lines of text; the first that a model takes
+LINES = (48, 32, 64)  # heights of lines of text, the usual one first
+HEIGHTS = (224, 256, *LINES)  # of photos, and of lines of text; the first that a model takes
 
 
 class Layouts(Mapping[str, Layout]):
@@ -101,9 +102,11 @@ def settled(graph: Graph, images: Mapping[str, str]) -> Graph:
     return next((fixed for one in usual_sizes(images, 1) if (fixed := of_size(graph, one)) is not None), graph)
 
 
-def usual_sizes(images: Mapping[str, str], rows: int | None) -> Iterator[dict[str, list[int | None]]]:
+def usual_sizes(
+    images: Mapping[str, str], rows: int | None, heights: Sequence[int] = HEIGHTS
+) -> Iterator[dict[str, list[int | None]]]:
     """Nominal sizes for what image inputs of some layouts leave free; `rows` along the batch (None: any)."""
-    for height in HEIGHTS:
+    for height in heights:
         one: dict[str, int | None] = {**NOMINAL, "H": height, "N": rows}
         yield {name: [one[label] for label in axes] for name, axes in images.items()}
 
