@@ -63,6 +63,10 @@ class Prepared:
         """None: it explains no steps of a line."""
         return None
 
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """None: its scores are no maps."""
+        return None
+
     def for_size(self, size: tuple[int, ...]) -> Prepared:
         """Itself: what hangs on sizes is left in the file."""
         return self

@@ -35,6 +35,7 @@ from onnxcam.graph import (
     global_mean,
     head,
     image_input,
+    layouts,
     line_height,
     load,
     of_size,
@@ -237,6 +238,11 @@ class Rewritten:
         source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
         key = ("target layer", layer, method == "cam", source, size)
         return self._once(key, lambda: chosen_layer(self, self._sized(size), source, layer, method))
+
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """Where the grid of scores that are maps starts and ends on an image of a size; None: it spans the whole."""
+        found = layouts(self._sized(size if None in self.image.size else None)).get(self.score.name)
+        return found.window if found else None
 
     def _sized(self, size: tuple[int, ...] | None) -> Graph:
         """The graph for images of a size: where positions lie, and which head holds an element, may hang on it."""

@@ -119,6 +119,9 @@ class Subject(Protocol):
         shape of one image's input for that size, where the model leaves it free.
         """
 
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """Where the grid of scores that are maps starts and ends on an image of a size, as `Layout.window`."""
+
     def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
 

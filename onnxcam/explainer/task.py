@@ -14,7 +14,7 @@ from onnxcam.explainer import ultralytics
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import label_counts
-from onnxcam.explainer.regions import Mask, seen_region
+from onnxcam.explainer.regions import WHOLE, Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Seen, Subject, TargetLayer
 from onnxcam.methods import Evidence, Method
 from onnxcam.runtime import short_name
@@ -106,13 +106,13 @@ class Task:
 
     def reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
-        score = self.subject.score
-        behind = ultralytics.behind(scores.shape, score.axes, self.subject.metadata)
-        counts = label_counts(scores.shape, score.axes, behind, self.subject.metadata)
+        subject, score = self.subject, self.subject.score
+        behind = ultralytics.behind(scores.shape, score.axes, subject.metadata)
+        counts = label_counts(scores.shape, score.axes, behind, subject.metadata)
         labels = self.explainer.labels(*counts, strict=self.output is None)
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
-            region=partial(region_of, item, scores, score.axes),
+            region=partial(region_of, subject, item, scores),
             scores_of=partial(self.explainer.scores_of, self.output), unfit=self.explainer.labels_unfit,
             probability=score.kind == "probability", behind=behind,
         )  # fmt: skip
@@ -197,7 +197,8 @@ class Task:
         return labels[target.index] if labels is not None else None
 
 
-def region_of(item: Item, scores: Array, axes: str, where: tuple[float, ...] | str) -> Mask:
+def region_of(subject: Subject, item: Item, scores: Array, where: tuple[float, ...] | str) -> Mask:
     """A region of the photo on the grid of scores that are maps; others have a single place."""
-    sizes = dict(zip(axes, scores.shape, strict=False))
-    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where)
+    sizes = dict(zip(subject.score.axes, scores.shape, strict=False))
+    window = subject.score_window(item.row.shape) or WHOLE
+    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where, window)
