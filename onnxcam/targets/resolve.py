@@ -139,6 +139,19 @@ def element(match: re.Match[str], _: Reading) -> Target:
     return ElementTarget(match["at"], match["output"])
 
 
+def between_elements(match: re.Match[str], reading: Reading) -> Target:
+    """`boxes[3,4] not boxes[7,4]`: what one index selects less what another does, of the same output."""
+    return DifferenceTarget(single(match[1], reading), single(match[2], reading))
+
+
+def output_of_both(match: re.Match[str]) -> str | None:
+    """The output that both elements are of. TargetError: they are of two."""
+    one, other = named_output(match[1]), named_output(match[2])
+    if one != other:
+        raise TargetError(f"'{match[0]}' reads two outputs, '{one}' and '{other}': a difference is of one")
+    return one
+
+
 def similarity(match: re.Match[str], reading: Reading) -> Target:
     """`similar:IMAGE`, `dot:IMAGE`: the likeness of the embedding to another image's, cosine or dot product."""
     cosine = match[1] == "similar"
@@ -246,6 +259,7 @@ SPELLINGS = (
     Spelling(r"label:(.*)", by_name, label_first=False),
     Spelling(r"(similar|dot):(.+)", similarity),
     Spelling(r"not\s+(.+)", negation, output=lambda match: named_output(match[1])),
+    Spelling(r"(.+\])\s+(?:and\s+)?not\s+(.+\])", between_elements, output=output_of_both),
     Spelling(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", element, output=lambda match: match["output"]),
     Spelling(r"token:(\d{1,9}),(.+)", token),
     Spelling(r"tokens:(.+)", tokens),
