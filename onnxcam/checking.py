@@ -121,11 +121,12 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     x, output = item.row[None], named_output(spec)
     subject = explainer.with_score(output).for_size(item.row.shape)
     assert isinstance(subject, Rewritten)
-    scores = subject.see(x, None, "").scores[0]
+    seen = subject.see(x, None, "")
+    scores = seen.scores[0]
     reading = Task(explainer, subject, output, get_method("gradcam"), layer, "symbolic").reading(item, scores)
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
     cotangent = target.cotangent(scores) if subject.score.axes else None
-    at = subject.target_layer(layer, "gradcam", cotangent, item.row.shape)
+    at = subject.target_layer(layer, "gradcam", cotangent, item.row.shape, seen.values)
     return Case(subject, at, subject.see(x, at, "symbolic"), reading, target)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -77,6 +78,7 @@ class Prepared:
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
+        seen: Mapping[str, Array] | None = None,
     ) -> TargetLayer:
         """The layer it was exported for."""
         require("layer", layer, NAME_OR_NONE)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -112,11 +112,12 @@ class Subject(Protocol):
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
+        seen: Mapping[str, Array] | None = None,
     ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method.
 
         With a target's cotangent (of one image's scores) it is chosen for what that target depends on, and with the
-        shape of one image's input for that size, where the model leaves it free.
+        shape of one image's input for that size, where the model leaves it free. `seen`: values of that image's run.
         """
 
     def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:

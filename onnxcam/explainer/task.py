@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
@@ -73,7 +73,7 @@ class Task:
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
                 for target in resolve(spec, reading):
-                    at = self._target_layer(x.shape[1:], target.cotangent(seen.scores[i])) if late else common
+                    at = self._late_layer(seen, i, target) if late else common
                     asked.setdefault(at, []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
@@ -89,14 +89,21 @@ class Task:
         """The gradient that the layer's values are read for."""
         return self.gradient if "gradients" in self.method.needs else ""
 
-    def _target_layer(self, size: tuple[int, ...], cotangent: Array | None = None) -> TargetLayer | None:
-        """The target layer for images of a size; with a target's cotangent the one of what it depends on.
+    def _late_layer(self, seen: Seen, image: int, target: Target) -> TargetLayer | None:
+        """The target layer of what a target depends on in one image."""
+        values = {name: value[image : image + 1] for name, value in seen.values.items()}
+        return self._target_layer(seen.x.shape[1:], target.cotangent(seen.scores[image]), values)
+
+    def _target_layer(
+        self, size: tuple[int, ...], cotangent: Array | None = None, seen: Mapping[str, Array] | None = None
+    ) -> TargetLayer | None:
+        """The target layer for images of a size; with a target's cotangent, and values, the one of what it depends on.
 
         None: the method reads none.
         """
         if not self.method.uses_layer:
             return None
-        found = self.subject.target_layer(self.layer, self.method.name, cotangent, size)
+        found = self.subject.target_layer(self.layer, self.method.name, cotangent, size, seen)
         if self.method.level == "input" and not found.layout.whole:
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "

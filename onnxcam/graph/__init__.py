@@ -57,7 +57,7 @@ from onnxcam.graph.read import read_graph, read_layers, with_branches
 from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped_names
 from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
-from onnxcam.graph.source import source_of
+from onnxcam.graph.source import indices_of, source_of
 from onnxcam.graph.subgraphs import all_nodes, captures, reads, renamed, subgraphs
 from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save
@@ -106,6 +106,7 @@ __all__ = [
     "head",
     "image_input",
     "images_second",
+    "indices_of",
     "inspected",
     "is_placeholder",
     "layouts",
