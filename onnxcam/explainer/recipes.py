@@ -13,7 +13,7 @@ from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess, preprocess_names
 from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
-from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
+from onnxcam.targets import BLANK, check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
 CHARACTERS = "character"  # metadata of readers of text and other models of the PaddleOCR family
@@ -188,7 +188,7 @@ def as_labels(given: str | Path | Sequence[str]) -> list[str]:
 def characters(text: str, counts: Sequence[int]) -> Labels:
     """Class names, a line each, or letters that a model reads: a blank comes before them, perhaps a space behind."""
     names = text.split("\n")
-    fitting = (found for found in (names, ["blank", *names], ["blank", *names, " "]) if len(found) in counts)
+    fitting = (found for found in (names, [BLANK, *names], [BLANK, *names, " "]) if len(found) in counts)
     found = next(fitting, None)
     return Labels(unfit=len(names)) if found is None else Labels(found)
 
