@@ -204,9 +204,9 @@ def against_differences(case: Case, symbolic: Array, where: str) -> CheckResult:
     if not settled:
         return CheckResult(name, True, NOT_MEASURED, limit, "the score jumps, or changes by less than its rounding")
     measured = f"{apart:.1e} apart in {settled} direction{'s' if settled > 1 else ''}"
-    still = 1 - float(moved(case.layer_values).mean())
+    still = 1 - float(moved(to_grid(case.layer_values, case.at.layout)[0]).mean())
     return CheckResult(
-        name, apart <= SAME_GRADIENT, measured, limit, where + (f", {still:.0%} zeros left" if still else "")
+        name, apart <= SAME_GRADIENT, measured, limit, where + (f", {still:.0%} at a bound left" if still else "")
     )
 
 

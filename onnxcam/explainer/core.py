@@ -94,7 +94,10 @@ class Explainer:
     def preprocess(self) -> Chosen:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
         subject = self.subject
-        return choose_recipe(self._preprocess_given, subject.image, subject.metadata, places=subject.answers_for_places)
+        return choose_recipe(
+            self._preprocess_given, subject.image, subject.metadata,
+            places=subject.answers_for_places, line=subject.line_height,
+        )  # fmt: skip
 
     @property
     def labels_guessed(self) -> bool:

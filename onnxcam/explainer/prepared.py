@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -58,6 +59,15 @@ class Prepared:
         """Whether the score is no row of classes."""
         return bool(self.score.axes)
 
+    @property
+    def line_height(self) -> None:
+        """None: it explains no steps of a line."""
+        return None
+
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """None: its scores are no maps."""
+        return None
+
     def for_size(self, size: tuple[int, ...]) -> Prepared:
         """Itself: what hangs on sizes is left in the file."""
         return self
@@ -68,6 +78,7 @@ class Prepared:
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
+        seen: Mapping[str, Array] | None = None,
     ) -> TargetLayer:
         """The layer it was exported for."""
         require("layer", layer, NAME_OR_NONE)

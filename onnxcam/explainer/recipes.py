@@ -13,7 +13,7 @@ from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess
 from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
-from onnxcam.targets import check_labels, class_counts, imagenet_labels, parse_labels, read_labels
+from onnxcam.targets import BLANK, check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
 CHARACTERS = "character"  # metadata of readers of text and other models of the PaddleOCR family
@@ -39,10 +39,12 @@ def choose_recipe(
     metadata: Mapping[str, str],
     *,
     places: bool = False,
+    line: int | None = None,
 ) -> Chosen:
     """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
 
     `places`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
+    `line`: the height for lines of text, of a model that reads these at any.
 
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
@@ -50,11 +52,11 @@ def choose_recipe(
     require("preprocess", given, RECIPE)
     check_takes_photos(image)
     if given is not None:
-        recipe, guess = given_recipe(given, image, places=places), False
+        recipe, guess = given_recipe(given, image, places=places, line=line), False
     elif (own := own_recipe(metadata, image)) is not None:
         recipe, guess = own, False
     else:
-        recipe, guess = named(guessed(image), image, places=places), True
+        recipe, guess = named(guessed(image), image, places=places, line=line), True
     return Chosen(fitted(recipe, image), guess)
 
 
@@ -71,7 +73,9 @@ def check_takes_photos(image: ImageInput) -> None:
         )
 
 
-def given_recipe(given: str | Path | Mapping[str, Any] | Preprocess, image: ImageInput, *, places: bool) -> Preprocess:
+def given_recipe(
+    given: str | Path | Mapping[str, Any] | Preprocess, image: ImageInput, *, places: bool, line: int | None
+) -> Preprocess:
     """The recipe that a user gave. A text is a file where there is one, or where it ends in .json; else a name."""
     if isinstance(given, Preprocess):
         return given
@@ -79,7 +83,7 @@ def given_recipe(given: str | Path | Mapping[str, Any] | Preprocess, image: Imag
         return Preprocess.from_json(given, name="given", layout=photo_layout(image), dtype=image.dtype)
     if isinstance(given, Path) or Path(given).suffix == ".json" or Path(given).is_file():
         return load_preprocess(given, layout=photo_layout(image), dtype=image.dtype)
-    return named(given, image, places=places)
+    return named(given, image, places=places, line=line)
 
 
 def own_recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:
@@ -98,14 +102,14 @@ def photo_layout(image: ImageInput) -> str:
     return "NHWC" if image.layout.endswith("C") else "NCHW"
 
 
-def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
+def named(name: str, image: ImageInput, *, places: bool, line: int | None) -> Preprocess:
     """A named recipe for this input.
 
     Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
     objects that a map should show. Where a side is free the photo's own proportions stay, that side being the longer
     one of what such models take.
     """
-    width, height = image.size
+    width, height = image.size[0], image.size[1] or line
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
     channels, layout = image.channels or 3, photo_layout(image)
     recipe = named_preprocess(name, size=size, channels=channels, layout=layout, dtype=image.dtype)
@@ -201,7 +205,7 @@ def as_labels(given: str | Path | Sequence[str]) -> list[str]:
 def characters(text: str, counts: Sequence[int]) -> Labels:
     """Class names, a line each, or letters that a model reads: a blank comes before them, perhaps a space behind."""
     names = text.split("\n")
-    fitting = (found for found in (names, ["blank", *names], ["blank", *names, " "]) if len(found) in counts)
+    fitting = (found for found in (names, [BLANK, *names], [BLANK, *names, " "]) if len(found) in counts)
     found = next(fitting, None)
     return Labels(unfit=len(names)) if found is None else Labels(found)
 

@@ -13,22 +13,27 @@ from onnxcam.explainer.arrays import read_array
 from onnxcam.imaging import Geometry, decode
 
 Mask = npt.NDArray[np.bool_]
+Window = tuple[tuple[float, float], ...]
+WHOLE = ((0.0, 1.0), (0.0, 1.0))
 INSIDE = 127  # of a mask's 0..255: brighter pixels are in
 
 
-def seen_region(geometry: Geometry, size: tuple[int, int], where: tuple[float, ...] | str) -> Mask:
-    """A box or mask of the photo as bool (h, w) on a grid of `size` over the model's input.
+def seen_region(
+    geometry: Geometry, size: tuple[int, int], where: tuple[float, ...] | str, window: Window = WHOLE
+) -> Mask:
+    """A box or mask of the photo as bool (h, w) on a grid of `size` over the model's input, or a window of that.
 
     Args:
         geometry: where the model's input lies on the photo.
         size: (height, width) of the grid.
         where: x0, y0, x1, y1 in pixels of the upright photo, x1 and y1 just outside; or the file of a mask, an image or
             .npy of the photo's size.
+        window: where the grid starts and ends on the input, (0 to 1) for its height and its width.
 
     Raises:
         InputError: a mask of another size. ImageError, TargetError: a file that is no mask.
     """
-    x, y = grid_centres(geometry, size)
+    x, y = grid_centres(geometry, size, window)
     if not isinstance(where, str):
         x0, y0, x1, y1 = where
         return np.outer((y >= y0) & (y < y1), (x >= x0) & (x < x1))
@@ -45,11 +50,14 @@ def seen_region(geometry: Geometry, size: tuple[int, int], where: tuple[float, .
     return found
 
 
-def grid_centres(geometry: Geometry, size: tuple[int, int]) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
+def grid_centres(
+    geometry: Geometry, size: tuple[int, int], window: Window
+) -> tuple[npt.NDArray[Any], npt.NDArray[Any]]:
     """Where on the photo the centres of a grid's columns and rows lie: x (w,), y (h,)."""
-    height, width = size
-    x = (np.arange(width) + 0.5) * geometry.input_size[0] / width
-    y = (np.arange(height) + 0.5) * geometry.input_size[1] / height
+    y, x = (
+        (start + (np.arange(cells) + 0.5) / cells * (end - start)) * pixels
+        for cells, pixels, (start, end) in zip(size, geometry.input_size[::-1], window, strict=True)
+    )
     return (x - geometry.offset[0]) / geometry.scale[0], (y - geometry.offset[1]) / geometry.scale[1]
 
 

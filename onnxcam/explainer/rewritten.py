@@ -35,6 +35,9 @@ from onnxcam.graph import (
     global_mean,
     head,
     image_input,
+    indices_of,
+    layouts,
+    line_height,
     load,
     of_size,
     packing_pays,
@@ -153,6 +156,12 @@ class Rewritten:
         score = self.score_or_none
         return bool(score.axes) if score else not any_class_row(self.graph, self.image)
 
+    @property
+    def line_height(self) -> int | None:
+        """The height for lines of text, of a model that reads these at any; else None."""
+        score = self.score_or_none
+        return line_height(self.graph, score, self.image) if score else None
+
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""
         return Rewritten(self.graph, **self._options, output=name)
@@ -222,14 +231,20 @@ class Rewritten:
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
+        seen: Mapping[str, Array] | None = None,
     ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method, see `Subject`."""
         if layer is not None:
             require("layer", layer, NAME_OR_NONE)
         size = size if None in self.image.size else None
-        source = self.score.name if cotangent is None else self._source(cotangent != 0, size)
+        source = self.score.name if cotangent is None else self._source(cotangent != 0, size, seen or {})
         key = ("target layer", layer, method == "cam", source, size)
         return self._once(key, lambda: chosen_layer(self, self._sized(size), source, layer, method))
+
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """Where the grid of scores that are maps starts and ends on an image of a size; None: it spans the whole."""
+        found = layouts(self._sized(size if None in self.image.size else None)).get(self.score.name)
+        return found.window if found else None
 
     def _sized(self, size: tuple[int, ...] | None) -> Graph:
         """The graph for images of a size: where positions lie, and which head holds an element, may hang on it."""
@@ -239,9 +254,16 @@ class Rewritten:
             self._of_size = size, of_size(self.graph, {self.image.name: self._with_rows(size)}) or self.graph
         return self._of_size[1]
 
-    def _source(self, chosen: Array, size: tuple[int, ...] | None) -> str:
+    def _source(self, chosen: Array, size: tuple[int, ...] | None, seen: Mapping[str, Array]) -> str:
         """The value nearest to the image that still holds all chosen elements of one image's scores."""
-        return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen)
+        return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen, seen)
+
+    def _indices(self, size: tuple[int, ...]) -> list[str]:
+        """Indices that an image of a size decides, by which the rows of its score were picked."""
+        if not (self.score.axes and self.score.rows):
+            return []
+        of = size if None in self.image.size else None
+        return self._once(("indices", of), lambda: indices_of(self._sized(of), self.score.name))
 
     def head(self, at: TargetLayer) -> Head:
         """The graph from a layer to the score."""
@@ -251,7 +273,7 @@ class Rewritten:
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        rows, taps = self._view(at, gradient)
+        rows, taps = self._view(at, gradient, self._indices(x.shape[1:]))
         values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}
         scores = checked_scores(values[self.score.name], len(x), self.score)
         if at and len(values[at.name]) != len(x):
@@ -263,16 +285,16 @@ class Rewritten:
             raise LayerError(f"the layer '{at.name}' is empty: its shape is {list(values[at.name].shape)}")
         return Seen(x, scores, values)
 
-    def _view(self, at: TargetLayer | None, gradient: str) -> tuple[Rows, list[str]]:
+    def _view(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> tuple[Rows, list[str]]:
         """The session of the features and what is read from it."""
 
         def opened() -> tuple[Rows, list[str]]:
-            names = [self.score.name] + ([at.name, *self._head_inputs(at, gradient)] if at else [])
+            names = [self.score.name, *indices] + ([at.name, *self._head_inputs(at, gradient)] if at else [])
             taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
             still = self.head(at).still if at else ()
             return self._once(("features", *taps), lambda: self._features(taps, still)), taps
 
-        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ())), opened)
+        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), opened)
 
     def _head_inputs(self, at: TargetLayer, gradient: str) -> Sequence[str]:
         """What the head, or its gradient, reads of the features."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Protocol
@@ -89,6 +89,10 @@ class Subject(Protocol):
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
     @property
+    def line_height(self) -> int | None:
+        """The height for lines of text, of a model that reads these at any; else None."""
+
+    @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
 
@@ -108,12 +112,16 @@ class Subject(Protocol):
         method: str,
         cotangent: Array | None = None,
         size: tuple[int, ...] | None = None,
+        seen: Mapping[str, Array] | None = None,
     ) -> TargetLayer:
         """The target layer: the named one, or the automatic choice for a method.
 
         With a target's cotangent (of one image's scores) it is chosen for what that target depends on, and with the
-        shape of one image's input for that size, where the model leaves it free.
+        shape of one image's input for that size, where the model leaves it free. `seen`: values of that image's run.
         """
+
+    def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
+        """Where the grid of scores that are maps starts and ends on an image of a size, as `Layout.window`."""
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
         """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""

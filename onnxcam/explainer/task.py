@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from onnxcam.explainer import ultralytics
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.recipes import label_counts
-from onnxcam.explainer.regions import Mask, seen_region
+from onnxcam.explainer.regions import WHOLE, Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Seen, Subject, TargetLayer
 from onnxcam.methods import Evidence, Method
 from onnxcam.runtime import short_name
@@ -93,8 +93,10 @@ class Task:
 
     def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
         """The layer at which a target of one image is explained; None: the method reads none."""
-        cotangent = target.cotangent(seen.scores[image]) if self._target_decides else None
-        return self._target_layer(seen.x.shape[1:], cotangent)
+        if not self._target_decides:
+            return self._target_layer(seen.x.shape[1:])
+        values = {name: value[image : image + 1] for name, value in seen.values.items()}
+        return self._target_layer(seen.x.shape[1:], target.cotangent(seen.scores[image]), values)
 
     def look(self, x: Array, at: TargetLayer | None) -> Seen:
         """Another run, with a target's layer, which the next images' first look expects."""
@@ -111,14 +113,16 @@ class Task:
         """The gradient that the layer's values are read for."""
         return self.gradient if "gradients" in self.method.needs else ""
 
-    def _target_layer(self, size: tuple[int, ...], cotangent: Array | None = None) -> TargetLayer | None:
-        """The target layer for images of a size; with a target's cotangent the one of what it depends on.
+    def _target_layer(
+        self, size: tuple[int, ...], cotangent: Array | None = None, seen: Mapping[str, Array] | None = None
+    ) -> TargetLayer | None:
+        """The target layer for images of a size; with a target's cotangent, and values, the one of what it depends on.
 
         None: the method reads none.
         """
         if not self.method.uses_layer:
             return None
-        found = self.subject.target_layer(self.layer, self.method.name, cotangent, size)
+        found = self.subject.target_layer(self.layer, self.method.name, cotangent, size, seen)
         if self.method.level == "input" and not found.layout.whole:
             raise UsageError(
                 f"{self.method.name} lays a layer's map over the whole input, but '{found.name}' shows only a part of "
@@ -128,13 +132,13 @@ class Task:
 
     def reading(self, item: Item, scores: Array) -> Reading:
         """One image's scores, and what targets may ask besides."""
-        score = self.subject.score
-        behind = ultralytics.behind(scores.shape, score.axes, self.subject.metadata)
-        counts = label_counts(scores.shape, score.axes, behind, self.subject.metadata)
+        subject, score = self.subject, self.subject.score
+        behind = ultralytics.behind(scores.shape, score.axes, subject.metadata)
+        counts = label_counts(scores.shape, score.axes, behind, subject.metadata)
         labels = self.explainer.labels(*counts, strict=self.output is None)
         return Reading(
             scores, score.axes, score.squash, labels, self.output or score.output,
-            region=partial(region_of, item, scores, score.axes),
+            region=partial(region_of, subject, item, scores),
             scores_of=partial(self.explainer.scores_of, self.output), unfit=self.explainer.labels_unfit,
             probability=score.kind == "probability", behind=behind,
         )  # fmt: skip
@@ -219,7 +223,8 @@ class Task:
         return labels[target.index] if labels is not None else None
 
 
-def region_of(item: Item, scores: Array, axes: str, where: tuple[float, ...] | str) -> Mask:
+def region_of(subject: Subject, item: Item, scores: Array, where: tuple[float, ...] | str) -> Mask:
     """A region of the photo on the grid of scores that are maps; others have a single place."""
-    sizes = dict(zip(axes, scores.shape, strict=False))
-    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where)
+    sizes = dict(zip(subject.score.axes, scores.shape, strict=False))
+    window = subject.score_window(item.row.shape) or WHOLE
+    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where, window)

@@ -37,6 +37,7 @@ from onnxcam.graph.layers import (
     list_layers,
 )
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
+from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
@@ -57,7 +58,7 @@ from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped
 from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.slicing import stretches
-from onnxcam.graph.source import source_of
+from onnxcam.graph.source import indices_of, source_of
 from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
 from onnxcam.graph.write import data_of, save
 
@@ -105,11 +106,13 @@ __all__ = [
     "head",
     "image_input",
     "images_second",
+    "indices_of",
     "inspected",
     "is_placeholder",
     "is_pure",
     "layouts",
     "lift_constants",
+    "line_height",
     "list_layers",
     "load",
     "made_up",

@@ -28,7 +28,8 @@ VIEWS = frozenset(
 NOMINAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
 SPATIAL = "DHW"
 ALL = (0.0, 1.0)  # of the image's side
-HEIGHTS = (224, 256, 48, 32, 64)  # of photos, and of lines of text; the first that a model takes
+LINES = (48, 32, 64)  # heights of lines of text, the usual one first
+HEIGHTS = (224, 256, *LINES)  # of photos, and of lines of text; the first that a model takes
 
 
 class Layouts(Mapping[str, Layout]):
@@ -62,6 +63,11 @@ class Layouts(Mapping[str, Layout]):
     def __len__(self) -> int:
         return sum(1 for _ in self)
 
+    def axes(self, name: str) -> str:
+        """What the axes of a value mean, also where its place hangs on the size of the image; empty: cannot be told."""
+        told = self._at_nominal_size(name)
+        return told.axes if told else ""
+
     def mixes(self, node: onnx.NodeProto) -> bool:
         """Whether a node lets every position see others: attention, a product of positions with positions."""
         several = sum(name in self.positions for name in node.input) > 1
@@ -78,6 +84,14 @@ class Layouts(Mapping[str, Layout]):
         return ""
 
     def _tell(self, name: str) -> Layout | None:
+        told = self._at_nominal_size(name)
+        if told is None or self._image is None or not (told.grid or told.window):
+            return told
+        sizes = zip(self._image.layout, self._graph.shape(self._image.name) or (), strict=True)
+        return told if all(isinstance(size, int) for label, size in sizes if label in SPATIAL) else None
+
+    def _at_nominal_size(self, name: str) -> Layout | None:
+        """The layout, of which grid and window are those of one size where the model takes several."""
         here, sizes, shape = self.positions.get(name), self._sized.shape(name), self._graph.shape(name)
         if not here or sizes is None or shape is None or name in self._graph.inputs or self._image is None:
             return None
@@ -85,9 +99,7 @@ class Layouts(Mapping[str, Layout]):
         seen = zip(axes, self._sized.shape(self._image.name) or (), strict=True)
         whole = {label: size for label, size in seen if isinstance(size, int)}
         rows = next((i for i, dim in enumerate(shape) if "N" in axes and dim == free[axes.index("N")]), None)
-        told = layout_of(here, tuple(int(size or 1) for size in sizes), whole, rows)
-        changing = any(not isinstance(free[axes.index(label)], int) for label in axes if label in SPATIAL)
-        return None if told is not None and changing and (told.grid or told.window) else told
+        return layout_of(here, tuple(int(size or 1) for size in sizes), whole, rows)
 
 
 def layouts(graph: Graph) -> Layouts:
@@ -102,9 +114,11 @@ def fully_sized(graph: Graph, images: Mapping[str, str]) -> Graph:
     return next((fixed for one in usual_sizes(images, 1) if (fixed := of_size(graph, one)) is not None), graph)
 
 
-def usual_sizes(images: Mapping[str, str], rows: int | None) -> Iterator[dict[str, list[int | None]]]:
+def usual_sizes(
+    images: Mapping[str, str], rows: int | None, heights: Sequence[int] = HEIGHTS
+) -> Iterator[dict[str, list[int | None]]]:
     """Nominal sizes for what image inputs of some layouts leave free; `rows` along the batch (None: any)."""
-    for height in HEIGHTS:
+    for height in heights:
         one: dict[str, int | None] = {**NOMINAL, "H": height, "N": rows}
         yield {name: [one[label] for label in axes] for name, axes in images.items()}
 

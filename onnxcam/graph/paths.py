@@ -81,14 +81,13 @@ def weighted_before(graph: Graph, image: str) -> set[str]:
 
 def depends_on_input(graph: Graph, name: str) -> bool:
     """Whether a value depends on more of the model's inputs than their sizes."""
-    waiting, seen = [name], {name}
-    while waiting:
-        name = waiting.pop()
-        if name in graph.inputs:
-            return True
-        node = graph.maker(name)
-        if node is not None and node.op_type not in ("Shape", "Size"):
-            new = set(reads(node)) - seen
-            waiting += new
-            seen |= new
-    return False
+    return name in graph.once(moved_by_inputs)
+
+
+def moved_by_inputs(graph: Graph) -> set[str]:
+    """The inputs, and all that is made of more than their sizes."""
+    moved = set(graph.inputs)
+    for node in graph.nodes:
+        if node.op_type not in ("Shape", "Size") and not moved.isdisjoint(reads(node)):
+            moved |= set(node.output) - {""}
+    return moved

@@ -60,9 +60,9 @@ def labelled(graph: Graph, score: Score, own: Shape, rows: bool, image: ImageInp
     classes = softmax_axis(graph, score.name, len(own) + rows) if len(own) == 2 else None
     if classes is not None:
         return "CR" if classes == rows else "RC"
-    known = layouts(graph).get(score.name)
-    if known is not None and known.axes.startswith("N") and rows and set(known.axes[1:]) <= set("CHW"):
-        return known.axes[1:]
+    known = layouts(graph).axes(score.name)
+    if known.startswith("N") and rows and set(known[1:]) <= set("CHW"):
+        return known[1:]
     if len(own) == 3:
         return "CHW" if like_image(own[1:], image) else "HWC" if like_image(own[:2], image) else ""
     if len(own) == 2:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -14,26 +15,84 @@ from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.slicing import stretches
 
 Mask = npt.NDArray[np.bool_]
+Known = Mapping[str, npt.NDArray[Any]]  # values by name, for the image at hand
 ELEMENTWISE = frozenset({"Identity", "Cast", "Sigmoid", "Tanh", "Exp", "Relu", "Clip", "Dropout", "Neg"})
 RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+INDEXED = frozenset({"Gather", "GatherElements", "TopK"})  # take elements along an axis, by indices
 
 
-def source_of(graph: Graph, name: str, chosen: Mask) -> str:
+def source_of(graph: Graph, name: str, chosen: Mask, known: Known | None = None) -> str:
     """The value nearest to the image that still holds all the chosen elements of `name`.
 
     A detector joins the outputs of its heads, a head those of its branches. Steps that only rearrange, join or squash
-    are followed back for as long as one value holds everything chosen. `chosen`: bool, of the value's own shape.
+    are followed back for as long as one value holds everything chosen.
+
+    Args:
+        chosen: bool, of the value's own shape.
+        known: indices that the model worked out, see `indices_of`.
     """
     found = name
     while name in graph.producer and chosen.any():
         node = graph.nodes[graph.producer[name]]
-        back = WAYS_BACK.get(node.op_type) if node.domain == "" else None
-        before = None if back is None else back(graph, node, chosen, list(node.output).index(name))
+        before = step_back(graph, node, chosen, list(node.output).index(name), known or {})
         if before is None:
             break
         name, chosen = before
         found = name if node.op_type == "Concat" else found
     return found
+
+
+def step_back(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int, known: Known) -> tuple[str, Mask] | None:
+    """The one input that holds the chosen elements of a node's output, and which of its own; None: none, or several."""
+    if node.domain != "":
+        return None
+    if node.op_type in INDEXED:
+        return picked(graph, node, chosen, known)
+    return WAYS_BACK[node.op_type](graph, node, chosen, output) if node.op_type in WAYS_BACK else None
+
+
+def indices_of(graph: Graph, score: str) -> list[str]:
+    """Indices that an image decides, by which the elements of a score were picked: those of its surest boxes.
+
+    They have a row for each image, as the score has.
+    """
+    waiting, seen, found = [score], {score}, []
+    rows = (graph.shape(score) or (None,))[0]
+    while waiting:
+        node = graph.maker(waiting.pop())
+        if node is None or node.domain != "" or node.op_type not in INDEXED | WAYS_BACK.keys():
+            continue
+        if node.op_type in INDEXED:
+            shape = graph.shape(indices := indices_name(node))
+            found += [indices] if shape and rows and shape[0] == rows and indices not in graph.fixed else []
+        before = [name for name in node.input if graph.is_float(name) and name not in seen | graph.fixed]
+        seen.update(before)
+        waiting += before
+    return found
+
+
+def indices_name(node: onnx.NodeProto) -> str:
+    """The name of the indices by which a node of INDEXED picks elements."""
+    return str(node.output[1] if node.op_type == "TopK" else node.input[1])
+
+
+def picked(graph: Graph, node: onnx.NodeProto, chosen: Mask, known: Known) -> tuple[str, Mask] | None:
+    """The elements that were picked, among all; None where the indices are not known."""
+    name, shape = indices_name(node), graph.shape(node.input[0])
+    indices = known[name] if name in known else graph.constant(name)
+    if indices is None or shape is None:
+        return None
+    axis = int(attributes(node).get("axis", -1 if node.op_type == "TopK" else 0)) % len(shape)
+    spread = indices.ndim if node.op_type == "Gather" else 1  # axes that stand for the one of what is picked from
+    outside = (*chosen.shape[:axis], None, *chosen.shape[axis + spread :])
+    whole = [size if isinstance(size, int) else other for size, other in zip(shape, outside, strict=True)]
+    if None in whole or (node.op_type != "Gather" and indices.shape != chosen.shape):
+        return None
+    at = np.nonzero(chosen)
+    along = indices[at[axis : axis + spread] if node.op_type == "Gather" else at]
+    found = np.zeros(whole, bool)
+    found[(*at[:axis], along, *at[axis + spread :])] = True
+    return node.input[0], found
 
 
 def same_place(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:

@@ -24,9 +24,8 @@ def cam(activations: Array, weights: Array) -> Array:
         raise UsageError(
             f"weights {weights.shape} do not fit activations {activations.shape}: give (N, C), one per channel"
         )
-    rows, channels, *grid = activations.shape
-    summed: Array = np.matmul(weights[:, None], activations.reshape(rows, channels, -1))
-    return summed.reshape(rows, *grid)
+    summed: Array = np.einsum("nc,nc...->n...", weights, activations)  # in this thread: see `spatial_mean`
+    return summed
 
 
 def grad_cam(activations: Array, gradients: Array) -> Array:

@@ -64,7 +64,7 @@ def distance_from_differences(
     """How far a gradient is from differences along some directions, and how many of these settled.
 
     The gradient's own direction, its mean's, and random ones that move every channel, or every element, up or down.
-    Elements that are just zero stay: rectifiers and pools behind one have their kinks there, thousands of which may
+    Elements at a bound stay, see `moved`: rectifiers and pools behind have their kinks there, thousands of which may
     cancel. What is apart is counted in the larger of the two derivatives, or in what a random direction is likely to
     have. Next to a kink, as where two values of a max pool are almost equal, a step may see both sides: whatever lies
     between the two slopes may be the derivative, and where they differ much the direction tells nothing.
@@ -93,8 +93,16 @@ def distance_from_differences(
 
 
 def moved(activations: Array) -> npt.NDArray[np.bool_]:
-    """Which elements differences move: those that are not just zero, where these are enough to tell anything."""
+    """Which elements differences move: those at no bound, where these are enough to tell anything.
+
+    A bound is zero, and an end of its range that a channel reaches more than once: what a rectifier or a clip left,
+    perhaps scaled and shifted since.
+    """
+    space = tuple(range(1, activations.ndim))
     found = activations != 0
+    for end in (activations.min(axis=space, keepdims=True), activations.max(axis=space, keepdims=True)):
+        there = activations == end
+        found &= ~(there & (there.sum(axis=space, keepdims=True) > 1))
     return found if found.mean() >= ENOUGH else np.ones_like(found)
 
 

@@ -10,8 +10,9 @@ import numpy.typing as npt
 
 from onnxcam.errors import InputError, TargetError
 from onnxcam.targets.kinds import ClassTarget, Target
-from onnxcam.targets.reading import BOX, BOX_AND_OBJECTNESS, CLASS, SCORE, Reading
+from onnxcam.targets.reading import BLANK, BOX, BOX_AND_OBJECTNESS, CLASS, SCORE, Reading
 from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarget, class_map
+from onnxcam.targets.sequences import nothing_read, what_is_read
 
 Mask = npt.NDArray[np.bool_]
 BACKGROUND = ("background", "_background_", "__background__")
@@ -43,6 +44,8 @@ def default_target(reading: Reading) -> Target:
         raise InputError(
             "the model sees nothing in this image: say where, 0@X0,Y0,X1,Y1 in pixels of the photo, or 0@all"
         )
+    if found is None and reading.form == "rows" and is_alphabet(reading):
+        raise nothing_read(blank=0)
     if found is None:
         raise TargetError(f"no target was named, and none suggests itself: {sayable(reading)}")
     return found
@@ -164,12 +167,22 @@ def most_frequent(reading: Reading) -> Target | None:
 
 
 def surest_row(reading: Reading) -> Target | None:
-    """The surest detection: where labels tell the classes, or there is one alone. A softmax may have a background."""
+    """The surest detection: where labels tell the classes, or there is one alone. A softmax may have a background.
+
+    Of an alphabet with its blank what is read.
+    """
+    if is_alphabet(reading):
+        return what_is_read(reading, blank=0)
     if reading.squash == "softmax" or (reading.labels is None and reading.classes > 1):
         return None
     sure = confidences(reading)
     row, which = (int(i) for i in np.unravel_index(np.argmax(sure), sure.shape))
     return detection(row, which, reading.label(which), reading)
+
+
+def is_alphabet(reading: Reading) -> bool:
+    """Whether the classes are letters, with the blank in front."""
+    return reading.labels is not None and reading.labels[0] == BLANK and not reading.before
 
 
 def surest_detection(reading: Reading) -> Target | None:

@@ -14,6 +14,7 @@ from onnxcam.errors import TargetError
 from onnxcam.targets.kinds import Array, check_class
 
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
+BLANK = "blank"  # the name of the token between two letters, in front of an alphabet
 SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
 FORMS = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows", "RD": "detections"}
 

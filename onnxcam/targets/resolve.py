@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-import numpy.typing as npt
 
 from onnxcam.arguments import is_whole
 from onnxcam.errors import InputError, TargetError, did_you_mean
@@ -15,11 +14,10 @@ from onnxcam.targets.forms import class_target, default_target, in_place_of, ove
 from onnxcam.targets.kinds import Array, ClassTarget, DifferenceTarget, NegatedTarget, Target, check_class
 from onnxcam.targets.reading import Reading
 from onnxcam.targets.selections import ElementTarget
-from onnxcam.targets.sequences import SimilarityTarget, TokensTarget
+from onnxcam.targets.sequences import SimilarityTarget, TokensTarget, nothing_read, usual_blank, what_is_read
 
 Spec = int | str | Target
 LONGEST_SPEC, MOST_NOTS = 4000, 50  # characters of a target, and how often it may be negated
-LONGEST_TEXT = 60  # letters that a name shows
 MOST = 1000  # targets that one "top:k" may stand for
 
 
@@ -139,6 +137,19 @@ def element(match: re.Match[str], _: Reading) -> Target:
     return ElementTarget(match["at"], match["output"])
 
 
+def between_elements(match: re.Match[str], reading: Reading) -> Target:
+    """`boxes[3,4] not boxes[7,4]`: what one index selects less what another does, of the same output."""
+    return DifferenceTarget(single(match[1], reading), single(match[2], reading))
+
+
+def output_of_both(match: re.Match[str]) -> str | None:
+    """The output that both elements are of. TargetError: they are of two."""
+    one, other = named_output(match[1]), named_output(match[2])
+    if one != other:
+        raise TargetError(f"'{match[0]}' reads two outputs, '{one}' and '{other}': a difference is of one")
+    return one
+
+
 def similarity(match: re.Match[str], reading: Reading) -> Target:
     """`similar:IMAGE`, `dot:IMAGE`: the likeness of the embedding to another image's, cosine or dot product."""
     cosine = match[1] == "similar"
@@ -172,25 +183,12 @@ def ctc(match: re.Match[str], reading: Reading) -> Target:
     Blank is token 0, or the last one where that is read at more than half of the steps.
     """
     check_sequence(reading)
-    rows = reading.scores if reading.axis else reading.scores.T
-    path = rows.argmax(axis=1)
-    last = rows.shape[1] - 1
-    blank = int(match[1]) if match[1] else last if np.mean(path == last) > 0.5 else 0
-    check_class(blank, rows.shape[1])
-    steps = tuple(int(i) for i in np.flatnonzero(path != blank))
-    if not steps:
-        raise InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
-    name = f"what is read in {len(steps)} step{'s' if len(steps) > 1 else ''}" + f", blank {blank}" * bool(blank)
-    if reading.labels is not None:
-        name += f": {text_of(path, blank, reading.labels)}"
-    return TokensTarget(steps, tuple(int(path[i]) for i in steps), name, reading.axis)
-
-
-def text_of(path: npt.NDArray[np.integer], blank: int, labels: Sequence[str]) -> str:
-    """What a path through the steps reads: each token once until another, or a blank, is between."""
-    kept = [int(token) for token, before in zip(path, [-1, *path[:-1]], strict=True) if token not in (blank, before)]
-    text = "".join(labels[token] for token in kept)
-    return f'"{text}"' if len(text) <= LONGEST_TEXT else f'"{text[:LONGEST_TEXT]}..."'
+    blank = int(match[1]) if match[1] else usual_blank(reading)
+    check_class(blank, reading.scores.shape[reading.axis])
+    found = what_is_read(reading, blank)
+    if found is None:
+        raise nothing_read(blank)
+    return found
 
 
 def check_sequence(reading: Reading) -> None:
@@ -246,6 +244,7 @@ SPELLINGS = (
     Spelling(r"label:(.*)", by_name, label_first=False),
     Spelling(r"(similar|dot):(.+)", similarity),
     Spelling(r"not\s+(.+)", negation, output=lambda match: named_output(match[1])),
+    Spelling(r"(.+\])\s+(?:and\s+)?not\s+(.+\])", between_elements, output=output_of_both),
     Spelling(r"(?P<output>.+)\[(?P<at>[-+\d:,.\s]*)\]", element, output=lambda match: match["output"]),
     Spelling(r"token:(\d{1,9}),(.+)", token),
     Spelling(r"tokens:(.+)", tokens),

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
-from onnxcam.errors import TargetError
+from onnxcam.errors import InputError, TargetError
 from onnxcam.targets.kinds import SATURATED, Array, Target
+from onnxcam.targets.reading import Reading
+
+LONGEST_TEXT = 60  # letters that a name shows
 
 
 @dataclass(frozen=True)
@@ -133,3 +138,41 @@ class SimilarityTarget(Target):
         if length == 0:
             raise TargetError("an embedding is zero: it has no direction, and no cosine")
         return one, other, length
+
+
+# -- what a reader of text reads ----------------------------------------------------------------------
+
+
+def what_is_read(reading: Reading, blank: int) -> TokensTarget | None:
+    """The likeliest tokens, summed over the steps that are not blank (CTC); None where all are."""
+    path = likeliest(reading)
+    steps = tuple(int(i) for i in np.flatnonzero(path != blank))
+    if not steps:
+        return None
+    name = f"what is read in {len(steps)} step{'s' if len(steps) > 1 else ''}" + f", blank {blank}" * bool(blank)
+    if reading.labels is not None:
+        name += f": {text_of(path, blank, reading.labels)}"
+    return TokensTarget(steps, tuple(int(path[i]) for i in steps), name, reading.axis)
+
+
+def nothing_read(blank: int) -> InputError:
+    """What to say where every step is blank."""
+    return InputError(f"the model reads nothing: token {blank}, the blank, is the likeliest at every step")
+
+
+def usual_blank(reading: Reading) -> int:
+    """The blank: token 0, or the last one where that is read at more than half of the steps."""
+    path, last = likeliest(reading), reading.scores.shape[reading.axis] - 1
+    return last if np.mean(path == last) > 0.5 else 0
+
+
+def likeliest(reading: Reading) -> npt.NDArray[np.integer]:
+    """The token of every step."""
+    return np.asarray((reading.scores if reading.axis else reading.scores.T).argmax(axis=1))
+
+
+def text_of(path: npt.NDArray[np.integer], blank: int, labels: Sequence[str]) -> str:
+    """What a path through the steps reads: each token once until another, or a blank, is between."""
+    kept = [int(token) for token, before in zip(path, [-1, *path[:-1]], strict=True) if token not in (blank, before)]
+    text = "".join(labels[token] for token in kept)
+    return f'"{text}"' if len(text) <= LONGEST_TEXT else f'"{text[:LONGEST_TEXT]}..."'

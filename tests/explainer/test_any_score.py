@@ -339,10 +339,13 @@ TWO_OUTPUTS = (
 def test_a_difference_within_another_output_is_of_that_output() -> None:
     explainer = Explainer(net(TWO_OUTPUTS, WEIGHTS), score="y")
     one, other = explainer(X, target=["aux[0]", "aux[1]"])
-    for target in ("aux[0] not 1", DifferenceTarget(ElementTarget("0", "aux"), ElementTarget("1", "aux"))):
+    as_object = DifferenceTarget(ElementTarget("0", "aux"), ElementTarget("1", "aux"))
+    for target in ("aux[0] not 1", "aux[0] not aux[1]", as_object):
         both = explainer(X, target=target)
         assert both.score_name == "aux"
         np.testing.assert_allclose(both.map, one.map - other.map, atol=1e-5)
+    with pytest.raises(TargetError, match=r"'aux\[0\] not y\[1\]' reads two outputs, 'aux' and 'y'"):
+        explainer(X, target="aux[0] not y[1]")
     negative = explainer(X, target=NegatedTarget(ElementTarget("0", "aux")))
     np.testing.assert_allclose(negative.map, -one.map, atol=1e-6)
 

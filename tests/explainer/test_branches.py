@@ -7,10 +7,12 @@ from typing import Any
 
 import numpy as np
 import onnx
+import PIL.Image
 import pytest
 
 import onnxcam
 from onnxcam.exporting import export
+from onnxcam.imaging import Resize
 from onnxcam.vjp.coverage import blocking_operators
 from tests.nets import Array, as_array, net, normal, run
 
@@ -120,6 +122,13 @@ def test_a_reader_of_lines_of_any_size(method: str, target: str) -> None:
         e, fixed = (one(x, target, method=method) for one in (explainer, static))
         np.testing.assert_array_equal(e.map, fixed.map)
         assert (e.target.name, e.layer, e.scored) == (fixed.target.name, fixed.layer, fixed.scored)
+
+
+def test_a_photo_is_read_at_the_height_of_a_line() -> None:
+    explainer = onnxcam.Explainer(net(READER, READING))
+    e = explainer(PIL.Image.new("RGB", (200, 50), "white"), "probs[3,2]")
+    assert (explainer.preprocess.recipe.resize, explainer.preprocess.guess) == (Resize("short_side", 32), True)
+    assert e.map.shape == (1, 128)
 
 
 def test_sizes_that_take_the_same_branches_share_sessions() -> None:

@@ -8,13 +8,16 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import onnxcam
 from onnxcam.errors import ImageError, InputError, TargetError
 from onnxcam.explainer.regions import seen_region
 from onnxcam.imaging import Geometry
+from tests.nets import net, normal, run
 
 PHOTO = Geometry.resized((8, 4), (16, 8))  # twice as large in the model
 CROPPED = PHOTO.framed(4, 0, (8, 8))  # of which the model sees columns 2 to 6 of the photo
 PADDED = PHOTO.framed(0, -4, (16, 16))  # grey above and below
+WEIGHT = normal(2, 3, 9, 9)
 
 
 def test_a_box_takes_the_positions_whose_centres_lie_in_it() -> None:
@@ -29,6 +32,21 @@ def test_crops_and_padding_are_heeded() -> None:
     np.testing.assert_array_equal(seen_region(CROPPED, (1, 4), (2, 0, 4, 4)), [[1, 1, 0, 0]])
     np.testing.assert_array_equal(seen_region(PADDED, (4, 1), (0, 0, 8, 2)), [[0], [1], [0], [0]])
     assert not seen_region(CROPPED, (4, 4), (0, 0, 2, 4)).any()  # cut away
+
+
+@pytest.mark.parametrize("size", ["20,20", "H,W"])
+def test_a_region_of_scores_that_leave_a_margin_out(size: str) -> None:
+    """A kernel of 9 without padding: the first of 12 cells looks at pixels 0 to 9, its centre lies at 4.5."""
+    model = net(f"(float[N,3,{size}] x) => (float[N,2,A,B] y) {{ r = Relu(x) y = Conv(r, w) }}", {"w": WEIGHT})
+    x = normal(3, 20, 20)
+    e = onnxcam.Explainer(model)(x, "1@8,8,12,10", method="inputxgradient")
+    scores = run(model, {"x": x[None]})["y"][0]
+    assert e.target.value(scores) == pytest.approx(scores[1, 4:6, 4:8].sum(), rel=1e-6)
+
+
+def test_a_window_may_run_backwards() -> None:
+    """As of a model that flips the image: the photo's first column is the grid's last."""
+    np.testing.assert_array_equal(seen_region(PHOTO, (1, 4), (0, 0, 2, 4), ((0.0, 1.0), (1.0, 0.0))), [[0, 0, 0, 1]])
 
 
 @pytest.mark.parametrize("suffix", [".png", ".npy"])

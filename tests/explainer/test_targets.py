@@ -241,6 +241,12 @@ def test_lines_of_text_and_maps_lose_nothing_to_a_crop(
     assert (chosen.recipe.name, chosen.recipe.resize, chosen.recipe.crop) == ("imagenet", resize, crop)
 
 
+def test_a_line_of_any_height_has_the_usual_one() -> None:
+    image = ImageInput("x", "NCHW", (None, None), 3, "float32", None)
+    chosen = choose_recipe(None, image, {}, places=True, line=48)
+    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 48), None)
+
+
 def test_a_free_width_keeps_the_aspect_by_any_name() -> None:
     chosen = choose_recipe("tf", ImageInput("x", "NCHW", (None, 32), 3, "float32", None), {})
     assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 32), None)

@@ -14,7 +14,7 @@ from onnxcam.errors import InputError, TargetError
 from onnxcam.explainer.ultralytics import finished, main_output, names, recipe, sides
 from onnxcam.imaging import Resize
 from onnxcam.runtime import ImageInput
-from tests.nets import net, normal
+from tests.nets import net, normal, run
 
 SAID = {"stride": "32", "imgsz": "[32, 64]", "names": "{0: 'cat', 1: 'dog'}", "task": "detect"}
 ANY = ImageInput("images", "NCHW", (None, None), 3, "float32", None)
@@ -176,6 +176,48 @@ def test_names_that_fit_no_axis_are_told() -> None:
         explainer(X, target="cat")
     assert explainer(X, target=5).target.name.startswith("column 5 in row ")
     assert explainer.labels_unfit == 5
+
+
+HEADS = """
+  c = Conv<pads = [1, 1, 1, 1], strides = [8, 8]>(images, w)
+  fine = Relu(c)
+  d = Conv<pads = [1, 1, 1, 1], strides = [2, 2]>(fine, v)
+  coarse = Relu(d)
+  f = Conv(fine, of_fine)
+  g = Conv(coarse, of_coarse)
+  fr = Reshape(f, to)
+  gr = Reshape(g, to)
+  j = Concat<axis = 2>(fr, gr)
+  rows = Transpose<perm = [0, 2, 1]>(j)"""
+THREE_SUREST = """
+  box, p = Split<axis = 2>(rows, parts)
+  scores, order = TopK<axis = 1>(p, three)
+  at = Expand(order, like)
+  boxes = GatherElements<axis = 1>(box, at)
+  kinds = Mul(scores, zero)
+  output0 = Concat<axis = 2>(boxes, scores, kinds)"""
+
+
+def test_a_finished_detection_is_explained_at_the_head_that_made_it() -> None:
+    """What the model chose is known once it ran: as of the rows that it chose from, image by image."""
+    weights = {
+        "w": normal(5, 3, 3, 3), "v": normal(6, 5, 3, 3, seed=1) / 4, "of_fine": normal(5, 5, 1, 1, seed=2) / 9,
+        "of_coarse": normal(5, 6, 1, 1, seed=3) / 3, "to": np.array([0, 5, -1]), "parts": np.array([4, 1]),
+        "three": np.array([3]), "like": np.array([1, 3, 4]), "zero": np.float32(0),
+    }  # fmt: skip
+    signature = "(float[N, 3, 32, 64] images) => (float[N, 3, 6] output0, float[N, 40, 5] rows)"
+    model = net(f"{signature} {{ {HEADS} {THREE_SUREST} }}", weights)
+    onnx.helper.set_model_props(model, {**SAID, "end2end": "True", "names": "['cat']"})
+    explainer = Explainer(model, score="output0")
+    images = [normal(3, 32, 64, seed=seed) for seed in range(8)]
+    found = explainer(images, target="output0[0,4]", method="hirescam")
+    for x, e in zip(images, found, strict=True):
+        rows = run(model, {"images": x[None]})["rows"][0]
+        best = rows[:, 4].argmax()
+        plain = explainer(x, target=f"rows[{best},4]", method="hirescam")
+        assert e.layer == plain.layer == ("fine" if best < 32 else "coarse")
+        np.testing.assert_allclose(e.map, plain.map, rtol=1e-5, atol=1e-7)
+    assert {e.layer for e in found} == {"fine", "coarse"}
 
 
 # -- rows that go on behind the class scores -------------------------------------------------------------

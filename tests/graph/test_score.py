@@ -339,6 +339,15 @@ def test_rows_are_where_places_of_the_image_lie(tail: str, axes: str, size: str)
     assert find_score(graph, image=image_input(graph)) == Score("y", "output", "", "y", axes)
 
 
+@pytest.mark.parametrize("size", ["24,40", "H,W"])
+def test_maps_without_padding_are_maps_at_any_size(size: str) -> None:
+    """Where on the image they start hangs on its size, which of their axes is which does not."""
+    weights = {"w0": normal(2, 3, 9, 9)}
+    text = f"(float[N,{size},3] x) => (float[] y) {{ t = Transpose<perm=[0,3,1,2]>(x)\n last = Conv(t, w0)\n "
+    graph = graph_of(net(text + "y = Transpose<perm=[0,2,3,1]>(last) }", weights))
+    assert find_score(graph, image=image_input(graph)) == Score("y", "output", "", "y", "HWC")
+
+
 def test_anchors_of_one_class_are_rows() -> None:
     weights = {"w0": normal(2, 3, 1, 1), "to": np.array([0, -1, 1])}
     text = "last = Conv(x, w0)\n t = Transpose<perm=[0,2,3,1]>(last)\n y = Reshape(t, to)"

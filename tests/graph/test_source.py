@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxcam.graph import source_of
+from onnxcam.graph import indices_of, source_of
 from tests.graph.building import graph_of
 from tests.nets import net, normal
 
@@ -111,3 +111,59 @@ def test_heads_that_are_joined_before_they_are_parted(batch: str, chosen: list[t
     for at in chosen:
         mask[0][at] = True
     assert source_of(graph_of(net(joined_first(batch), {**WEIGHTS, **more})), "y", mask) == source
+
+
+PICKED = """(float[N,3,4,4] x) => (float[N,5,6] kept, float[N,5] best, float[N,2,2,6] some) {
+  HEADS
+  highest = ReduceMax<axes=[2],keepdims=0>(y)
+  best, order = TopK<axis=1>(highest, five)
+  column = Unsqueeze(order, two)
+  index = Expand(column, like)
+  kept = GatherElements<axis=1>(y, index)
+  some = Gather<axis=1>(y, places)
+}"""
+ORDER = np.array([[7, 17, 3, 19, 0]])
+KNOWN = {"order": ORDER, "index": np.repeat(ORDER[..., None], 6, axis=2)}
+
+
+@pytest.mark.parametrize(
+    ("name", "chosen", "source"),
+    [
+        ("kept", [(0, 4)], "fine_p"),  # row 7
+        ("kept", [(1, 5)], "coarse_rows"),  # row 17
+        ("kept", [(0, 4), (1, 4)], "y"),  # of both heads
+        ("some", [(0, 1, 5)], "coarse_rows"),  # row 18, by constant indices on two axes
+        ("some", [(1, 0, 4)], "fine_p"),
+        ("some", [(1, 1, 4)], "coarse_rows"),  # row -1
+    ],
+)
+def test_rows_that_were_picked_are_followed_to_where_they_lay(
+    name: str, chosen: list[tuple[int, ...]], source: str
+) -> None:
+    heads = detector("N").partition("{")[2].rstrip("}")
+    more = {
+        "five": np.array([5]), "two": np.array([2]), "like": np.array([1, 5, 6]), "places": np.array([[4, 18], [5, -1]])
+    }  # fmt: skip
+    graph = graph_of(net(PICKED.replace("HEADS", heads), {**WEIGHTS, **more}))
+    mask = np.zeros({"kept": (1, 5, 6), "some": (1, 2, 2, 6)}[name], bool)
+    for at in chosen:
+        mask[0][at] = True
+    assert source_of(graph, name, mask, KNOWN) == (source if source != "y" else name)
+    assert indices_of(graph, name) == (["index"] if name == "kept" else [])
+    if name == "kept":
+        assert source_of(graph, name, mask) == name  # without the indices nobody can say which
+
+
+def test_the_highest_scores_are_followed_too() -> None:
+    text = """(float[N,3,4,4] x) => (float[N,3] y) {
+  fine = Conv(x, one)
+  coarse = AveragePool<kernel_shape=[2,2],strides=[2,2]>(fine)
+  a = Flatten(fine)
+  b = Flatten(coarse)
+  all = Concat<axis=1>(a, b)
+  y, order = TopK(all, three)
+}"""
+    graph = graph_of(net(text, {"one": normal(1, 3, 1, 1), "three": np.array([3])}))
+    assert indices_of(graph, "y") == ["order"]
+    for row, source in enumerate(["a", "b", "a"]):
+        assert source_of(graph, "y", np.arange(3)[None] == row, {"order": np.array([[3, 18, 0]])}) == source

@@ -204,10 +204,8 @@ def test_kinks_all_over_do_no_harm() -> None:
 
 
 def test_right_at_a_kink_there_is_nothing_to_hold_a_gradient_against() -> None:
-    """What a Clip has cut at 1, before another: both sides count in a difference, the rule takes one."""
-    clipped = np.maximum(A, 1)
-    apart, settled = distance_from_differences(lambda rows: linear(np.maximum(rows, 1)), clipped, W * (clipped > 1))
-    assert (apart < 1e-3, settled) == (True, 1)  # the gradient's own direction, which moves none of these
+    """Rectifiers, each at its own kink: both sides count in a difference, the rule takes one."""
+    assert distance_from_differences(lambda rows: linear(np.maximum(rows, A)), A, W)[1] == 0
 
 
 WEIGHTS = np.array([1, -2, 1.5, 1, -1, 2], np.float32)
@@ -266,6 +264,23 @@ def test_zeros_stay_where_they_are() -> None:
     for few in (np.zeros_like(A), np.where(np.arange(A.size).reshape(A.shape) == 7, A, 0)):  # too few to go by
         assert distance_from_differences(linear, few, W) == (pytest.approx(0, abs=1e-3), 7)
         assert distance_from_differences(linear, few, np.where(few, W, -W))[0] > 0.5
+
+
+@pytest.mark.parametrize("sign", [1, -1])
+def test_bounds_stay_where_they_are(sign: int) -> None:
+    """What a Relu left, normalized since: ties for a pool behind, of which the rule takes one and a difference half."""
+    bound = np.arange(6, dtype=np.float32)[:, None, None] / 4 - 1
+    normalized = sign * (np.maximum(A, 0) + bound)
+
+    def pooled(rows: Array) -> Array:
+        pairs = rows.reshape(len(rows), 6, 5, 2, 2)
+        return linear(np.repeat(sign * np.max(sign * pairs, axis=4), 2, axis=3))
+
+    pairs = normalized.reshape(6, 5, 2, 2) * sign
+    first = np.arange(2) == pairs.argmax(axis=3)[..., None]
+    right = (first * W.reshape(6, 5, 2, 2).sum(axis=3, keepdims=True)).reshape(W.shape)
+    apart, settled = distance_from_differences(pooled, normalized, right)
+    assert (apart < 0.05, settled >= 5) == (True, True)
 
 
 def test_a_score_far_off_drowns_its_differences() -> None:

@@ -149,6 +149,16 @@ def test_a_detectors_default_takes_labels_or_a_single_class() -> None:
     assert one(None, Reading(STEPS[:, 1:2], "RC")).name == "class 0 in row 3"
 
 
+def test_an_alphabets_default_is_what_is_read() -> None:
+    letters = Reading(STEPS, "RC", "softmax", ["blank", "a", "b"])
+    assert one(None, letters) == one("ctc", letters)
+    assert one(None, letters).name == 'what is read in 3 steps: "ba"'
+    with pytest.raises(InputError, match=r"^the model reads nothing: token 0, the blank, is the likeliest at every"):
+        resolve(None, Reading(np.eye(1, 3) + 0 * STEPS, "RC", "softmax", ["blank", "a", "b"]))
+    boxed = Reading(np.pad(STEPS, [(0, 0), (4, 0)]), "RC", "sigmoid", ["blank", "a", "b"])
+    assert one(None, boxed).name == "a in row 3"  # of a detector it is a class as any other
+
+
 FINISHED = np.array(
     [[1, 2, 3, 4, 0.9, 1], [1, 2, 3, 4, 0.5, 0], [9, 9, 9, 9, 0.7, 0], [0, 0, 0, 0, 0, 2]], np.float32
 )  # box, score, class; the last row fills up
