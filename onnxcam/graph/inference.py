@@ -186,7 +186,7 @@ class Inference:
             [numpy_helper.from_array(known[name], name) for name in read],
         )  # fmt: skip
         proto = helper.make_model(graph, ir_version=self.proto.ir_version, opset_imports=list(self.proto.opset_import))
-        values = oracle.evaluate(serialize(proto, self.model.name))
+        values = oracle.evaluate(serialize(proto, self.model.name), self.model.name)
         return {name: value for name, value in zip(wanted, values, strict=True) if isinstance(value, np.ndarray)}
 
 

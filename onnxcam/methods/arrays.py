@@ -23,8 +23,8 @@ def spatial_mean(array: Array) -> Array:
 
     Not as a matrix product: BLAS would hand that of a large layer to threads, whose start takes longer than the sum.
     """
-    mean: Array = array.reshape(*array.shape[:2], -1).mean(axis=2)
-    return mean
+    flat = array.reshape(*array.shape[:2], -1)
+    return flat[..., 0] if flat.shape[2] == 1 else np.asarray(flat.mean(axis=2))
 
 
 def unless_cancelled(sums: Array, terms: Array) -> Array:

@@ -30,9 +30,9 @@ def value_types(model: bytes, folder: str | None) -> dict[str, tuple[int, tuple[
     return found
 
 
-def evaluate(model: bytes) -> list[Any]:
-    """The outputs of a model without inputs."""
-    session = Session(model, optimize=False)
+def evaluate(model: bytes, name: str = "the model") -> list[Any]:
+    """The outputs of a model without inputs; `name`: what messages call it."""
+    session = Session(model, optimize=False, name=name)
     return list(session.run({}).values())
 
 

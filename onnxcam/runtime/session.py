@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,6 +129,6 @@ def reason(error: Exception) -> str:
     marker = text.find(" : ", text.find("[ONNXRuntimeError]")) if "[ONNXRuntimeError]" in text else -1
     if marker >= 0:
         text = text[marker + 3 :].split(" : ", 2)[-1]
-    if ".cc:" in text and "] " not in text and (cut := text.rfind(") ")) > 0:
-        text = text[cut + 2 :] or text
+    if re.search(r"\.(cc|h):\d", text) and "] " not in text and (cut := text.rfind(") ")) > 0:
+        text = text[cut + 2 :] or text  # behind the place in the source and the function's signature
     return text[:300].strip() or type(error).__name__
