@@ -160,6 +160,6 @@ def test_reasons_without_source_files() -> None:
     assert "Cannot be reshaped" in reason(RuntimeError(text))
     text = (
         "[ONNXRuntimeError] : 1 : FAIL : /onnxruntime_src/core/graph/model_load_utils.h:46 "
-        "void onnxruntime::ValidateOpsetForDomain(const std::unordered_map<std::string, int>&, int) Opset 99 is too new."
+        "void onnxruntime::ValidateOpsetForDomain(const std::map<std::string, int>&, int) Opset 99 is too new."
     )
     assert reason(RuntimeError(text)) == "Opset 99 is too new."
