@@ -144,8 +144,8 @@ def broadcast(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | N
 
 def product(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
     """Rows of a matrix product are those of its left factor."""
-    rank, left = graph.rank(node.output[0]) or 0, graph.rank(node.input[0])
-    return [left - 2, None] if left is not None and left >= 2 and axis == rank - 2 else None
+    rank, left, right = (graph.rank(name) or 0 for name in (node.output[0], *node.input))
+    return [left - 2, None] if min(left, right) >= 2 and axis == rank - 2 else None
 
 
 def within(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
