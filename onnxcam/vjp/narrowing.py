@@ -138,7 +138,10 @@ def broadcast(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | N
         if shape is None:
             return None
         own = axis - (rank - len(shape))
-        found.append(own if own >= 0 and shape[own] != 1 else None)
+        size = shape[own] if own >= 0 else 1
+        if not isinstance(size, int):  # it may be 1
+            return None
+        found.append(own if size != 1 else None)
     return found
 
 
@@ -149,11 +152,11 @@ def product(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | Non
 
 
 def within(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
-    """Softmax and normalizations, along later axes."""
+    """Softmax and normalizations, along later axes. ONNX Runtime takes scales of as many axes as the input has."""
     rank = graph.rank(node.output[0]) or 0
     if graph.opset < 13 and node.op_type.endswith("Softmax"):
         return None
-    return [axis] if axis < attributes(node).get("axis", -1) % max(rank, 1) else None
+    return broadcast(graph, node, axis) if axis < attributes(node).get("axis", -1) % max(rank, 1) else None
 
 
 def reduced(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:

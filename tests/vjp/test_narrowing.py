@@ -45,6 +45,8 @@ CASES = {  # from tokens t [N, 9, 6] to y, and at how many of them the product m
     "a normalization in parts": (
         "a = ReduceMean<axes = [-1]>(t) d = Sub(t, a) q = Mul(d, d) v = ReduceMean<axes = [-1]>(q) r = Sqrt(v) "
         "n = Div(d, r) m = MatMul(n, w) z = Mul(m, half)" + TAKEN, 1),
+    "a normalization with a scale for each token": (
+        "m = MatMul(t, w) n = LayerNormalization(m, position, position) z = Tanh(n)" + TAKEN, 1),
     "positions added": ("c = Add(t, position) m = MatMul(c, w) z = Tanh(m)" + TAKEN, 1),
     "two tokens": (BOTH + "a = Add(s, r) y = MatMul(a, head)", 2),
     "some tokens": (FEED_FORWARD.format("t") + " s = Slice(z, i2, i5, i1) y = MatMul(s, head)", 3),
