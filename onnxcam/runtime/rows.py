@@ -117,8 +117,10 @@ class Rows:
 
 def another(array: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
     """Where rows are one number each, a class for instance, the first that is not the first row's."""
-    different = np.flatnonzero(array.ravel() != array.ravel()[0]) if array.size == len(array) else []
-    return array[different[0] :][:1] if len(different) else None
+    if array.size != len(array):
+        return None
+    different = np.flatnonzero(array.ravel() != array.ravel()[0])
+    return array[different[0] :][:1] if different.size else None
 
 
 def far_from(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

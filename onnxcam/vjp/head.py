@@ -80,7 +80,9 @@ def rounding(head: Head) -> str:
 def class_score(head: Head, axis: int) -> RowGraph:
     """The head's forward pass for one class a row: inputs the layer, CLASS and what else it reads."""
     graph, one = choose_class(head.graph, head.score, axis)
-    return RowGraph(as_deployed(graph, graph.proto), one)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    return RowGraph(as_deployed(graph, proto), one)
 
 
 def all_scores(head: Head) -> RowGraph:
