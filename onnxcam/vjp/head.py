@@ -89,7 +89,7 @@ def all_scores(head: Head) -> RowGraph:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
-    return RowGraph(pruned(proto, [head.score]), head.score)
+    return RowGraph(as_deployed(head.graph, pruned(proto, [head.score])), head.score)
 
 
 def class_gradient(
