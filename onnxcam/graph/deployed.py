@@ -18,6 +18,7 @@ from onnxcam.graph.quantized import equals
 from onnxcam.runtime import oracle
 
 READING = {"DequantizeLinear": 2, "Greater": 1, "Less": 1}  # which input is an integer of the same kind
+VIEWS = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})  # also of integers
 
 
 def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -29,9 +30,18 @@ def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()
     stay, though nothing reads them yet.
     """
     drop_unread(proto, kept)
-    pairs = lone_pairs(graph)
-    if not pairs or not shifts_int8():
+    if not shifts_int8():
         return proto
+    shift_pairs(graph, proto)
+    if graph.opset >= 21:
+        view_integers(graph, proto)
+    return proto
+
+
+def shift_pairs(graph: Graph, proto: onnx.ModelProto) -> None:
+    """In place: the lone int8 pairs of `graph`, and what compares their integers, in uint8."""
+    if not (pairs := lone_pairs(graph)):
+        return
     written = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer if is_number(tensor)}
     for node in proto.graph.node:
         made = node.op_type == "QuantizeLinear" and node.output[0] in pairs
@@ -41,7 +51,44 @@ def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()
             shift(proto, node, i, written[node.input[i]] if number is None else number)
     for value in [value for value in proto.graph.value_info if value.name in pairs]:
         proto.graph.value_info.remove(value)
-    return proto
+
+
+def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
+    """In place: a view of what int8 integers stand for as what a view of them stands for.
+
+    From opset 21 on, ONNX Runtime 1.31 puts a pair of QuantizeLinear and DequantizeLinear behind the view, makes it
+    uint8, and refuses it for the type that it wrote down before. Views that a quantizer follows it leaves alone.
+    """
+    points = {tensor.name for tensor in proto.graph.initializer if is_number(tensor)}
+    quantized = {node.input[0] for node in proto.graph.node if node.op_type == "QuantizeLinear"}
+    reading, nodes = dict[str, onnx.NodeProto](), list[onnx.NodeProto]()
+    for node in proto.graph.node:
+        nodes.append(node)
+        read = reading.get(node.input[0]) if node.op_type in VIEWS and not node.domain else None
+        if node.op_type == "DequantizeLinear" and is_int8(graph, node, points):
+            reading[node.output[0]] = node
+        elif read is not None and node.output[0] not in quantized:
+            nodes[-1:] = viewed(node, read)
+            reading[node.output[0]] = nodes[-1]
+    if len(nodes) > len(proto.graph.node):
+        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+        del proto.graph.node[:]
+        proto.graph.node.extend(copies)
+
+
+def is_int8(graph: Graph, node: onnx.NodeProto, points: Collection[str]) -> bool:
+    """Whether a DequantizeLinear has one zero point of type int8 for all: of `points`, or of a graph."""
+    point = graph.constant(name) if (name := optional(node, 2)) and name not in points else None
+    return name in points or (point is not None and point.dtype == np.int8 and point.size == 1)
+
+
+def viewed(view: onnx.NodeProto, reading: onnx.NodeProto) -> list[onnx.NodeProto]:
+    """A view of the integers that a DequantizeLinear reads, and what that stands for."""
+    of_integers, meaning = (onnx.NodeProto.FromString(node.SerializeToString()) for node in (view, reading))
+    integers = f"onnxcam/{view.output[0]}/integers"
+    of_integers.input[0], of_integers.output[0] = reading.input[0], integers
+    meaning.input[0], meaning.output[0], meaning.name = integers, view.output[0], f"{integers}/meaning"
+    return [of_integers, meaning]
 
 
 def is_number(tensor: onnx.TensorProto) -> bool:

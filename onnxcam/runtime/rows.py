@@ -22,7 +22,8 @@ class Rows:
 
     A free batch axis is no promise: reshapes may mix rows, training-mode statistics certainly do. So the first row and
     a made-up one far from it are run together and alone; only when both agree do later rows share a run. Rows at hand
-    would not do: those of several targets on one image differ in nothing that could be mixed.
+    would not do: those of several targets on one image differ in nothing that could be mixed. Nor would one class for
+    both: where each row is made less by the mean of all, the gradients of one class add up to what they are alone.
     """
 
     def __init__(
@@ -38,7 +39,7 @@ class Rows:
         """
         self.session, self._bare, self._copies = session, frozenset(bare), copies
         self._may_batch = may_batch and not bare and copies == 1
-        self._proofs: dict[tuple[str, ...], bool] = {}
+        self._proofs: dict[tuple[tuple[str, ...], frozenset[str]], bool] = {}
 
     def run(self, feeds: Arrays, outputs: Sequence[str]) -> Arrays:
         """Outputs for all rows, in order. Every array of `feeds` has the same number of rows.
@@ -89,17 +90,19 @@ class Rows:
         return value[:1]
 
     def _together(self, feeds: Arrays, outputs: Sequence[str]) -> bool:
-        """Whether rows may share a run; found out once for the outputs."""
-        key = tuple(outputs)
+        """Whether rows may share a run; found out once for the outputs, with one class for all rows or with several."""
+        varied = {name: found for name, array in feeds.items() if (found := another(array)) is not None}
+        key = tuple(outputs), frozenset(varied)
         if self._may_batch and key not in self._proofs:
-            self._proofs[key] = self._proved({name: array[:1] for name, array in feeds.items()}, outputs)
+            self._proofs[key] = self._proved({name: array[:1] for name, array in feeds.items()}, varied, outputs)
         return self._may_batch and self._proofs[key]
 
-    def _proved(self, row: Arrays, outputs: Sequence[str]) -> bool:
-        """Whether a row and one far from it together give what each gives alone."""
+    def _proved(self, row: Arrays, varied: Arrays, outputs: Sequence[str]) -> bool:
+        """Whether a row and one far from it, with numbers of another, together give what each gives alone."""
         other = {name: far_from(array) for name, array in row.items()}
         if all(np.array_equal(row[name], other[name]) for name in row):
             return False
+        other |= varied
         try:
             alone = [self._alone(one, 0, outputs) for one in (row, other)]
             both = self.session.run({name: np.concatenate([row[name], other[name]]) for name in row}, outputs)
@@ -110,6 +113,14 @@ class Rows:
             and all(close(both[name][i : i + 1], alone[i][name]) for i in (0, 1))
             for name in outputs
         )
+
+
+def another(array: npt.NDArray[Any]) -> npt.NDArray[Any] | None:
+    """Where rows are one number each, a class for instance, the first that is not the first row's."""
+    if array.size != len(array):
+        return None
+    different = np.flatnonzero(array.ravel() != array.ravel()[0])
+    return array[different[0] :][:1] if different.size else None
 
 
 def far_from(array: npt.NDArray[Any]) -> npt.NDArray[Any]:

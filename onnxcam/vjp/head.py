@@ -80,14 +80,16 @@ def rounding(head: Head) -> str:
 def class_score(head: Head, axis: int) -> RowGraph:
     """The head's forward pass for one class a row: inputs the layer, CLASS and what else it reads."""
     graph, one = choose_class(head.graph, head.score, axis)
-    return RowGraph(pruned(graph.proto, [one]), one)
+    proto = onnx.ModelProto()
+    proto.CopyFrom(graph.proto)
+    return RowGraph(as_deployed(graph, proto), one)
 
 
 def all_scores(head: Head) -> RowGraph:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
-    return RowGraph(pruned(proto, [head.score]), head.score)
+    return RowGraph(as_deployed(head.graph, pruned(proto, [head.score])), head.score)
 
 
 def class_gradient(
@@ -104,8 +106,9 @@ def class_gradient(
     gives out for nothing); the rest is made again. Of the gradient only the mean over the axes `mean` is given out.
     """
     wrt = wrt or head.layer
-    graph, one = choose_class(narrowed(head.graph, head.score, wrt), head.score, axis, keep=wrt)
-    g = Emitter(graph, rounded(graph, head.score) | rounded(graph, one))
+    small = narrowed(head.graph, head.score, wrt)
+    graph, one = choose_class(small, head.score, axis, keep=wrt)
+    g = Emitter(graph, rounded(small, head.score) | rounded(graph, one))
     ct = sweep(g, one, ones(g, one), wrt)
     proto = appended(g, averaged(g, ct, mean, wrt) if mean else ct, wrt, [])
     if mean:

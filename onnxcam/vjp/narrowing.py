@@ -138,22 +138,25 @@ def broadcast(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | N
         if shape is None:
             return None
         own = axis - (rank - len(shape))
-        found.append(own if own >= 0 and shape[own] != 1 else None)
+        size = shape[own] if own >= 0 else 1
+        if not isinstance(size, int):  # it may be 1
+            return None
+        found.append(own if size != 1 else None)
     return found
 
 
 def product(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
     """Rows of a matrix product are those of its left factor."""
-    rank, left = graph.rank(node.output[0]) or 0, graph.rank(node.input[0])
-    return [left - 2, None] if left is not None and left >= 2 and axis == rank - 2 else None
+    rank, left, right = (graph.rank(name) or 0 for name in (node.output[0], *node.input))
+    return [left - 2, None] if min(left, right) >= 2 and axis == rank - 2 else None
 
 
 def within(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
-    """Softmax and normalizations, along later axes."""
+    """Softmax and normalizations, along later axes. ONNX Runtime takes scales of as many axes as the input has."""
     rank = graph.rank(node.output[0]) or 0
     if graph.opset < 13 and node.op_type.endswith("Softmax"):
         return None
-    return [axis] if axis < attributes(node).get("axis", -1) % max(rank, 1) else None
+    return broadcast(graph, node, axis) if axis < attributes(node).get("axis", -1) % max(rank, 1) else None
 
 
 def reduced(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, attributes, optional
+from onnxcam.graph import Graph, attributes, optional, pruned
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
 
@@ -24,7 +24,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tupl
     """A graph with an int64 input CLASS [rows] and a value holding score[row, ..., class, ...], size 1 along `axis`.
 
     The graph's first axis is rows; the second result is the value's name. It still depends on all of the value `keep`:
-    the choice is made downstream of it.
+    the choice is made downstream of it. What it does not take is left out.
     """
     g = Emitter(graph)
     one = Chooser(g, keep).pick(score, axis)
@@ -32,7 +32,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tupl
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
     proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))
-    return Graph(graph.model, proto), one
+    return Graph(graph.model, pruned(proto, [one, keep])), one
 
 
 def graph_rows(graph: Graph) -> int | str | None:

@@ -90,6 +90,21 @@ def test_rows_of_one_image_for_several_classes_prove_nothing() -> None:
         np.testing.assert_array_equal(found, np.zeros((3, 4)))
 
 
+def test_rows_of_one_class_prove_nothing_of_several() -> None:
+    """Twice a class's weights without the mean of all rows' are its own, until a row is of another class."""
+    weights = {"w": normal(5, 4), "axis": np.array([0]), "two": np.array(2, np.float32)}
+    model = net(
+        """(float[N,4] a, int64[N] class) => (float[N,4] y) {
+          k = Gather(w, class) t = Mul(k, two) m = ReduceMean<axes = [0]>(k) d = Sub(t, m) y = Mul(d, a) }""",
+        weights,
+    )
+    rows = Rows(Session(model.SerializeToString()))
+    a = normal(3, 4)
+    for classes in ([1, 1, 1], [1, 2, 3], [3, 3, 0]):
+        found = rows.run({"a": a, "class": np.array(classes)}, ["y"])["y"]
+        np.testing.assert_allclose(found, weights["w"][classes] * a, rtol=1e-5)
+
+
 def test_what_is_proved_of_one_output_says_nothing_of_another() -> None:
     signature = "(float[N,3,4,4] x) => (float[N,48] y, float[N,3,4,4] z)"
     model = net(f"{signature} {{ y = Flatten(x)\n m = ReduceMax<axes=[0]>(x)\n z = Sub(x, m) }}")

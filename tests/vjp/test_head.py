@@ -16,6 +16,7 @@ from onnxcam.vjp import (
     SEED,
     STANDARD,
     RowGraph,
+    all_scores,
     class_gradient,
     seeded_gradient,
     whole_class_gradient,
@@ -148,3 +149,15 @@ def test_the_rules_may_be_replaced() -> None:
     )
     assert (plain < 0).any()
     np.testing.assert_array_equal(guided, np.maximum(plain, 0))
+
+
+def test_integers_that_the_head_alone_reads_once_load() -> None:
+    """ONNX Runtime makes a lone int8 pair uint8, and refuses it where the model says that it is int8."""
+    text = """(float[N, 4, 6, 6] a) => (float[N, 4] y, float[N, 4, 6, 6] z) { t = Tanh(a)
+      q = QuantizeLinear<output_dtype = 3>(t, s, i) d = DequantizeLinear(q, s, i) e = DequantizeLinear(q, twice, i)
+      g = GlobalAveragePool(d) y = Flatten(g) z = Tanh(e) }"""
+    weights = {"s": np.array(0.1, np.float32), "twice": np.array(0.2, np.float32), "i": np.array(3, np.int8)}
+    model, x = net(text, weights, opset=21), normal(2, 4, 6, 6)
+    part = head(read_graph(load(model)), "t", "y")
+    found = run(all_scores(part).proto, {"t": np.tanh(x)})["y"]
+    np.testing.assert_allclose(found, run(model, {"a": x})["y"], rtol=1e-5, atol=1e-6)

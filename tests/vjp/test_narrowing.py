@@ -19,6 +19,7 @@ WEIGHTS: dict[str, Array] = {
     "none": np.array(-np.inf, np.float32), "half": np.array(0.5, np.float32), "fine": np.array(0.02, np.float32),
     "mid": np.array(128, np.uint8), "first": np.array(0), "last_but_one": np.array(-2), "i0": np.array([0]),
     "i1": np.array([1]), "i2": np.array([2]), "i3": np.array([3]), "i5": np.array([5]), "i8": np.array([8]),
+    "halves": np.array([0, TOKENS, 2, 3]), "vector": normal(3, seed=7),
     "ones": np.array([1, 1, 1]), "thirds": np.array([WIDTH] * 3), "parts": np.array([0, TOKENS, 3, 2, 3]),
     "merged": np.array([0, TOKENS, WIDTH]), "flat": np.array([-1, WIDTH]), "back": np.array([-1, TOKENS, WIDTH]),
 }  # fmt: skip
@@ -44,6 +45,8 @@ CASES = {  # from tokens t [N, 9, 6] to y, and at how many of them the product m
     "a normalization in parts": (
         "a = ReduceMean<axes = [-1]>(t) d = Sub(t, a) q = Mul(d, d) v = ReduceMean<axes = [-1]>(q) r = Sqrt(v) "
         "n = Div(d, r) m = MatMul(n, w) z = Mul(m, half)" + TAKEN, 1),
+    "a normalization with a scale for each token": (
+        "m = MatMul(t, w) n = LayerNormalization(m, position, position) z = Tanh(n)" + TAKEN, 1),
     "positions added": ("c = Add(t, position) m = MatMul(c, w) z = Tanh(m)" + TAKEN, 1),
     "two tokens": (BOTH + "a = Add(s, r) y = MatMul(a, head)", 2),
     "some tokens": (FEED_FORWARD.format("t") + " s = Slice(z, i2, i5, i1) y = MatMul(s, head)", 3),
@@ -57,6 +60,9 @@ CASES = {  # from tokens t [N, 9, 6] to y, and at how many of them the product m
         "a = Add(s, g) y = MatMul(a, head)", TOKENS),
     "most tokens": (FEED_FORWARD.format("t") + " s = Slice(z, i2, i8, i1) y = MatMul(s, head)", TOKENS),
     "all tokens": (FEED_FORWARD.format("t") + " y = MatMul(z, head)", TOKENS),
+    "times a vector": (
+        "m = MatMul(t, w) r = Reshape(m, halves) d = MatMul(r, vector) s = Gather<axis = 1>(d, first) y = Tanh(s)",
+        TOKENS),
     "mixed by a softmax": ("m = MatMul(t, w) z = Softmax<axis = 1>(m)" + TAKEN, TOKENS),
     "mixed by a normalization": ("m = MatMul(t, w) z = LayerNormalization<axis = 1>(m, position)" + TAKEN, TOKENS),
     "mixed by a convolution": ("m = MatMul(t, w) z = Conv<pads = [1, 1]>(m, kernel)" + TAKEN, TOKENS),

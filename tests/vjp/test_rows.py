@@ -227,3 +227,17 @@ def test_only_the_row_of_quantized_weights_is_dequantized(name: str) -> None:
     part, axis = head_of(name)
     nodes = class_score(part, axis).proto.graph.node
     assert not {"w8", "w8t", "kernel8"} & {node.input[0] for node in nodes if node.op_type == "DequantizeLinear"}
+
+
+@pytest.mark.parametrize("opset", [17, 21])
+def test_int8_activations_before_the_score(opset: int) -> None:
+    """What is dequantized is reshaped for the product with the class's row, which ONNX Runtime may refuse."""
+    body = Q.format("f", "g", "naught") + "m = MatMul(gd, wt) y = Add(m, b)"
+    weights = {**WEIGHTS, "naught": np.array(0, np.int8)}
+    proto = net(f"(float[N, 6, 4, 4] x) => (float[N, K] y) {{ a = Relu(x) {POOL} {body} }}", weights, opset=opset)
+    part, a, classes = head(read_graph(load(proto)), "a", "y"), activations(2), np.array([3, 1])
+    y = run(part.graph.proto, {"a": a})["y"]
+    chosen = run(class_score(part, 1).proto, {"a": a, CLASS: classes}).values()
+    np.testing.assert_allclose(np.ravel(*chosen), y[range(2), classes], rtol=1e-5)
+    found = backward_run(part, class_gradient(part, 1), a, **{CLASS: classes})
+    np.testing.assert_allclose(found[:, :, 0, 0], W[classes] / 16, rtol=1e-5)
