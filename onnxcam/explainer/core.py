@@ -195,8 +195,9 @@ class Explainer:
 
     def _array(self, array: Array, name: str) -> Item:
         """An image that is given as the model takes it."""
-        row, layout = as_input(array, self.subject.image), self.subject.image.layout.replace("N", "")
-        return Item(row, None, Geometry.identity(row.shape[layout.index("W")], row.shape[layout.index("H")]), name)
+        image = self.subject.image
+        row, axes = as_input(array, image), image.row_axes
+        return Item(row, None, Geometry.identity(row.shape[axes.index("W")], row.shape[axes.index("H")]), name)
 
     # -- explaining ------------------------------------------------------------------------------
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
 
 import numpy as np
 
@@ -12,16 +10,15 @@ from onnxcam.errors import ImageError
 from onnxcam.explainer.subject import Array
 from onnxcam.runtime import ImageInput
 
-Form = tuple[int | None, ...]  # None where any size will do
-
 
 def as_input(row: Array, image: ImageInput) -> Array:
     """One image, without batch axis, in the model's type; ImageError when it does not fit the model's input."""
-    wanted, dtype = row_form(image)
+    wanted = image.row_shape
     if row.ndim == len(wanted) + 1 and len(row) == 1:
         row = row[0]
     if row.shape != wanted and not fits(row.shape, wanted):
-        raise misfit(row, wanted, image)
+        raise misfit(row, image)
+    dtype = np.dtype(image.dtype)
     if row.dtype == dtype:
         return np.ascontiguousarray(row)
     if row.dtype.kind not in "biuf":
@@ -41,17 +38,9 @@ def as_input(row: Array, image: ImageInput) -> Array:
     return cast
 
 
-@cache
-def row_form(image: ImageInput) -> tuple[Form, np.dtype[Any]]:
-    """Shape and type of one image as the model takes it, without batch axis."""
-    width, height = image.size
-    sizes = {"C": image.channels, "D": None, "H": height, "W": width}
-    return tuple(sizes[axis] for axis in image.layout.replace("N", "")), np.dtype(image.dtype)
-
-
-def misfit(row: Array, wanted: Form, image: ImageInput) -> ImageError:
+def misfit(row: Array, image: ImageInput) -> ImageError:
     """The error for an image of another shape than the model takes, for the caller to raise."""
-    axes = image.layout.replace("N", "")
+    axes, wanted = image.row_axes, image.row_shape
     shape = ", ".join(str(size or "any") for size in wanted)
     told = f"the image has shape {list(row.shape)}, the model's input '{image.name}' takes [{shape}] ({axes})"
     if row.ndim == len(wanted) + 1:
@@ -62,6 +51,6 @@ def misfit(row: Array, wanted: Form, image: ImageInput) -> ImageError:
     return ImageError(f"{told}: resize it")
 
 
-def fits(shape: Sequence[int], wanted: Form) -> bool:
-    """Whether a shape is the wanted one."""
+def fits(shape: Sequence[int], wanted: Sequence[int | None]) -> bool:
+    """Whether a shape is the wanted one, where None stands for any size."""
     return len(shape) == len(wanted) and all(want in (None, size) for want, size in zip(wanted, shape, strict=True))

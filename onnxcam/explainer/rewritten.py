@@ -86,6 +86,11 @@ class ClassGradient:
     backward: RowGraph
     of: str
 
+    @cached_property
+    def of_class_alone(self) -> bool:
+        """Whether nothing of the image decides, as behind global pooling and a matrix."""
+        return self.backward.inputs == [CLASS]
+
 
 class Rewritten:
     """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
@@ -404,7 +409,7 @@ class Rewritten:
             rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), at)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
         found = self._class_gradient(at, axis)
-        if at.mean_only and list(found.backward.inputs) == [CLASS]:
+        if at.mean_only and found.of_class_alone:
             gradient = self._class_means(at, found, classes)
         else:
             gradient = self._run(found.rows, found.backward, seen, ask, **{CLASS: classes})
@@ -415,7 +420,7 @@ class Rewritten:
         return means if found.of == "mean" else means / np.float32(math.prod(positions))
 
     def _class_means(self, at: TargetLayer, found: ClassGradient, classes: Array) -> Array:
-        """Means that nothing of the image decides (behind global pooling and a matrix), a class: each is made once."""
+        """Means that nothing of the image decides, a class: each is made once."""
         known = self._means.setdefault(at.name, {})
         asked = classes.tolist()
         if new := [which for which in dict.fromkeys(asked) if which not in known]:

@@ -198,7 +198,7 @@ class Task:
         return self.subject.numeric_mean(at, seen, ask) * positions, "numeric"
 
     def _channels_first(self, rows: Array) -> Array:
-        return np.moveaxis(rows, self.subject.image.layout.replace("N", "").index("C") + 1, 1)
+        return np.moveaxis(rows, self.subject.image.row_axes.index("C") + 1, 1)
 
     def _result(
         self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, at: TargetLayer | None,

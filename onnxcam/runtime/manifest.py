@@ -72,6 +72,17 @@ class ImageInput:
     dtype: str
     batch: int | None
 
+    @cached_property
+    def row_axes(self) -> str:
+        """The axes of one image: the layout without that of the batch."""
+        return self.layout.replace("N", "")
+
+    @cached_property
+    def row_shape(self) -> tuple[int | None, ...]:
+        """The shape of one image; None along an axis of any size."""
+        sizes = {"C": self.channels, "D": None, "H": self.size[1], "W": self.size[0]}
+        return tuple(sizes[axis] for axis in self.row_axes)
+
 
 @dataclass(frozen=True)
 class Score:
