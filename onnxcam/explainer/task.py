@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cached_property, partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -70,7 +70,8 @@ class Task:
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
                 for target in resolve(spec, reading):
-                    asked.setdefault(self.layer_of(target, seen, i), []).append((i, which, target))
+                    at = self.layer_of(target, seen, i) if self.target_decides else expected
+                    asked.setdefault(at, []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
             held = seen if at == expected else self.look(x, at)
@@ -80,21 +81,19 @@ class Task:
 
     # -- the layer, which the target may decide ---------------------------------------------------
 
-    @property
-    def _target_decides(self) -> bool:
+    @cached_property
+    def target_decides(self) -> bool:
         """Whether the layer hangs on the target: an automatic one, of scores that are no row of classes."""
         return self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
 
     def first_look(self, x: Array) -> tuple[TargetLayer | None, Seen]:
         """A forward run of images of one size, with the layer as far as it can be told before there are scores."""
         size = x.shape[1:]
-        at = self.explainer.expected_layers.get(self._key(size)) if self._target_decides else self._target_layer(size)
+        at = self.explainer.expected_layers.get(self._key(size)) if self.target_decides else self._target_layer(size)
         return at, self.subject.see(x, at, self._route)
 
     def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
-        """The layer at which a target of one image is explained; None: the method reads none."""
-        if not self._target_decides:
-            return self._target_layer(seen.x.shape[1:])
+        """The layer at which a target of one image is explained, where the target decides."""
         values = {name: value[image : image + 1] for name, value in seen.values.items()}
         return self._target_layer(seen.x.shape[1:], target.cotangent(seen.scores[image]), values)
 
