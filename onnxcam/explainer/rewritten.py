@@ -48,7 +48,7 @@ from onnxcam.graph import (
     without_idle_weights,
     zipped_names,
 )
-from onnxcam.runtime import LABELS, Rows, Score, Session
+from onnxcam.runtime import LABELS, Layout, Rows, Score, Session
 from onnxcam.vjp import (
     CLASS,
     GRADIENT,
@@ -91,6 +91,13 @@ class ClassGradient:
         """Whether nothing of the image decides, as behind global pooling and a matrix."""
         return self.backward.inputs == [CLASS]
 
+    def read(self, gradient: Array, layout: Layout, grid: tuple[int, ...]) -> Array:
+        """What was given out as the gradient of a layer, (targets, C, *grid), or its mean, (targets, C, 1, ...)."""
+        if self.of == "whole":
+            return to_grid(gradient, layout)
+        means = gradient.reshape(len(gradient), -1, *[1] * len(grid))
+        return means if self.of == "mean" else means / np.float32(math.prod(grid))
+
 
 class Rewritten:
     """A Subject made from an ONNX model by graph surgery. Attributes as in `Subject`."""
@@ -130,7 +137,7 @@ class Rewritten:
         self._scored: dict[str, Any] = {"score": score, "output": output}
         if score is not None or output is not None:
             _ = self.score  # what does not fit is said now
-        self._means: dict[str, dict[int, Array]] = {}
+        self._means: dict[tuple[str, tuple[int, ...]], dict[int, Array]] = {}
         self._forms: dict[tuple[int, ...], Rewritten] = {}
         self._of_size: tuple[tuple[int, ...], Graph] | None = None
 
@@ -403,31 +410,26 @@ class Rewritten:
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
-        axis, classes = self._axis, ask.classes
-        if axis is None or classes is None:
+        axis, indices = self._axis, ask.indices
+        if axis is None or indices is None:
             part, key = self.head(at), ("seed", at.name, *sorted(seen.values))  # other features, other taps
             rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), at)
             return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
-        found = self._class_gradient(at, axis)
+        found, grid = self._class_gradient(at, axis), to_grid(seen.values[at.name], at.layout).shape[2:]
         if at.mean_only and found.of_class_alone:
-            gradient = self._class_means(at, found, classes)
-        else:
-            gradient = self._run(found.rows, found.backward, seen, ask, **{CLASS: classes})
-        if found.of == "whole":
-            return to_grid(gradient, at.layout)
-        positions = to_grid(seen.values[at.name], at.layout).shape[2:]
-        means = gradient.reshape(len(gradient), -1, *[1] * len(positions))
-        return means if found.of == "mean" else means / np.float32(math.prod(positions))
+            return self._class_means(at, found, indices, grid)
+        gradient = self._run(found.rows, found.backward, seen, ask, **{CLASS: np.array(indices, np.int64)})
+        return found.read(gradient, at.layout, grid)
 
-    def _class_means(self, at: TargetLayer, found: ClassGradient, classes: Array) -> Array:
-        """Means that nothing of the image decides, a class: each is made once."""
-        known = self._means.setdefault(at.name, {})
-        asked = classes.tolist()
-        if new := [which for which in dict.fromkeys(asked) if which not in known]:
+    def _class_means(self, at: TargetLayer, found: ClassGradient, indices: list[int], grid: tuple[int, ...]) -> Array:
+        """Means that nothing of the image decides, a class each: each is made once."""
+        known = self._means.setdefault((at.name, grid), {})
+        if new := [which for which in dict.fromkeys(indices) if which not in known]:
             output = found.backward.output
-            made = found.rows.run({CLASS: np.array(new, classes.dtype)}, [output])[output]
-            known |= zip(new, made, strict=True)
-        return np.array([known[which] for which in asked])
+            made = found.rows.run({CLASS: np.array(new, np.int64)}, [output])[output]
+            known |= zip(new, found.read(made, at.layout, grid)[:, None], strict=True)
+        rows = [known[which] for which in indices]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def rounding(self, at: TargetLayer) -> str:
         """The first node behind a layer that rounds; empty when none does."""

@@ -63,10 +63,15 @@ class Ask:
         return np.broadcast_to(array, (len(images), *array.shape[1:])) if len(array) == 1 else array[images]
 
     @property
-    def classes(self) -> npt.NDArray[np.int64] | None:
+    def indices(self) -> list[int] | None:
         """The class of every row; None unless each target is one."""
         found = [target.index for target in self.targets]
-        return None if None in found else np.array(found, np.int64)
+        return None if None in found else [index for index in found if index is not None]
+
+    @property
+    def classes(self) -> npt.NDArray[np.int64] | None:
+        """The same as an array."""
+        return None if (indices := self.indices) is None else np.array(indices, np.int64)
 
 
 class Subject(Protocol):
