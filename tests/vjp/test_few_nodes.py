@@ -51,6 +51,16 @@ def test_large_weights_are_left_where_they_are() -> None:
     assert added == {"Transpose": 1, "Slice": 1, "Conv": 1, "Identity": 1}
 
 
+def test_a_large_matrix_is_not_turned_around() -> None:
+    """ONNX Runtime would hold it a second time: a Dense layer behind a flattened grid has hundreds of megabytes."""
+    proto, weight = model("y = MatMul (x, w)", "float[2, 100] x", "float[2, 90] y"), random(100, 90)
+    proto.graph.initializer.append(onnx.numpy_helper.from_array(weight, "w"))
+    ct = random(2, 90)
+    slope, added = differentiated(proto, random(2, 100), ct)
+    assert added == {"Gemm": 1, "Identity": 1}
+    np.testing.assert_allclose(slope, ct @ weight.T, rtol=1e-4, atol=1e-4)
+
+
 def test_a_gradient_that_is_constant_is_still_an_output_that_a_node_makes() -> None:
     slope, added = differentiated(model("y = Sign (x)", "float[2] x", "float[2] y"), random(2), random(2))
     assert added["Identity"] == 1

@@ -22,6 +22,11 @@ def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = A B, leading axes broadcast;  dA = ct B^T, dB = A^T ct. A vector is a matrix with one row or column."""
     ranks = n.rank(0), n.rank(1)
     a, b = n.x(0), n.x(1)
+    if ranks == (2, 2):  # a large weight is read as it lies, and not held turned around as well
+        return [
+            g.op("Gemm", ct, b, transB=1) if n.wants(0) else None,
+            g.op("Gemm", a, ct, transA=1) if n.wants(1) else None,
+        ]
     if ranks[1] == 1:
         b, ct = g.op("Unsqueeze", b, g.ints(1)), g.op("Unsqueeze", ct, g.ints(-1))
     if ranks[0] == 1:
