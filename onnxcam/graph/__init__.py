@@ -5,6 +5,7 @@ from onnxcam.graph.blocked import BLOCKED, CURE
 from onnxcam.graph.calls import check_calls
 from onnxcam.graph.cut import (
     Head,
+    can_be_cut,
     declared,
     features,
     free_taps,
@@ -43,7 +44,7 @@ from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
-from onnxcam.graph.operators import reduced_axes
+from onnxcam.graph.operators import has_one_scale, reduced_axes
 from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
     dequantized,
@@ -86,6 +87,7 @@ __all__ = [
     "at_usual_size",
     "attributes",
     "behind_output",
+    "can_be_cut",
     "candidates",
     "captures",
     "check_calls",
@@ -103,6 +105,7 @@ __all__ = [
     "forget_authors",
     "free_taps",
     "global_mean",
+    "has_one_scale",
     "head",
     "image_input",
     "images_second",

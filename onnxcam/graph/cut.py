@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
-from onnxcam.errors import LayerError, ModelError
+from onnxcam.errors import LayerError, ModelError, OnnxCamError
 from onnxcam.graph.deployed import as_deployed
 from onnxcam.graph.edit import expose
 from onnxcam.graph.headsizes import retold
@@ -97,6 +97,15 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     inputs = [declared(graph, name, rows=name not in still) for name in (layer, *extra)]
     new = [*sizes.constants, *{shape.name: shape for shape in shapes.values()}.values()]
     return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, new)), layer, score, extra, still)
+
+
+def can_be_cut(graph: Graph, layer: str, score: str) -> bool:
+    """Whether there is a head between a layer and a score."""
+    try:
+        head(graph, layer, score)
+    except OnnxCamError:
+        return False
+    return True
 
 
 def any_rows(graph: Graph, node: onnx.NodeProto) -> onnx.TensorProto | None:

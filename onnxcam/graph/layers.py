@@ -12,9 +12,9 @@ import numpy as np
 import onnx
 
 from onnxcam.arguments import NAME, require
-from onnxcam.errors import LayerError, ModelError
+from onnxcam.errors import ModelError
 from onnxcam.graph.blocked import CURE, blocked
-from onnxcam.graph.cut import head
+from onnxcam.graph.cut import can_be_cut
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
@@ -171,15 +171,6 @@ def ranked(graph: Graph, layers: Sequence[Layer], score: str) -> list[Layer]:
         for layer in layers
     ]
     return sorted(told, key=lambda layer: (not layer.automatic, layer.reason != "earlier"))
-
-
-def can_be_cut(graph: Graph, name: str, score: str) -> bool:
-    """Whether what is read behind a value has a row for each image, as it needs to."""
-    try:
-        head(graph, name, score)
-    except LayerError:
-        return False
-    return True
 
 
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:

@@ -31,3 +31,8 @@ def reduced_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
     if not np.size(axes) and not attrs.get("noop_with_empty_axes"):
         return list(range(rank))
     return sorted({int(axis) % max(rank, 1) for axis in np.ravel(axes)})
+
+
+def has_one_scale(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a QuantizeLinear or DequantizeLinear takes all elements by one scale and one zero point."""
+    return all(map(graph.is_single, filter(None, node.input[1:])))

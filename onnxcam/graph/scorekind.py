@@ -92,5 +92,4 @@ def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
 
 def is_factor(graph: Graph, name: str) -> bool:
     """Whether a value is the same for every image, or a single number (the scale of integers, a temperature)."""
-    shape = graph.shape(name)
-    return name in graph.fixed or (shape is not None and all(size == 1 for size in shape))
+    return name in graph.fixed or graph.is_single(name)

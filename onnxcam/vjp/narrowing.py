@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnxcam.graph import Graph, attributes, captures, reduced_axes, stretches
+from onnxcam.graph import Graph, attributes, captures, has_one_scale, reduced_axes, stretches
 from onnxcam.vjp.emitter import Emitter
 
 MOST = 0.5  # of the positions: of more it is not worth while
@@ -127,7 +127,7 @@ def first_alone(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int |
 
 def quantizer(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
     """To integers, or back, by one scale for all."""
-    return [axis] if all(map(graph.is_single, filter(None, node.input[1:]))) else None
+    return [axis] if has_one_scale(graph, node) else None
 
 
 def broadcast(graph: Graph, node: onnx.NodeProto, axis: int) -> Sequence[int | None] | None:
@@ -226,10 +226,9 @@ class Writer:
     def write(self, node: onnx.NodeProto) -> None:
         """One node, as it is or at a few positions."""
         here = output_wanted(node, self.wanted)
-        parts = inputs_wanted(self.g.graph, node, here)
-        if positions_taken(self.g.graph, node) is not None:
-            node = self._taking(node) if node.input[0] in self.few else node
-        elif here is not None and parts:
+        if (taken := positions_taken(self.g.graph, node)) is not None:
+            node = self._taking(node, taken) if node.input[0] in self.few else node
+        elif here is not None and (parts := inputs_wanted(self.g.graph, node, here)):
             node = self._at_few(node, here, parts)
         self.g.nodes.append(node)
 
@@ -256,11 +255,10 @@ class Writer:
         at = part.at if there is None else [there.at.index(index) for index in part.at]
         return held if there == part else self.g.op("Gather", held, self.g.ints(*at), axis=part.axis)
 
-    def _taking(self, node: onnx.NodeProto) -> onnx.NodeProto:
+    def _taking(self, node: onnx.NodeProto, taken: Few) -> onnx.NodeProto:
         """A Gather or Slice of a value of which only a few positions are there."""
         held, there = self.few[node.input[0]]
-        taken = positions_taken(self.g.graph, node)
-        at = np.array([there.at.index(index) for index in taken.at] if taken else [], np.int64)
+        at = np.array([there.at.index(index) for index in taken.at], np.int64)
         index = self.g.graph.constant(node.input[1]) if node.op_type == "Gather" else None
         at = at if index is None else at.reshape(index.shape)
         return onnx.helper.make_node("Gather", [held, self.g.const(at)], node.output, axis=there.axis)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, attributes, optional, pruned
+from onnxcam.graph import Graph, attributes, has_one_scale, optional, pruned
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
 
@@ -105,7 +105,7 @@ class Chooser:
         stored, scales, per = weight, [], None
         node = self.graph.maker(weight)
         if node is not None and node.op_type == "DequantizeLinear" and not attributes(node).get("block_size"):
-            per = None if all(map(self.graph.is_single, node.input[1:])) else attributes(node).get("axis", 1)
+            per = None if has_one_scale(self.graph, node) else attributes(node).get("axis", 1)
             if per in (None, axis):
                 stored, scales = node.input[0], node.input[1:]
         row = self.g.op(
@@ -135,7 +135,7 @@ def one_input(c: Chooser, node: onnx.NodeProto, axis: int) -> str:
 
 def quantizer(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """To integers, or back, by one scale for all: choose, then do the same."""
-    return one_input(c, node, axis) if all(map(c.graph.is_single, filter(None, node.input[1:]))) else None
+    return one_input(c, node, axis) if has_one_scale(c.graph, node) else None
 
 
 def elementwise(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
