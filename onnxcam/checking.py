@@ -123,7 +123,7 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     subject = explainer.with_score(output).for_size(item.row.shape)
     assert isinstance(subject, Rewritten)
     task = Task(explainer, subject, output, WHOLE_GRADIENT, layer, "symbolic")
-    expected, seen = task.first_look(item.row[None])
+    expected, seen = task.first_look(item.row[None], [spec])
     reading = task.reading(item, seen.scores[0])
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
     at = task.layer_of(target, seen, 0) if task.target_decides else expected

@@ -92,7 +92,7 @@ def compare(model: Path, layer: str | None, score: str | None, python: Path) -> 
 
     subject = Rewritten(model, provider="cpu", threads=1, score=score)
     at = subject.target_layer(layer, "gradcam")
-    head = subject.head(at)
+    head = subject.sessions.head(at)
     with tempfile.TemporaryDirectory() as folder:
         front, back = (plain_session(str(path)) for path in split(model, folder, layer=layer, score=score))
         shape = [size if isinstance(size, int) else 1 for size in front.get_inputs()[0].shape]

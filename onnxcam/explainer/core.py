@@ -114,10 +114,14 @@ class Explainer:
 
         TargetError: another number of them was given, and `strict`.
         """
+        return self.labels_for(counts, strict=strict).names
+
+    def labels_for(self, counts: tuple[int, ...], *, strict: bool) -> Labels:
+        """The same with what is known of them."""
         key = (counts, strict)
         if key not in self._labels:
             self._labels[key] = choose_labels(self._labels_given, counts, self.subject.metadata, strict=strict)
-        return self._labels[key].names
+        return self._labels[key]
 
     def __call__(
         self,

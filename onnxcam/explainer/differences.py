@@ -53,13 +53,12 @@ def moved_layer(
 
 def values_at(subject: Rewritten, at: TargetLayer, one: dict[str, Array], target: Target, grids: Array) -> Array:
     """The target's value for one image whose layer has other grids, a row each."""
-    rows, forward = subject.forward(at, target.index)
-    count = len(grids)
+    forward = subject.sessions.forward(at, to_class=target.index is not None)
+    count, inputs = len(grids), forward.graph.inputs
     feeds = {at.name: from_grid(grids, one[at.name], at.layout)}
     if target.index is not None:
         feeds[CLASS] = np.full(count, target.index, np.int64)
-    feeds |= {n: np.repeat(one[n], count, axis=0) for n in forward.inputs if n not in feeds}
-    values = rows.run({name: feeds[name] for name in forward.inputs}, [forward.output])[forward.output]
-    if CLASS in forward.inputs:
+    values = forward.run({**feeds, **{n: np.repeat(one[n], count, axis=0) for n in inputs if n not in feeds}})
+    if CLASS in inputs:
         return values.reshape(count)
     return np.array([target.value(row) for row in as_rows(values, subject.score)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,11 +12,9 @@ from onnxcam.arguments import NAME_OR_NONE, require
 from onnxcam.errors import LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.scores import finite
-from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
-from onnxcam.runtime import Manifest, Rows, Session
+from onnxcam.explainer.subject import Array, Ask, Brought, Seen, TargetLayer, classes_of
+from onnxcam.runtime import HIGHEST, Manifest, Rows, Session
 from onnxcam.runtime.session import Port
-
-GRADIENTS = "*gradients of the highest score*"
 
 
 def is_numeric(port: Port) -> bool:
@@ -43,7 +42,10 @@ class Prepared:
         if lacking or len(said[0]) == 1:
             promised = lacking[0] if lacking else "an input for the class"
             raise ModelError(f"{self.name} lacks what its onnxcam manifest promises ({promised}): export it again")
-        bare = {port.name for port in session.outputs if port.name == manifest.scores and len(port.shape) == 1}
+        scores = next(port.shape for port in session.outputs if port.name == manifest.scores)
+        sizes = [size for size in scores[1:] if isinstance(size, int)]
+        self._classes = math.prod(sizes) if len(sizes) == len(scores) - 1 else 0  # as far as the file tells
+        bare = {manifest.scores} if len(scores) == 1 else set()
         if "N" not in self.image.layout:
             bare.add(self.image.name)
         self._rows = Rows(session, may_batch=self.image.batch is None, bare=bare, copies=self.image.batch or 1)
@@ -88,10 +90,11 @@ class Prepared:
             )
         return TargetLayer(self._manifest.layer, self._manifest.layout)
 
-    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
-        """One run; the gradient of the highest score comes with it."""
+    def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
+        """One run; the gradient of the class that is foreseen, or of the highest score, comes with it."""
         said = self._manifest
-        values = self._run(x, np.full(len(x), -1, np.int64), [said.scores, said.activations, said.gradients])
+        which = foreseen if foreseen is not None and foreseen < self._classes else HIGHEST
+        values = self._run(x, np.full(len(x), which, np.int64), [said.scores, said.activations, said.gradients])
         scores, held, slopes = values[said.scores], values[said.activations], values[said.gradients]
         if (
             held.shape != slopes.shape
@@ -103,7 +106,8 @@ class Prepared:
         ):
             raise ModelError(f"{self.name} does not give what its onnxcam manifest promises: export it again")
         rows = finite(scores.reshape(len(x), -1), self.score.name)
-        return Seen(x, rows, {said.layer: held, GRADIENTS: slopes})
+        brought = Brought(at, classes_of(which, rows), to_grid(slopes, at.layout)) if at else None
+        return Seen(x, rows, {said.layer: held}, brought)
 
     def _run(self, x: Array, classes: Array, outputs: list[str]) -> dict[str, Array]:
         feeds = {self.image.name: x, self._manifest.class_input: classes}
@@ -114,8 +118,8 @@ class Prepared:
         classes = ask.classes
         if classes is None:
             raise UsageError(f"an exported file explains classes only: for other targets {self._original}")
-        if np.array_equal(classes, ask.of(seen.scores.argmax(axis=1))):
-            return to_grid(ask.of(seen.values[GRADIENTS]), at.layout)
+        if (brought := seen.gradient_of(at, ask)) is not None:
+            return brought
         gradients = self._manifest.gradients
         return to_grid(self._run(ask.of(seen.x), classes, [gradients])[gradients], at.layout)
 

@@ -1,102 +1,51 @@
-"""A model whose graph is rewritten: features, head and gradients, each a session opened when first asked for."""
+"""A model whose graph is rewritten: what is found in it, and what its sessions say of images."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Collection, Hashable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from onnxcam.arguments import ARRAYS_BY_NAME, NAME_OR_NONE, require
-from onnxcam.errors import InputError, LayerError, ModelError, UnsupportedOpError
+from onnxcam.errors import InputError, LayerError, ModelError
 from onnxcam.explainer import ultralytics
-from onnxcam.explainer.advice import advised
 from onnxcam.explainer.differences import numeric_mean
-from onnxcam.explainer.grids import grid_axes, to_grid
+from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.scores import checked_scores
-from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
+from onnxcam.explainer.sessions import ClassGradient, Once, Sessions
+from onnxcam.explainer.subject import Array, Ask, Brought, Seen, TargetLayer, classes_of
 from onnxcam.explainer.target_layer import chosen_layer
 from onnxcam.graph import (
     Graph,
-    Head,
     Model,
     any_class_row,
     behind_output,
     check_calls,
     check_fed,
-    class_axis,
-    features,
     find_score,
     fixed,
-    global_mean,
-    head,
     image_input,
     indices_of,
     layouts,
     line_height,
     load,
     of_size,
-    packing_pays,
-    pooled_value,
     read_layers,
     source_of,
     with_branches,
     without_idle_weights,
     zipped_names,
 )
-from onnxcam.runtime import LABELS, Layout, Rows, Score, Session
-from onnxcam.vjp import (
-    CLASS,
-    GRADIENT,
-    GUIDED,
-    SEED,
-    STANDARD,
-    RowGraph,
-    all_scores,
-    class_gradient,
-    class_score,
-    rounding,
-    seeded_gradient,
-    whole_seeded_gradient,
-)
+from onnxcam.runtime import LABELS, Score, Session
+from onnxcam.vjp import ASKED, CLASS, GRADIENT, SEED, rounding
 
 if TYPE_CHECKING:
     import onnx
 
-RULES = {"standard": STANDARD, "guided": GUIDED}
 MOST_FORMS = 8  # image sizes whose form is kept
-Opened = tuple[Rows, RowGraph]  # a graph of a head or of the model, in its session
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class ClassGradient:
-    """The gradient of a class's score at a layer, in its session.
-
-    Attributes:
-        of: "whole"; "mean": its mean over positions; "pooled": the gradient of the layer's mean, where that is all that
-            is read of it: the layer's is that divided by the number of positions.
-    """
-
-    rows: Rows
-    backward: RowGraph
-    of: str
-
-    @cached_property
-    def of_class_alone(self) -> bool:
-        """Whether nothing of the image decides, as behind global pooling and a matrix."""
-        return self.backward.inputs == [CLASS]
-
-    def read(self, gradient: Array, layout: Layout, grid: tuple[int, ...]) -> Array:
-        """What was given out as the gradient of a layer, (targets, C, *grid), or its mean, (targets, C, 1, ...)."""
-        if self.of == "whole":
-            return to_grid(gradient, layout)
-        means = gradient.reshape(len(gradient), -1, *[1] * len(grid))
-        return means if self.of == "mean" else means / np.float32(math.prod(grid))
 
 
 class Rewritten:
@@ -126,8 +75,8 @@ class Rewritten:
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
         self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
         self.name = self.model.name
-        self._made: dict[Hashable, Any] = {}
-        self._provider = ""
+        self._once = Once()
+        self.sessions = Sessions(self)
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
@@ -208,14 +157,15 @@ class Rewritten:
         except ModelError:
             self.open(self.model.proto)
             raise
-        if taken := sorted(graph.names & {CLASS, GRADIENT, SEED}):
+        if taken := sorted(graph.names & {ASKED, CLASS, GRADIENT, SEED}):
             raise ModelError(f"{self.name} calls a value '{taken[0]}', as onnxcam calls one of its own: rename it")
         return graph
 
     @property
     def provider(self) -> str:
         """The execution provider that runs the forward pass."""
-        return self._provider or next((form._provider for form in self._forms.values() if form._provider), "")
+        forms = (form.sessions.provider for form in self._forms.values())
+        return self.sessions.provider or next(filter(None, forms), "")
 
     @property
     def unsteady(self) -> str:
@@ -227,13 +177,6 @@ class Rewritten:
         options = {**self._options, "optimize": optimize, "pack": pack}
         lean = without_idle_weights(proto)
         return Session(self.model.portable(lean), folder=self.model.folder, name=self.name, **options)
-
-    def _once(self, key: Hashable, make: Callable[[], T]) -> T:
-        """What `make` gives, made when it is first asked for."""
-        if key not in self._made:
-            self._made[key] = make()
-        found: T = self._made[key]
-        return found
 
     # -- layer -----------------------------------------------------------------------------------
 
@@ -277,16 +220,16 @@ class Rewritten:
         of = size if None in self.image.size else None
         return self._once(("indices", of), lambda: indices_of(self._sized(of), self.score.name))
 
-    def head(self, at: TargetLayer) -> Head:
-        """The graph from a layer to the score."""
-        return self._once(("head", at.name), lambda: head(self.graph, at.name, self.score.name))
+    # -- runs ------------------------------------------------------------------------------------
 
-    # -- forward ---------------------------------------------------------------------------------
-
-    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
+    def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        rows, taps = self._view(at, gradient, self._indices(x.shape[1:]))
-        values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}
+        view = self.sessions.view(at, gradient, self._indices(x.shape[1:]))
+        along = view.gradient if foreseen is not None and foreseen < self.sessions.classes else None
+        feeds, outputs = {self.image.name: x}, view.taps
+        if along is not None:
+            feeds, outputs = {**feeds, ASKED: np.array([foreseen] * len(x))}, [*outputs, GRADIENT]
+        values = {**(view.rows.run(feeds, outputs) if outputs else {}), self.image.name: x}
         scores = checked_scores(values[self.score.name], len(x), self.score)
         if at and len(values[at.name]) != len(x):
             raise LayerError(
@@ -295,111 +238,37 @@ class Rewritten:
             )
         if at and not values[at.name].size:
             raise LayerError(f"the layer '{at.name}' is empty: its shape is {list(values[at.name].shape)}")
-        return Seen(x, scores, values)
-
-    def _view(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> tuple[Rows, list[str]]:
-        """The session of the features and what is read from it."""
-
-        def opened() -> tuple[Rows, list[str]]:
-            names = [self.score.name, *indices] + ([at.name, *self._head_inputs(at, gradient)] if at else [])
-            taps = list(dict.fromkeys(name for name in names if name not in (self.image.name, CLASS)))
-            still = self.head(at).still if at else ()
-            return self._once(("features", *taps), lambda: self._features(taps, still)), taps
-
-        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), opened)
-
-    def _head_inputs(self, at: TargetLayer, gradient: str) -> Sequence[str]:
-        """What the head, or its gradient, reads of the features."""
-        extra = self.head(at).extra
-        axis = self._axis
-        if gradient in ("", "numeric") or axis is None:
-            return extra
-        try:
-            return [*extra, *self._class_gradient(at, axis).backward.inputs]
-        except UnsupportedOpError:
-            if gradient != "auto":
-                raise
-            return extra
-
-    def _class_gradient(self, at: TargetLayer, axis: int) -> ClassGradient:
-        """The gradient of a class's score at a layer, or of its mean where that is all that is wanted."""
-
-        def made() -> ClassGradient:
-            part, pooled = self.head(at), None
-            if at.mean_only:
-                pooled = global_mean(self.graph, at.name, at.layout)
-            mean = grid_axes(at.layout) if at.mean_only and not pooled else ()
-            wrt, of = pooled or at.name, "pooled" if pooled else "mean" if mean else "whole"
-            return ClassGradient(
-                *self._backward((of, wrt), lambda: class_gradient(part, axis, wrt=wrt, mean=mean), at), of
-            )
-
-        return self._once(("class gradient", at.name, at.mean_only), made)
-
-    def _features(self, taps: Sequence[str], still: Collection[str]) -> Rows:
-        """The session of the deployed model with some values exposed; `still`: those that have no axis of rows."""
-        bare = (self._bare | set(still)).intersection([self.image.name, *taps])
-        rows = self._rows(self.open(features(self.graph, taps)), bare, may_batch=self.image.batch is None)
-        self._provider = rows.session.provider
-        return rows
-
-    def _rows(self, session: Session, bare: Collection[str], *, may_batch: bool = True) -> Rows:
-        return Rows(session, may_batch=may_batch, bare=bare, copies=self.image.batch or 1)
-
-    @cached_property
-    def _bare(self) -> set[str]:
-        """Values without an axis of rows: in a model that takes no batch, the image; scores that are one image's."""
-        image = set() if "N" in self.image.layout else {self.image.name}
-        return image | (set() if self.score.rows else {self.score.name, SEED})
-
-    @cached_property
-    def _axis(self) -> int | None:
-        """The classes' axis of a row of class scores, where the graph tells it; else targets are explained by a dense
-        seed.
-        """
-        shape = self.graph.shape(self.score.name)
-        images_alone = shape is not None and len(shape) == 1 and self.score.rows
-        return None if self.score.axes or images_alone else class_axis(shape)
+        if at is None or along is None or foreseen is None:
+            return Seen(x, scores, values)
+        brought = along.read(values.pop(GRADIENT), values[at.name], at.layout)
+        return Seen(x, scores, values, Brought(at, classes_of(foreseen, scores), brought))
 
     def fed(self, row: Array) -> Array:
         """One row as the model takes it."""
-        return row[0] if self.image.name in self._bare else np.repeat(row, self.image.batch or 1, axis=0)
+        return row[0] if self.image.name in self.sessions.bare else np.repeat(row, self.image.batch or 1, axis=0)
 
-    # -- backward --------------------------------------------------------------------------------
+    def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
+        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
+        if (brought := seen.gradient_of(at, ask)) is not None:
+            return brought
+        axis, indices = self.sessions.axis, ask.indices
+        if axis is None or indices is None:
+            part = self.sessions.seeded_gradient(at, seen)
+            return to_grid(part.run_for(seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
+        gradient, held = self.sessions.class_gradient(at, axis), seen.values[at.name]
+        if at.mean_only and gradient.of_class_alone:
+            return self._class_means(at, gradient, indices, held)
+        found = gradient.part.run_for(seen, ask, **{CLASS: np.array(indices, np.int64)})
+        return gradient.read(found, held, at.layout)
 
-    def _backward(self, key: tuple[str, ...], build: Callable[[], RowGraph], at: TargetLayer | None) -> Opened:
-        """The session of a backward graph, of the head behind a layer or of the whole graph.
-
-        The key: what for, with respect to what, and what else decides.
-
-        Raises:
-            UnsupportedOpError: an operator stops the gradient; what to do instead is worked out once.
-        """
-
-        def made() -> Opened | UnsupportedOpError:
-            try:
-                with advised(self, at):
-                    backward = build()
-            except UnsupportedOpError as error:
-                return error
-            # without gain a weight of all rows would be held a third time
-            return self._opened(backward, key[1], at, pack=at is None or packing_pays(self.head(at).graph))
-
-        found = self._once(key, made)
-        if isinstance(found, UnsupportedOpError):
-            raise found.with_traceback(None)
-        return found
-
-    def _opened(self, graph: RowGraph, wrt: str, at: TargetLayer | None, *, pack: bool = True) -> Opened:
-        """A graph in its session."""
-        bare = self._bare | (self.head(at).still if at else set())
-        without_rows = bare.intersection([*graph.inputs, graph.output])
-        without_rows |= {graph.output} if wrt in bare else set()
-        return self._rows(self.open(graph.proto, pack=pack), without_rows), graph
-
-    def _run(self, rows: Rows, backward: RowGraph, seen: Seen, ask: Ask, **others: Array) -> Array:
-        feeds = {name: others[name] if name in others else ask.of(seen.values[name]) for name in backward.inputs}
-        return rows.run(feeds, [backward.output])[backward.output]
+    def _class_means(self, at: TargetLayer, found: ClassGradient, indices: list[int], held: Array) -> Array:
+        """Means that nothing of the image but its size decides, a class each: each is made once."""
+        known = self._means.setdefault((at.name, held.shape[1:]), {})
+        if new := [which for which in dict.fromkeys(indices) if which not in known]:
+            made = found.part.run({CLASS: np.array(new, np.int64)})
+            known |= zip(new, found.read(made, held, at.layout)[:, None], strict=True)
+        rows = [known[which] for which in indices]
+        return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
     def _seeds(self, seen: Seen, ask: Ask) -> Array:
         """Cotangents of the score, a row per target, in its own shape and type."""
@@ -408,70 +277,21 @@ class Rewritten:
         stacked = np.stack(rows) if len(rows) > 1 else np.asarray(rows[0])  # maps of many classes are large
         return stacked.reshape(len(rows), *like.shape[1:]).astype(like.dtype, copy=False)
 
-    def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
-        """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
-        axis, indices = self._axis, ask.indices
-        if axis is None or indices is None:
-            part, key = self.head(at), ("seed", at.name, *sorted(seen.values))  # other features, other taps
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, taps=set(seen.values)), at)
-            return to_grid(self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)}), at.layout)
-        found, grid = self._class_gradient(at, axis), to_grid(seen.values[at.name], at.layout).shape[2:]
-        if at.mean_only and found.of_class_alone:
-            return self._class_means(at, found, indices, grid)
-        gradient = self._run(found.rows, found.backward, seen, ask, **{CLASS: np.array(indices, np.int64)})
-        return found.read(gradient, at.layout, grid)
-
-    def _class_means(self, at: TargetLayer, found: ClassGradient, indices: list[int], grid: tuple[int, ...]) -> Array:
-        """Means that nothing of the image decides, a class each: each is made once."""
-        known = self._means.setdefault((at.name, grid), {})
-        if new := [which for which in dict.fromkeys(indices) if which not in known]:
-            output = found.backward.output
-            made = found.rows.run({CLASS: np.array(new, np.int64)}, [output])[output]
-            known |= zip(new, found.read(made, at.layout, grid)[:, None], strict=True)
-        rows = [known[which] for which in indices]
-        return rows[0] if len(rows) == 1 else np.concatenate(rows)
-
     def rounding(self, at: TargetLayer) -> str:
         """The first node behind a layer that rounds; empty when none does."""
-        return rounding(self.head(at))
+        return rounding(self.sessions.head(at))
 
     def numeric_mean(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """The gradient's mean over positions, (targets, C), worked out by differences of the target's value."""
         return numeric_mean(self, at, seen, ask)
 
-    def forward(self, at: TargetLayer, index: int | None) -> Opened:
-        """The head's forward pass: to the score of one class where that is the target, else to all scores."""
-        part, axis = self.head(at), self._axis
-        chosen = None if index is None else axis
-        key = ("forward", at.name, chosen)
-        if chosen is None:
-            return self._once(key, lambda: self._opened(all_scores(part), at.name, at))
-        return self._once(key, lambda: self._opened(class_score(part, chosen), at.name, at))
-
     def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""
-        pooled = pooled_value(self.graph, at.name, at.layout, self.score.name)
-        if pooled is None:
-            raise LayerError(
-                f"cam needs a layer that goes straight into global average pooling and linear layers, "
-                f"'{at.name}' does not: use gradcam, or another layer"
-            )
-        part = self.head(at)
-        axis, classes = self._axis, ask.classes
-        if axis is not None and classes is not None:
-            key = ("weights", at.name)
-            rows, backward = self._backward(key, lambda: class_gradient(part, axis, wrt=pooled, taps=()), at)
-            weights = self._run(rows, backward, seen, ask, **{CLASS: classes})
-        else:
-            key = ("seed weights", at.name)
-            rows, backward = self._backward(key, lambda: seeded_gradient(part, wrt=pooled, taps=()), at)
-            weights = self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
-        return weights.reshape(len(ask.targets), -1)
+        classes = ask.classes
+        part = self.sessions.weights(at, of_class=classes is not None)
+        given = {CLASS: classes} if CLASS in part.graph.inputs else {SEED: self._seeds(seen, ask)}
+        return part.run_for(seen, ask, **given).reshape(len(ask.targets), -1)
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
         """d target / d input, a row per target, in the input's layout: forward and backward in one graph."""
-        score, image = self.score.name, self.image.name
-        rows, backward = self._backward(
-            (rules, image), lambda: whole_seeded_gradient(self.graph, score, image, rules=RULES[rules]), None
-        )
-        return self._run(rows, backward, seen, ask, **{SEED: self._seeds(seen, ask)})
+        return self.sessions.whole_gradient(rules).run_for(seen, ask, **{SEED: self._seeds(seen, ask)})

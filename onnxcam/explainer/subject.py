@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from onnxcam.runtime import ImageInput, Layout, Score
+from onnxcam.runtime import HIGHEST, ImageInput, Layout, Score
 from onnxcam.targets import Target
 
 Array = npt.NDArray[Any]
@@ -33,6 +33,20 @@ class TargetLayer:
         return replace(self, mean_only=True)
 
 
+def classes_of(foreseen: int, scores: Array) -> list[int]:
+    """The class of each image that was foreseen: one, or HIGHEST of its scores (images, classes)."""
+    return scores.argmax(axis=1).tolist() if foreseen == HIGHEST else [foreseen] * len(scores)
+
+
+@dataclass(frozen=True)
+class Brought:
+    """The gradient of a class's score at a layer, (images, C, *grid) or its mean, and the class of each image."""
+
+    at: TargetLayer
+    classes: list[int]
+    gradient: Array
+
+
 @dataclass(frozen=True)
 class Seen:
     """What one forward run of several images gave.
@@ -41,11 +55,20 @@ class Seen:
         x: the model's input, (images, ...).
         scores: (images, classes), or of scores that are no row of classes (images, ...), in the model's own layout.
         values: other values by name, one row per image: the layer's and what its head reads besides.
+        brought: the gradient that the run brought along.
     """
 
     x: Array
     scores: Array
     values: dict[str, Array]
+    brought: Brought | None = None
+
+    def gradient_of(self, at: TargetLayer, ask: Ask) -> Array | None:
+        """The gradient of what is asked, where the run brought that along."""
+        brought = self.brought
+        if brought is None or brought.at != at or [brought.classes[i] for i in ask.images] != ask.indices:
+            return None
+        return ask.of(brought.gradient)
 
 
 @dataclass(frozen=True)
@@ -128,8 +151,11 @@ class Subject(Protocol):
     def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
         """Where the grid of scores that are maps starts and ends on an image of a size, as `Layout.window`."""
 
-    def see(self, x: Array, at: TargetLayer | None, gradient: str) -> Seen:
-        """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read."""
+    def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
+        """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read.
+
+        `foreseen`: the class that will be explained, or HIGHEST; its gradient may come along.
+        """
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...).

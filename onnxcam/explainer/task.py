@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from onnxcam.explainer.recipes import label_counts
 from onnxcam.explainer.regions import WHOLE, Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Seen, Subject, TargetLayer
 from onnxcam.methods import Evidence, Method
-from onnxcam.runtime import short_name
-from onnxcam.targets import Reading, Spec, Target, resolve
+from onnxcam.runtime import HIGHEST, short_name
+from onnxcam.targets import Reading, Spec, Target, index_of, resolve
 
 if TYPE_CHECKING:
     from onnxcam.explainer.core import Explainer
@@ -65,7 +65,7 @@ class Task:
         x = items[0].row[None] if len(items) == 1 else np.stack([item.row for item in items])
         found: list[list[list[Explanation]]] = [[[] for _ in specs] for _ in items]
         asked: dict[TargetLayer | None, list[tuple[int, int, Target]]] = {}
-        expected, seen = self.first_look(x)
+        expected, seen = self.first_look(x, specs)
         for i, item in enumerate(items):
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
@@ -81,16 +81,17 @@ class Task:
 
     # -- the layer, which the target may decide ---------------------------------------------------
 
-    @cached_property
+    @property
     def target_decides(self) -> bool:
         """Whether the layer hangs on the target: an automatic one, of scores that are no row of classes."""
         return self.method.uses_layer and self.layer is None and bool(self.subject.score.axes)
 
-    def first_look(self, x: Array) -> tuple[TargetLayer | None, Seen]:
-        """A forward run of images of one size, with the layer as far as it can be told before there are scores."""
+    def first_look(self, x: Array, specs: Sequence[Spec | None]) -> tuple[TargetLayer | None, Seen]:
+        """A forward run of images of one size, with layer and class as far as they are known before the scores."""
         size = x.shape[1:]
         at = self.explainer.expected_layers.get(self._key(size)) if self.target_decides else self._target_layer(size)
-        return at, self.subject.see(x, at, self._route)
+        foreseen = None if len(specs) > 1 else HIGHEST if specs[0] is None else index_of(specs[0])
+        return at, self.subject.see(x, at, self._route, foreseen)
 
     def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
         """The layer at which a target of one image is explained, where the target decides."""
@@ -134,11 +135,11 @@ class Task:
         subject, score = self.subject, self.subject.score
         behind = ultralytics.behind(scores.shape, score.axes, subject.metadata)
         counts = label_counts(scores.shape, score.axes, behind, subject.metadata)
-        labels = self.explainer.labels(*counts, strict=self.output is None)
+        labels = self.explainer.labels_for(counts, strict=self.output is None)
         return Reading(
-            scores, score.axes, score.squash, labels, self.output or score.output,
+            scores, score.axes, score.squash, labels.names, self.output or score.output,
             region=partial(region_of, subject, item, scores),
-            scores_of=partial(self.explainer.scores_of, self.output), unfit=self.explainer.labels_unfit,
+            scores_of=partial(self.explainer.scores_of, self.output), unfit=labels.unfit,
             probability=score.kind == "probability", behind=behind,
         )  # fmt: skip
 

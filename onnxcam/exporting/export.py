@@ -31,7 +31,7 @@ from onnxcam.graph import (
     without_idle_weights,
     write_metadata,
 )
-from onnxcam.runtime import LABELS, MANIFEST, PREPROCESS, Manifest
+from onnxcam.runtime import HIGHEST, LABELS, MANIFEST, PREPROCESS, Manifest
 from onnxcam.targets import check_labels
 from onnxcam.vjp import CLASS, GRADIENT, class_gradient, whole_class_gradient
 
@@ -74,7 +74,7 @@ def export(
     proto = backward.proto
     names = {CLASS: free(graph, "class"), GRADIENT: free(graph, "gradients")}
     rename(proto, names)
-    default_to(proto, names[CLASS], -1)
+    default_to(proto, names[CLASS], HIGHEST)
     expose(graph, proto, [at.name, subject.score.name])
     restore_interface(graph, proto)
     forget_authors(proto)
@@ -110,7 +110,7 @@ def split(
     require("folder", folder, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     at: TargetLayer = subject.target_layer(layer, "gradcam")
-    part = subject.head(at)
+    part = subject.sessions.head(at)
     with advised(subject, at):
         backward = class_gradient(part, classes_along(subject), taps=())
     if at.name not in backward.inputs:  # a linear head; files of one kind take the same inputs

@@ -53,6 +53,7 @@ class Method:
         """Whether it reads a target layer (Guided Grad-CAM does, though its map is the input's)."""
         return bool({"activations", "gradients", "weights"} & set(self.needs))
 
+    @np.errstate(all="ignore")  # a map that is not finite is told by its status
     def compute(self, evidence: Evidence) -> Array:
         """What the function makes of the evidence: the raw map (N, *S), for an input-level method (N, C, *S).
 
@@ -68,8 +69,7 @@ class Method:
                 read.append(array)
         if missing:
             raise UsageError(f"{self.name} needs {' and '.join(missing)}: give the evidence a value for each")
-        with np.errstate(all="ignore"):  # a map that is not finite is told by its status
-            return self.function(*read)
+        return self.function(*read)
 
     def to_map(self, computed: Array) -> Array:
         """The raw map (N, *S), float32, of what `compute` returned: channels reduced where there are any."""

@@ -1,6 +1,16 @@
 """ONNX Runtime: providers, sessions, batches, the numeric gradient, and what an exported file says of itself."""
 
-from onnxcam.runtime.manifest import LABELS, MANIFEST, PREPROCESS, ImageInput, Layout, Manifest, Score, read_manifest
+from onnxcam.runtime.manifest import (
+    HIGHEST,
+    LABELS,
+    MANIFEST,
+    PREPROCESS,
+    ImageInput,
+    Layout,
+    Manifest,
+    Score,
+    read_manifest,
+)
 from onnxcam.runtime.numeric import distance_from_differences, mean_gradient, moved
 from onnxcam.runtime.providers import short_name
 from onnxcam.runtime.rows import Rows
@@ -8,6 +18,6 @@ from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
-    "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score", "Session",
-    "distance_from_differences", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
+    "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score",
+    "Session", "distance_from_differences", "mean_gradient", "metadata", "moved", "read_manifest", "short_name",
 ]  # fmt: skip

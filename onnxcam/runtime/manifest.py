@@ -17,6 +17,7 @@ MANIFEST = "onnxcam.manifest"  # metadata key of an exported file
 PREPROCESS = "onnxcam.preprocess"  # metadata keys that any model may carry: a recipe as JSON,
 LABELS = "onnxcam.labels"  # and its class names, a line each
 FORMAT = 1
+HIGHEST = -1  # where a class may be asked for: the one that scores highest; ties: the lowest index
 DTYPES = frozenset(np.dtype(code).name for code in "efdbBhHiIlLqQ")  # numbers
 LARGEST = 2**20  # more than any size that runs: a grid's product stays a machine's integer
 FAR = 1000.0  # images: further out no layer sees

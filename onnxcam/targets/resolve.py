@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -28,14 +28,21 @@ def best(scores: Array, count: int) -> list[int]:
 
 def named_output(spec: Spec | None) -> str | None:
     """The output whose elements a target reads; None for the model's score."""
-    if isinstance(spec, Target):
-        if not isinstance(spec.output, str | None):
-            raise TargetError(f"the output of a target is a name, not {type(spec.output).__name__}")
-        return spec.output
-    if not isinstance(spec, str):
-        return None
-    spelling, match = spelled(spec)
-    return spelling.output(match)
+    if isinstance(spec, str):
+        spelling, match = spelled(spec)
+        return spelling.output(match)
+    output = spec.output if spec is not None and isinstance(spec, Target) else None
+    if not isinstance(output, str | None):
+        raise TargetError(f"the output of a target is a name, not {type(output).__name__}")
+    return output
+
+
+def index_of(spec: Spec | None) -> int | None:
+    """The class that a target names by its index; None where only scores and labels tell."""
+    if isinstance(spec, str):
+        return int(spec) if re.fullmatch(r"\s*\d{1,18}\s*", spec) else None
+    which: Any = spec.which if isinstance(spec, ClassTarget) and spec.label is None else spec
+    return int(which) if is_whole(which) and which >= 0 else None
 
 
 def resolve(spec: Spec | None, reading: Reading) -> list[Target]:

@@ -31,6 +31,7 @@ from onnxcam.graph import (
     with_told_sizes,
 )
 from onnxcam.rounding import CANCELLED
+from onnxcam.runtime import HIGHEST
 from onnxcam.vjp.differentiate import as_cotangent, typed
 from onnxcam.vjp.emitter import Emitter, cotangent_type, numpy_type
 from onnxcam.vjp.narrowing import narrowed
@@ -197,8 +198,7 @@ def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet 
 def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str) -> RowGraph:
     """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
-    The class of each row is the int64 input CLASS [rows, or 1 for all]; -1 stands for the highest score (ties: the
-    lowest index).
+    The class of each row is the int64 input CLASS [rows, or 1 for all], or HIGHEST.
     """
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt)
@@ -213,7 +213,7 @@ def chosen(g: Emitter, score: str, axis: int) -> str:
     """
     rank = g.graph.rank(score) or 2
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
-    top = g.op("Equal", asked, g.const(-1, np.int64))
+    top = g.op("Equal", asked, g.const(HIGHEST, np.int64))
     index = g.op("Where", top, g.op("ArgMax", score, axis=axis, keepdims=1), asked)
     classes = g.op("Squeeze", g.op("Slice", g.op("Shape", score), g.ints(axis), g.ints(axis + 1)), g.ints(0))
     steps = g.arange(classes)

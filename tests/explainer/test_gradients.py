@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from onnxcam import Explainer, UnsupportedOpError, UsageError, VerificationError, list_methods
-from onnxcam.explainer import rewritten
+from onnxcam.explainer import sessions
 from onnxcam.targets import DifferenceTarget
 from onnxcam.vjp import STANDARD
 from tests.nets import Array, net, normal
@@ -117,8 +117,8 @@ def test_auto_takes_differences_where_a_rule_is_missing_and_says_so(op: str) -> 
 
 def test_a_missing_rule_is_found_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
-    build = rewritten.class_gradient
-    monkeypatch.setattr(rewritten, "class_gradient", lambda *given, **more: asked.append(1) or build(*given, **more))
+    build = sessions.class_gradient
+    monkeypatch.setattr(sessions, "class_gradient", lambda *given, **more: asked.append(1) or build(*given, **more))
     explainer = Explainer(model(next(iter(NO_RULE))))
     for _ in range(3):
         assert explainer(X[0], layer="a", gradient="auto").gradient == "numeric"

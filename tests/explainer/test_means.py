@@ -71,7 +71,7 @@ def test_no_gradient_of_the_layer_s_size_is_made_where_the_mean_will_do() -> Non
 
 
 def test_the_mean_is_taken_before_a_pointwise_convolution_s_product() -> None:
-    part = Explainer(MODELS["class maps"]).subject.head(TargetLayer("last", Layout("NCHW")))
+    part = Explainer(MODELS["class maps"]).subject.sessions.head(TargetLayer("last", Layout("NCHW")))
     nodes = [node.op_type for node in class_gradient(part, 1, mean=(2, 3)).proto.graph.node]
     assert nodes.index("ReduceMean") < len(nodes) - 1 - nodes[::-1].index("MatMul")
     assert "Abs" not in nodes  # one class's row times cotangents of one sign: nothing can cancel
