@@ -126,9 +126,9 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     expected, seen = task.first_look(item.row[None], [spec])
     reading = task.reading(item, seen.scores[0])
     target = some_target(reading) if spec is None else resolve(spec, reading)[0]
-    at = task.layer_of(target, seen, 0) if task.target_decides else expected
+    at = task.layer_of(target, seen, 0, expected)
     assert at is not None
-    return Case(subject, at, seen if at == expected else task.look(seen.x, at), reading, target)
+    return Case(subject, at, task.seen_at(at, seen, expected), reading, target)
 
 
 def noise(subject: Rewritten) -> Array:

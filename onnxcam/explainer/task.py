@@ -70,11 +70,11 @@ class Task:
             reading = self.reading(item, seen.scores[i])
             for which, spec in enumerate(specs):
                 for target in resolve(spec, reading):
-                    at = self.layer_of(target, seen, i) if self.target_decides else expected
+                    at = self.layer_of(target, seen, i, expected)
                     asked.setdefault(at, []).append((i, which, target))
         for at, rows in asked.items():
             ask = Ask([i for i, _, _ in rows], [target for _, _, target in rows])
-            held = seen if at == expected else self.look(x, at)
+            held = self.seen_at(at, seen, expected)
             for (i, which, _), e in zip(rows, self._results(items, held, at, ask), strict=True):
                 found[i][which].append(e)
         return found
@@ -93,16 +93,20 @@ class Task:
         foreseen = None if len(specs) > 1 else HIGHEST if specs[0] is None else index_of(specs[0])
         return at, self.subject.see(x, at, self._route, foreseen)
 
-    def layer_of(self, target: Target, seen: Seen, image: int) -> TargetLayer | None:
-        """The layer at which a target of one image is explained, where the target decides."""
+    def layer_of(self, target: Target, seen: Seen, image: int, expected: TargetLayer | None) -> TargetLayer | None:
+        """The layer at which a target of one image is explained: the expected one, unless the target decides."""
+        if not self.target_decides:
+            return expected
         values = {name: value[image : image + 1] for name, value in seen.values.items()}
         return self._target_layer(seen.x.shape[1:], target.cotangent(seen.scores[image]), values)
 
-    def look(self, x: Array, at: TargetLayer | None) -> Seen:
-        """Another run, with a target's layer, which the next images' first look expects."""
-        seen = self.subject.see(x, at, self._route)
-        self.explainer.expected_layers[self._key(x.shape[1:])] = at  # not where it cannot be seen
-        return seen
+    def seen_at(self, at: TargetLayer | None, seen: Seen, expected: TargetLayer | None) -> Seen:
+        """The run with a target's layer: another one where that was not expected, as the next first look will."""
+        if at == expected:
+            return seen
+        again = self.subject.see(seen.x, at, self._route)
+        self.explainer.expected_layers[self._key(seen.x.shape[1:])] = at  # not where it cannot be seen
+        return again
 
     def _key(self, size: tuple[int, ...]) -> tuple[Any, ...]:
         """What images have in common whose targets most likely decide on one layer."""

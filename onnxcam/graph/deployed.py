@@ -65,7 +65,7 @@ def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
     for node in proto.graph.node:
         nodes.append(node)
         read = reading.get(node.input[0]) if node.op_type in VIEWS and not node.domain else None
-        if node.op_type == "DequantizeLinear" and is_int8(graph, node, points):
+        if node.op_type == "DequantizeLinear" and has_one_int8_point(graph, node, points):
             reading[node.output[0]] = node
         elif read is not None and node.output[0] not in quantized:
             nodes[-1:] = viewed(node, read)
@@ -76,10 +76,10 @@ def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
         proto.graph.node.extend(copies)
 
 
-def is_int8(graph: Graph, node: onnx.NodeProto, points: Collection[str]) -> bool:
-    """Whether a DequantizeLinear has one zero point of type int8 for all: of `points`, or of a graph."""
-    point = graph.constant(name) if (name := optional(node, 2)) and name not in points else None
-    return name in points or (point is not None and point.dtype == np.int8 and point.size == 1)
+def has_one_int8_point(graph: Graph, node: onnx.NodeProto, written: Collection[str]) -> bool:
+    """Whether a node has one zero point of type int8 for all: a constant of the graph, or one `written` besides."""
+    point = int8_point(graph, node)
+    return optional(node, 2) in written or (point is not None and point.size == 1)
 
 
 def viewed(view: onnx.NodeProto, reading: onnx.NodeProto) -> list[onnx.NodeProto]:
@@ -117,13 +117,13 @@ def lone_pairs(graph: Graph) -> set[str]:
     """
     found = set()
     for node in graph.nodes:
-        if node.op_type != "QuantizeLinear" or node.domain or not int8_point(graph, node):
+        if node.op_type != "QuantizeLinear" or node.domain or int8_point(graph, node) is None:
             continue
         lone = len(equals(graph, q := node.output[0])) == 1 and times_read(graph, q) == 1 and q not in graph.outputs
         reader = graph.nodes[graph.consumers[q][0]] if lone else node
         if (
             reader.op_type == "DequantizeLinear"
-            and int8_point(graph, reader)
+            and int8_point(graph, reader) is not None
             and times_read(graph, reader.output[0]) == 1
         ):
             found.add(str(q))
@@ -136,10 +136,10 @@ def times_read(graph: Graph, name: str) -> int:
     return sum(max(list(node.input).count(name), 1) for node in nodes) + (name in graph.outputs)
 
 
-def int8_point(graph: Graph, node: onnx.NodeProto) -> bool:
-    """Whether a node has a constant zero point of type int8."""
+def int8_point(graph: Graph, node: onnx.NodeProto) -> npt.NDArray[np.int8] | None:
+    """The constant zero point of type int8 that a node has; None where it has no such."""
     point = graph.constant(name) if (name := optional(node, 2)) else None
-    return point is not None and point.dtype == np.int8
+    return point if point is not None and point.dtype == np.int8 else None
 
 
 @cache

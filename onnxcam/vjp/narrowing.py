@@ -37,9 +37,10 @@ def narrowed(graph: Graph, score: str, wrt: str) -> Graph:
 
     What is made at a few positions alone bears another name than in the model.
     """
-    writer = Writer(Emitter(graph), demands(graph, {score, wrt}))
-    for node in graph.nodes:
-        writer.write(node)
+    wanted, parts = demands(graph, {score, wrt})
+    writer = Writer(Emitter(graph), wanted)
+    for node, wanted_of_inputs in zip(graph.nodes, parts, strict=True):
+        writer.write(node, wanted_of_inputs)
     if not writer.few:
         return graph
     proto = onnx.ModelProto()
@@ -50,15 +51,17 @@ def narrowed(graph: Graph, score: str, wrt: str) -> Graph:
     return Graph(graph.model, proto)
 
 
-def demands(graph: Graph, whole: set[str]) -> dict[str, Wanted]:
-    """What is read of each value; all of those in `whole`."""
+def demands(graph: Graph, whole: set[str]) -> tuple[dict[str, Wanted], list[Sequence[Wanted]]]:
+    """What is read of each value, all of those in `whole`; and by each node of its inputs, see `inputs_wanted`."""
     wanted: dict[str, Wanted] = dict.fromkeys(whole)
+    found: list[Sequence[Wanted]] = []
     for node in reversed(graph.nodes):
         parts = inputs_wanted(graph, node, output_wanted(node, wanted))
         rest = [*node.input[len(parts) :], *captures(node)]
         for name, part in [*zip(node.input, parts, strict=False), *((name, None) for name in rest)]:
             wanted[name] = together(wanted[name], part) if name in wanted else part
-    return wanted
+        found.append(parts)
+    return wanted, found[::-1]
 
 
 def together(one: Wanted, other: Wanted) -> Wanted:
@@ -223,12 +226,12 @@ class Writer:
         self.g, self.wanted = g, wanted
         self.few: dict[str, tuple[str, Few]] = {}
 
-    def write(self, node: onnx.NodeProto) -> None:
-        """One node, as it is or at a few positions."""
+    def write(self, node: onnx.NodeProto, parts: Sequence[Wanted]) -> None:
+        """One node, as it is or at a few positions; `parts`: what it reads of its inputs."""
         here = output_wanted(node, self.wanted)
         if (taken := positions_taken(self.g.graph, node)) is not None:
             node = self._taking(node, taken) if node.input[0] in self.few else node
-        elif here is not None and (parts := inputs_wanted(self.g.graph, node, here)):
+        elif here is not None and parts:
             node = self._at_few(node, here, parts)
         self.g.nodes.append(node)
 
