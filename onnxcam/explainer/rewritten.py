@@ -32,6 +32,7 @@ from onnxcam.graph import (
     layouts,
     line_height,
     load,
+    of_one_image,
     of_size,
     read_layers,
     source_of,
@@ -78,6 +79,7 @@ class Rewritten:
         self._once = Once()
         self.sessions = Sessions(self)
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
+        self.graph = of_one_image(self.graph, image_input(self.graph))
         self.image = image_input(self.graph)
         check_fed(self.graph, self.image.name)
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}

@@ -54,7 +54,7 @@ from onnxcam.graph.quantized import (
     sources,
     unquantized,
 )
-from onnxcam.graph.read import read_graph, read_layers, with_branches
+from onnxcam.graph.read import of_one_image, read_graph, read_layers, with_branches
 from onnxcam.graph.score import any_class_row, behind_output, find_score, zipped_names
 from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
@@ -120,7 +120,7 @@ __all__ = [
     "load",
     "made_up",
     "named_layer",
-    "of_size",
+    "of_one_image", "of_size",
     "optional",
     "packing_pays",
     "placed_before",

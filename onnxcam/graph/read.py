@@ -14,6 +14,8 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
 from onnxcam.graph.normalize import normalize
+from onnxcam.graph.squeezing import is_known, squeezed, with_named_axes
+from onnxcam.runtime.manifest import ImageInput
 
 MOST_ROUNDS = 32  # of simplifying what the last round made known: each infers the whole graph
 
@@ -29,10 +31,11 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
     An If of known condition                 -> the branch that it takes
     a tensor out of a sequence or optional   -> the tensor that was put in
     Flatten, Softmax, Reshape                -> a Softmax along one axis, where one is all that is flattened
+    a Squeeze that names no axes             -> the same with those of size 1, where all sizes are known
     a pool or resize that ONNX Runtime sizes otherwise than onnx -> the same with explicit pads or sizes
     """
     known_branches = partial(without_known_branches, sizes=sizes)
-    simplifications = (known_branches, without_containers, without_flattens, with_agreed_sizes)
+    simplifications = (known_branches, without_containers, without_flattens, with_named_axes, with_agreed_sizes)
     for _ in range(MOST_ROUNDS):
         proto = next(filter(None, (simpler(graph) for simpler in simplifications)), None)
         if proto is None:
@@ -57,3 +60,14 @@ def with_branches(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Gr
         return graph
     _ = found.sized(sizes).types
     return with_images_first(found)
+
+
+def of_one_image(graph: Graph, image: ImageInput) -> Graph:
+    """A graph from `read_layers` for one image at a time, where a Squeeze makes values of another rank of one than of
+    several; else itself.
+    """
+    if image.batch is not None or all(map(is_known, squeezed(graph).values())):
+        return graph
+    return with_images_first(
+        simplified(graph.sized({image.name: [1 if axis == "N" else None for axis in image.layout]}))
+    )

@@ -27,6 +27,7 @@ KNOWN_ANYWAY = [  # what these need of the sizes, the running graph tells
     case("MaxPool", IMAGE, kernel_shape=[2, 2], strides=[2, 2]),
     case("ConvTranspose", IMAGE, KERNEL, output_shape=[13, 12], strides=[2, 2]),
     case("RoiAlign", IMAGE, held(values([[0, 1, 3, 4]])), ints(1)),
+    *(case("MatMul", normal(*shape), normal(4, 5)) for shape in ([4], [3, 4], [2, 3, 4])),
 ]  # fmt: skip
 REFUSED = [
     case("Slice", IMAGE, ints(0), ints(1)),

@@ -20,13 +20,10 @@ def transposed(g: Emitter, x: str, rank: int) -> str:
 @rule("MatMul", versions=(13,))
 def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = A B, leading axes broadcast;  dA = ct B^T, dB = A^T ct. A vector is a matrix with one row or column."""
+    if n.rank(1) == 2:
+        return rows_by_matrix(g, n, ct)
     ranks = n.rank(0), n.rank(1)
     a, b = n.x(0), n.x(1)
-    if ranks == (2, 2):  # a large weight is read as it lies, and not held turned around as well
-        return [
-            g.op("Gemm", ct, b, transB=1) if n.wants(0) else None,
-            g.op("Gemm", a, ct, transA=1) if n.wants(1) else None,
-        ]
     if ranks[1] == 1:
         b, ct = g.op("Unsqueeze", b, g.ints(1)), g.op("Unsqueeze", ct, g.ints(-1))
     if ranks[0] == 1:
@@ -37,12 +34,20 @@ def matmul(g: Emitter, n: Node, ct: str) -> Cotangents:
         da = g.op("MatMul", ct, transposed(g, b, max(ranks[1], 2)))
         da = _fold(g, n, da, 0, wide)
     if n.wants(1):
-        if ranks[1] == 2 and ranks[0] > 2:  # one weight for many rows: sum over them inside the product
-            rows = [_rows(g, value) for value in (a, ct)]
-            db = g.op("MatMul", transposed(g, rows[0], 2), rows[1])
-        else:
-            db = _fold(g, n, g.op("MatMul", transposed(g, a, max(ranks[0], 2)), ct), 1, wide)
+        db = _fold(g, n, g.op("MatMul", transposed(g, a, max(ranks[0], 2)), ct), 1, wide)
     return [da, db]
+
+
+def rows_by_matrix(g: Emitter, n: Node, ct: str) -> Cotangents:
+    """Y = A B, B one matrix for all rows of A, of whatever rank: dB is summed over them inside the product."""
+    a, b = n.x(0), n.x(1)
+    if g.graph.rank(n.input[0]) == 2:  # a large weight is read as it lies, and not held turned around as well
+        da = g.op("Gemm", ct, b, transB=1) if n.wants(0) else None
+        return [da, g.op("Gemm", a, ct, transA=1) if n.wants(1) else None]
+    return [
+        g.op("MatMul", ct, transposed(g, b, 2)) if n.wants(0) else None,
+        g.op("Gemm", _rows(g, a), _rows(g, ct), transA=1) if n.wants(1) else None,
+    ]
 
 
 def _rows(g: Emitter, x: str) -> str:
