@@ -15,7 +15,7 @@ from onnxcam.explainer import ultralytics
 from onnxcam.explainer.differences import numeric_mean
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.scores import checked_scores
-from onnxcam.explainer.sessions import ClassGradient, Once, Sessions
+from onnxcam.explainer.sessions import ClassGradient, Once, Part, Sessions
 from onnxcam.explainer.subject import Array, Ask, Brought, Seen, TargetLayer, classes_of
 from onnxcam.explainer.target_layer import chosen_layer
 from onnxcam.graph import (
@@ -230,7 +230,7 @@ class Rewritten:
         along = view.gradient if foreseen is not None and foreseen < self.sessions.classes else None
         feeds, outputs = {self.image.name: x}, view.taps
         if along is not None:
-            feeds, outputs = {**feeds, ASKED: np.array([foreseen] * len(x))}, [*outputs, GRADIENT]
+            feeds, outputs = {**feeds, along.asked: np.array([foreseen] * len(x))}, [*outputs, GRADIENT]
         values = {**(view.rows.run(feeds, outputs) if outputs else {}), self.image.name: x}
         scores = checked_scores(values[self.score.name], len(x), self.score)
         if at and len(values[at.name]) != len(x):
@@ -240,10 +240,10 @@ class Rewritten:
             )
         if at and not values[at.name].size:
             raise LayerError(f"the layer '{at.name}' is empty: its shape is {list(values[at.name].shape)}")
-        if at is None or along is None or foreseen is None:
+        if along is None or foreseen is None:
             return Seen(x, scores, values)
-        brought = along.read(values.pop(GRADIENT), values[at.name], at.layout)
-        return Seen(x, scores, values, Brought(at, classes_of(foreseen, scores), brought))
+        brought = along.read(values.pop(GRADIENT), values[at.name], at.layout) if at else values.pop(GRADIENT)
+        return Seen(x, scores, values, Brought(at or gradient, classes_of(foreseen, scores), brought))
 
     def fed(self, row: Array) -> Array:
         """One row as the model takes it."""
@@ -272,6 +272,11 @@ class Rewritten:
         rows = [known[which] for which in indices]
         return rows[0] if len(rows) == 1 else np.concatenate(rows)
 
+    def _wanted(self, part: Part, seen: Seen, ask: Ask) -> dict[str, Array]:
+        """What is asked, as a graph takes it: classes, or a seed."""
+        classes = ask.classes
+        return {SEED: self._seeds(seen, ask)} if classes is None or SEED in part.graph.inputs else {CLASS: classes}
+
     def _seeds(self, seen: Seen, ask: Ask) -> Array:
         """Cotangents of the score, a row per target, in its own shape and type."""
         like = seen.values[self.score.name]
@@ -289,11 +294,12 @@ class Rewritten:
 
     def class_weights(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d pooled feature, (targets, C): the class's weights, where the head is pooling and linear."""
-        classes = ask.classes
-        part = self.sessions.weights(at, of_class=classes is not None)
-        given = {CLASS: classes} if CLASS in part.graph.inputs else {SEED: self._seeds(seen, ask)}
-        return part.run_for(seen, ask, **given).reshape(len(ask.targets), -1)
+        part = self.sessions.weights(at, of_class=ask.indices is not None)
+        return part.run_for(seen, ask, **self._wanted(part, seen, ask)).reshape(len(ask.targets), -1)
 
     def input_gradient(self, seen: Seen, ask: Ask, rules: str) -> Array:
         """d target / d input, a row per target, in the input's layout: forward and backward in one graph."""
-        return self.sessions.whole_gradient(rules).run_for(seen, ask, **{SEED: self._seeds(seen, ask)})
+        if (brought := seen.gradient_of(rules, ask)) is not None:
+            return brought
+        part = self.sessions.image_gradient(rules, of_class=ask.indices is not None)
+        return part.run_for(seen, ask, **self._wanted(part, seen, ask))

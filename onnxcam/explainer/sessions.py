@@ -17,6 +17,7 @@ from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
 from onnxcam.graph import Head, class_axis, features, global_mean, head, packing_pays, pooled_value
 from onnxcam.runtime import Layout, Rows
 from onnxcam.vjp import (
+    ASKED,
     CLASS,
     GRADIENT,
     GUIDED,
@@ -26,6 +27,7 @@ from onnxcam.vjp import (
     all_scores,
     class_gradient,
     class_score,
+    image_in_one_run,
     in_one_run,
     seeded_gradient,
     whole_seeded_gradient,
@@ -77,15 +79,17 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassGradient:
-    """The gradient of a class's score at a layer.
+    """The gradient of a class's score at a layer, or at the image.
 
     Attributes:
         of: "whole"; "mean": its mean over positions; "pooled": the gradient of the layer's mean, where that is all that
             is read of it: the layer's is that divided by the number of positions.
+        asked: the input of the class where a run of the features brings it along.
     """
 
     part: Part
     of: str
+    asked: str = ASKED
 
     @cached_property
     def of_class_alone(self) -> bool:
@@ -163,10 +167,15 @@ class Sessions:
     def view(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> View:
         """The features, with what a layer's gradient ("symbolic", "numeric", "auto", or "" for none) reads.
 
-        UnsupportedOpError: an operator has no rule, and the gradient has to be "symbolic".
+        Or, for a gradient at the image, by some rules, all of it: what a run does not read of that is not run.
+        UnsupportedOpError: an operator has no rule, and the gradient has to be had by rules.
         """
 
         def made() -> View:
+            if at is None and gradient and self.axis is not None:
+                part = self.image_gradient(gradient, of_class=True)
+                self.provider = part.rows.session.provider
+                return View(part.rows, [self._subject.score.name], ClassGradient(part, "whole", CLASS))
             taps, found = self.taps(at, gradient, indices)
             rows, along = self._once(("features", *taps), lambda: self._exposing(taps, at, found))
             return View(rows, taps, along if along is found else None)  # one session for all who read the same
@@ -241,10 +250,13 @@ class Sessions:
         part, taps = self.head(at), set(seen.values)
         return self._part(("seed", at.name, *sorted(taps)), lambda: seeded_gradient(part, taps=taps), at)
 
-    def whole_gradient(self, rules: str) -> Part:
-        """The same at the image: forward and backward in one graph."""
+    def image_gradient(self, rules: str, *, of_class: bool) -> Part:
+        """That of a class's score, or of seeded ones, at the image: forward and backward in one graph."""
         graph, score, image = self._subject.graph, self._subject.score.name, self._subject.image.name
-        return self._part((rules, image), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules]))
+        axis = self.axis
+        if axis is not None and of_class:
+            return self._part(("class", rules), lambda: image_in_one_run(graph, score, axis, image, rules=RULES[rules]))
+        return self._part(("seed", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules]))
 
     def weights(self, at: TargetLayer, *, of_class: bool) -> Part:
         """That of a class's score, or of seeded ones, at the pooled layer. LayerError: the head is not linear in it."""
@@ -287,7 +299,7 @@ class Sessions:
         """The session of a graph."""
         moved = at.name if at else self._subject.image.name
         bare = self.bare | (self.head(at).still if at else set())
-        without_rows = bare.intersection([*graph.inputs, graph.output]) | ({graph.output} if moved in bare else set())
+        without_rows = bare.intersection([*graph.inputs, *graph.outputs]) | ({graph.output} if moved in bare else set())
         # without gain a weight of all rows would be held a third time
         pack = at is None or graph.output != GRADIENT or packing_pays(self.head(at).graph)
         return self._rows(graph.proto, without_rows, pack=pack)

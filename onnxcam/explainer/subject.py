@@ -40,9 +40,13 @@ def classes_of(foreseen: int, scores: Array) -> list[int]:
 
 @dataclass(frozen=True)
 class Brought:
-    """The gradient of a class's score at a layer, (images, C, *grid) or its mean, and the class of each image."""
+    """The gradient of a class's score, and the class of each image.
 
-    at: TargetLayer
+    Attributes:
+        of: the layer at which it is taken, (images, C, *grid) or its mean; or the rules by which, as the image lies.
+    """
+
+    of: TargetLayer | str
     classes: list[int]
     gradient: Array
 
@@ -63,10 +67,10 @@ class Seen:
     values: dict[str, Array]
     brought: Brought | None = None
 
-    def gradient_of(self, at: TargetLayer, ask: Ask) -> Array | None:
+    def gradient_of(self, of: TargetLayer | str, ask: Ask) -> Array | None:
         """The gradient of what is asked, where the run brought that along."""
         brought = self.brought
-        if brought is None or brought.at != at or [brought.classes[i] for i in ask.images] != ask.indices:
+        if brought is None or brought.of != of or [brought.classes[i] for i in ask.images] != ask.indices:
             return None
         return ask.of(brought.gradient)
 
@@ -152,7 +156,7 @@ class Subject(Protocol):
         """Where the grid of scores that are maps starts and ends on an image of a size, as `Layout.window`."""
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
-        """One forward run, with what the layer's gradient ("symbolic", "numeric", "auto", or "" for none) will read.
+        """One forward run, for a layer's gradient ("symbolic", "numeric", "auto"), one at the image by rules, or none.
 
         `foreseen`: the class that will be explained, or HIGHEST; its gradient may come along.
         """

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from onnxcam.explainer.core import Explainer
 
 
+RULES = {"image_gradients": "standard", "guided_gradients": "guided"}  # by which a need is had
+
+
 @dataclass(frozen=True)
 class Task:
     """One score of a model, explained by one method.
@@ -114,8 +117,10 @@ class Task:
 
     @property
     def _route(self) -> str:
-        """The gradient that the layer's values are read for."""
-        return self.gradient if "gradients" in self.method.needs else ""
+        """The gradient that a run is made for, as `see` has it."""
+        if "gradients" in self.method.needs:
+            return self.gradient
+        return next((RULES[need] for need in self.method.needs if need in RULES), "")
 
     def _target_layer(
         self, size: tuple[int, ...], cotangent: Array | None = None, seen: Mapping[str, Array] | None = None
@@ -177,8 +182,7 @@ class Task:
             case "image", _:
                 return self._channels_first(ask.of(seen.x)).astype(np.float32), "symbolic"
             case (("image_gradients" | "guided_gradients"), _):
-                rules = "guided" if need == "guided_gradients" else "standard"
-                return self._channels_first(self.subject.input_gradient(seen, ask, rules)), "symbolic"
+                return self._channels_first(self.subject.input_gradient(seen, ask, RULES[need])), "symbolic"
         raise AssertionError(f"nothing gives {need} at {at}")
 
     def _layer_gradient(self, seen: Seen, at: TargetLayer, ask: Ask) -> tuple[Array, str]:

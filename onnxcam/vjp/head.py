@@ -64,6 +64,11 @@ class RowGraph:
         """Names of what it reads."""
         return [value.name for value in self.proto.graph.input]
 
+    @property
+    def outputs(self) -> list[str]:
+        """Names of all that it gives."""
+        return [value.name for value in self.proto.graph.output]
+
 
 def rounding(head: Head) -> str:
     """The first node that rounds what depends on the layer, and over which differences say nothing; empty: none."""
@@ -195,13 +200,13 @@ def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet 
     return RowGraph(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
-def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str) -> RowGraph:
+def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> RowGraph:
     """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
     The class of each row is the int64 input CLASS [rows, or 1 for all], or HIGHEST.
     """
     g = Emitter(graph, rounded(graph, score))
-    ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt)
+    ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
     classes = helper.make_tensor_value_info(CLASS, TensorProto.INT64, ["onnxcam/targets"])
     return RowGraph(appended(g, ct, wrt, [classes]), GRADIENT)
 

@@ -6,9 +6,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import Graph, default_to
+from onnxcam.graph import Graph, default_to, expose
 from onnxcam.runtime import HIGHEST
-from onnxcam.vjp.head import RowGraph
+from onnxcam.vjp.head import RowGraph, whole_class_gradient
+from onnxcam.vjp.registry import RuleSet
 from onnxcam.vjp.rows import CLASS
 
 ASKED = "onnxcam/asked"
@@ -40,6 +41,17 @@ def in_one_run(graph: Graph, features: onnx.ModelProto, backward: RowGraph, scor
     body.output.extend(value for value in part.output if value.name == backward.output)
     features.ir_version = max(features.ir_version, backward.proto.ir_version)
     return True
+
+
+def image_in_one_run(graph: Graph, score: str, axis: int, image: str, *, rules: RuleSet) -> RowGraph:
+    """The model with the gradient of a class, the optional int64 input CLASS [rows] or HIGHEST, at the image.
+
+    It gives out the score too.
+    """
+    found = whole_class_gradient(graph, score, axis, image, rules=rules)
+    expose(graph, found.proto, [score])
+    default_to(found.proto, CLASS, HIGHEST)
+    return found
 
 
 def one_language(features: onnx.ModelProto, backward: RowGraph) -> bool:

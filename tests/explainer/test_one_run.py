@@ -43,7 +43,16 @@ def test_a_class_that_is_known_takes_one_run_and_others_a_second_of_the_head(run
     assert len(set(map(id, runs))) == (1 if route in ONE_RUN else 2)
 
 
-@pytest.mark.parametrize("method", ["gradcam", "hirescam", "counterfactual"])
+@pytest.mark.parametrize("route", ROUTES)
+@pytest.mark.parametrize("method", ["saliency", "inputxgradient", "guidedbackprop"])
+def test_a_gradient_at_the_image_of_a_class_takes_one_session(runs: list[Session], method: str, route: str) -> None:
+    """It holds all weights; where the class is known it runs once."""
+    Explainer(MODELS["class maps"])(X[0], target=ROUTES[route], method=method)
+    assert len(set(map(id, runs))) == (2 if route == "a negation" else 1)
+    assert (len(runs) == 1) == (route in ONE_RUN)
+
+
+@pytest.mark.parametrize("method", ["gradcam", "hirescam", "counterfactual", "saliency", "guidedbackprop"])
 def test_the_maps_are_those_of_two_runs(method: str) -> None:
     explainer = Explainer(MODELS["class maps"])
     top = [e.target.index for e in explainer(X, method=method)]
