@@ -268,7 +268,7 @@ def test_another_forward_pass_is_caught(monkeypatch: pytest.MonkeyPatch, change:
         bias.CopyFrom(numpy_helper.from_array(moved, "b"))
         return proto
 
-    monkeypatch.setattr("onnxcam.explainer.sessions.features", wrong)
+    monkeypatch.setattr("onnxcam.explainer.parity.features", wrong)
     found = rows(check(model("one row")))
     assert found["forward: features"].ok == ok
     assert found["forward: with the gradient"].ok

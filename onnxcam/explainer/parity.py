@@ -8,6 +8,7 @@ import numpy as np
 
 from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.explainer.subject import Array, TargetLayer
+from onnxcam.graph import features
 from onnxcam.vjp import SEED, whole_seeded_gradient
 
 
@@ -20,8 +21,7 @@ def run_rewritten(subject: Rewritten, x: Array, at: TargetLayer) -> dict[str, di
     """The original outputs of what is run: features, and the normalized graph with the gradient appended."""
     score = subject.score.name
     names = [value.name for value in subject.model.proto.graph.output]
-    taps, gradient = subject.sessions.taps(at, "auto")
-    deployed = subject.open(subject.sessions.features(taps, at, gradient)[0], optimize=False)
+    deployed = subject.open(features(subject.graph, [at.name, score]), optimize=False)
     seeded = subject.open(whole_seeded_gradient(subject.graph, score, at.name).proto, optimize=False)
     feeds = {subject.image.name: subject.fed(x)}
     like = deployed.run(feeds, [score])[score]

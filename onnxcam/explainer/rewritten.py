@@ -41,7 +41,7 @@ from onnxcam.graph import (
     zipped_names,
 )
 from onnxcam.runtime import LABELS, Score, Session
-from onnxcam.vjp import ASKED, CLASS, GRADIENT, SEED, rounding
+from onnxcam.vjp import CLASS, GRADIENT, SEED, rounding
 
 if TYPE_CHECKING:
     import onnx
@@ -159,7 +159,7 @@ class Rewritten:
         except ModelError:
             self.open(self.model.proto)
             raise
-        if taken := sorted(graph.names & {ASKED, CLASS, GRADIENT, SEED}):
+        if taken := sorted(graph.names & {CLASS, GRADIENT, SEED}):
             raise ModelError(f"{self.name} calls a value '{taken[0]}', as onnxcam calls one of its own: rename it")
         return graph
 
@@ -226,12 +226,11 @@ class Rewritten:
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        view = self.sessions.view(at, gradient, self._indices(x.shape[1:]))
-        along = view.gradient if foreseen is not None and foreseen < self.sessions.classes else None
-        feeds, outputs = {self.image.name: x}, view.taps
-        if along is not None:
-            feeds, outputs = {**feeds, along.asked: np.array([foreseen] * len(x))}, [*outputs, GRADIENT]
-        values = {**(view.rows.run(feeds, outputs) if outputs else {}), self.image.name: x}
+        is_class = foreseen is not None and self.sessions.axis is not None and foreseen < self.sessions.classes
+        if at is None and gradient and foreseen is not None and is_class:
+            return self._with_gradient(x, gradient, foreseen)
+        rows, taps = self.sessions.features(at, gradient, self._indices(x.shape[1:]))
+        values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}
         scores = checked_scores(values[self.score.name], len(x), self.score)
         if at and len(values[at.name]) != len(x):
             raise LayerError(
@@ -240,10 +239,16 @@ class Rewritten:
             )
         if at and not values[at.name].size:
             raise LayerError(f"the layer '{at.name}' is empty: its shape is {list(values[at.name].shape)}")
-        if along is None or foreseen is None:
-            return Seen(x, scores, values)
-        brought = along.read(values.pop(GRADIENT), values[at.name], at.layout) if at else values.pop(GRADIENT)
-        return Seen(x, scores, values, Brought(at or gradient, classes_of(foreseen, scores), brought))
+        return Seen(x, scores, values)
+
+    def _with_gradient(self, x: Array, rules: str, foreseen: int) -> Seen:
+        """The same with the gradient at the image of the class that is foreseen: forward and backward in one run."""
+        part, score = self.sessions.image_gradient(rules, of_class=True), self.score
+        given = {self.image.name: x, CLASS: np.array([foreseen] * len(x))}
+        values = part.rows.run(given, [score.name, part.graph.output])
+        scores = checked_scores(values[score.name], len(x), score)
+        brought = Brought(rules, classes_of(foreseen, scores), values.pop(part.graph.output))
+        return Seen(x, scores, {**values, self.image.name: x}, brought)
 
     def fed(self, row: Array) -> Array:
         """One row as the model takes it."""
@@ -251,8 +256,6 @@ class Rewritten:
 
     def layer_gradient(self, at: TargetLayer, seen: Seen, ask: Ask) -> Array:
         """d target / d layer, (targets, C, *grid); where the mean will do, perhaps that: (targets, C, 1, ...)."""
-        if (brought := seen.gradient_of(at, ask)) is not None:
-            return brought
         axis, indices = self.sessions.axis, ask.indices
         if axis is None or indices is None:
             part = self.sessions.seeded_gradient(at, seen)

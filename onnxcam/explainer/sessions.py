@@ -14,22 +14,21 @@ from onnxcam.errors import LayerError, UnsupportedOpError
 from onnxcam.explainer.advice import advised
 from onnxcam.explainer.grids import grid_axes, to_grid
 from onnxcam.explainer.subject import Array, Ask, Seen, TargetLayer
-from onnxcam.graph import Head, class_axis, features, global_mean, head, packing_pays, pooled_value
+from onnxcam.graph import Graph, Head, class_axis, expose, features, global_mean, head, packing_pays, pooled_value
 from onnxcam.runtime import Layout, Rows
 from onnxcam.vjp import (
-    ASKED,
     CLASS,
     GRADIENT,
     GUIDED,
     SEED,
     STANDARD,
     RowGraph,
+    RuleSet,
     all_scores,
     class_gradient,
     class_score,
-    image_in_one_run,
-    in_one_run,
     seeded_gradient,
+    whole_class_gradient,
     whole_seeded_gradient,
 )
 
@@ -79,17 +78,15 @@ class Part:
 
 @dataclass(frozen=True)
 class ClassGradient:
-    """The gradient of a class's score at a layer, or at the image.
+    """The gradient of a class's score at a layer.
 
     Attributes:
         of: "whole"; "mean": its mean over positions; "pooled": the gradient of the layer's mean, where that is all that
             is read of it: the layer's is that divided by the number of positions.
-        asked: the input of the class where a run of the features brings it along.
     """
 
     part: Part
     of: str
-    asked: str = ASKED
 
     @cached_property
     def of_class_alone(self) -> bool:
@@ -108,25 +105,11 @@ class ClassGradient:
         return means if self.of == "mean" else means / np.float32(math.prod(grid))
 
 
-@dataclass(frozen=True)
-class View:
-    """The features in their session.
-
-    Attributes:
-        taps: what is read of them.
-        gradient: what a run may bring along, see `in_one_run`.
-    """
-
-    rows: Rows
-    taps: list[str]
-    gradient: ClassGradient | None
-
-
 class Sessions:
     """The features of a model, its heads, and gradients of both.
 
     Attributes:
-        provider: the execution provider that runs the forward pass; empty before it does.
+        provider: the execution provider that runs them; empty before one did.
     """
 
     def __init__(self, subject: Rewritten) -> None:
@@ -164,69 +147,38 @@ class Sessions:
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def view(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> View:
-        """The features, with what a layer's gradient ("symbolic", "numeric", "auto", or "" for none) reads.
+    def features(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> tuple[Rows, list[str]]:
+        """The deployed model with values exposed, and what is read of it: also what a layer's gradient reads.
 
-        Or, for a gradient at the image, by some rules, all of it: what a run does not read of that is not run.
-        UnsupportedOpError: an operator has no rule, and the gradient has to be had by rules.
+        `gradient`: "symbolic", "numeric", "auto", or "" for none. UnsupportedOpError: an operator has no rule.
         """
 
-        def made() -> View:
-            if at is None and gradient and self.axis is not None:
-                part = self.image_gradient(gradient, of_class=True)
-                self.provider = part.rows.session.provider
-                return View(part.rows, [self._subject.score.name], ClassGradient(part, "whole", CLASS))
-            taps, found = self.taps(at, gradient, indices)
-            rows, along = self._once(("features", *taps), lambda: self._exposing(taps, at, found))
-            return View(rows, taps, along if along is found else None)  # one session for all who read the same
+        def opened() -> tuple[Rows, list[str]]:
+            image, names = self._subject.image.name, [self._subject.score.name, *indices]
+            names += [at.name, *self._read_of_features(at, gradient)] if at else []
+            taps = [name for name in dict.fromkeys(names) if name not in (image, CLASS)]
+            still = self.head(at).still if at else frozenset[str]()
+            return self._once(("features", *taps), lambda: self._exposing(taps, still)), taps
 
-        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), made)
+        return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), opened)
 
-    def _exposing(
-        self, taps: list[str], at: TargetLayer | None, gradient: ClassGradient | None
-    ) -> tuple[Rows, ClassGradient | None]:
-        """`features` in their session."""
-        proto, along = self.features(taps, at, gradient)
-        rows = self._rows(proto, self._bare_of(taps, at), may_batch=self._subject.image.batch is None)
-        self.provider = rows.session.provider
-        return rows, along
-
-    def features(
-        self, taps: list[str], at: TargetLayer | None, gradient: ClassGradient | None
-    ) -> tuple[onnx.ModelProto, ClassGradient | None]:
-        """The deployed model with some values exposed, and the gradient that is put behind them, where one may be."""
-        subject, axis, proto = self._subject, self.axis, features(self._subject.graph, taps)
-        one_row_each = subject.image.batch in (None, 1) and not self._bare_of(taps, at)
-        if gradient is None or axis is None or gradient.of_class_alone or not one_row_each:
-            return proto, None
-        placed = in_one_run(subject.graph, proto, gradient.part.graph, subject.score.name, axis)
-        return proto, gradient if placed else None
-
-    def _bare_of(self, taps: Sequence[str], at: TargetLayer | None) -> set[str]:
-        """The image and taps that have no axis of rows."""
-        still = self.head(at).still if at else frozenset[str]()
-        return (self.bare | still).intersection([self._subject.image.name, *taps])
-
-    def taps(
-        self, at: TargetLayer | None, gradient: str, indices: Sequence[str] = ()
-    ) -> tuple[list[str], ClassGradient | None]:
-        """What is read of the features, and the class gradient that reads it; errors as `view`."""
-        names, found = [self._subject.score.name, *indices], None
-        if at is not None:
-            found = self._on_the_way(at, gradient)
-            names += [at.name, *self.head(at).extra, *(found.part.graph.inputs if found else [])]
-        return [name for name in dict.fromkeys(names) if name not in (self._subject.image.name, CLASS)], found
-
-    def _on_the_way(self, at: TargetLayer, gradient: str) -> ClassGradient | None:
-        """The class gradient, where it is what the layer's gradient is had by."""
+    def _read_of_features(self, at: TargetLayer, gradient: str) -> Sequence[str]:
+        """What a head, or its gradient, reads besides the layer."""
+        extra = self.head(at).extra
         if gradient in ("", "numeric") or self.axis is None:
-            return None
+            return extra
         try:
-            return self.class_gradient(at, self.axis)
+            return [*extra, *self.class_gradient(at, self.axis).part.graph.inputs]
         except UnsupportedOpError:
             if gradient != "auto":
                 raise
-            return None
+            return extra
+
+    def _exposing(self, taps: Sequence[str], still: Collection[str]) -> Rows:
+        """The session of the deployed model with some values exposed; `still`: those that have no axis of rows."""
+        subject = self._subject
+        bare = (self.bare | set(still)).intersection([subject.image.name, *taps])
+        return self._rows(features(subject.graph, taps), bare, may_batch=subject.image.batch is None)
 
     # -- gradients, and the way forward from a layer ------------------------------------------------
 
@@ -255,8 +207,10 @@ class Sessions:
         graph, score, image = self._subject.graph, self._subject.score.name, self._subject.image.name
         axis = self.axis
         if axis is not None and of_class:
-            return self._part(("class", rules), lambda: image_in_one_run(graph, score, axis, image, rules=RULES[rules]))
-        return self._part(("seed", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules]))
+            return self._part(("image", rules), lambda: with_score(graph, score, axis, image, RULES[rules]))
+        return self._part(
+            ("seeded image", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules])
+        )
 
     def weights(self, at: TargetLayer, *, of_class: bool) -> Part:
         """That of a class's score, or of seeded ones, at the pooled layer. LayerError: the head is not linear in it."""
@@ -309,4 +263,12 @@ class Sessions:
     ) -> Rows:
         """A graph in its session; `bare`: values in it that have no axis of rows."""
         session = self._subject.open(proto, pack=pack)
+        self.provider = session.provider
         return Rows(session, may_batch=may_batch, bare=bare, copies=self._subject.image.batch or 1)
+
+
+def with_score(graph: Graph, score: str, axis: int, image: str, rules: RuleSet) -> RowGraph:
+    """The gradient of a class's score at the image, and the score."""
+    found = whole_class_gradient(graph, score, axis, image, rules=rules)
+    expose(graph, found.proto, [score])
+    return found

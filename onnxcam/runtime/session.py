@@ -85,18 +85,16 @@ class Session:
             )
         except ort_errors() as error:
             raise ModelError(f"ONNX Runtime cannot load {name}: {reason(error)}") from error
-        self._asked_alone = ort.RunOptions()
-        self._asked_alone.only_execute_path_to_fetches = True
         self.provider: str = check_provider(self._session.get_providers(), provider)
         inputs = [*self._session.get_inputs(), *self._session.get_overridable_initializers()]
         self.inputs = [Port(p.name, p.type, tuple(p.shape or ())) for p in inputs]
         self.outputs = [Port(p.name, p.type, tuple(p.shape or ())) for p in self._session.get_outputs()]
 
     def run(self, feeds: Feeds, outputs: Sequence[str] | None = None) -> dict[str, Any]:
-        """Outputs by name, by running only what they take; ModelError with ONNX Runtime's reason where that fails."""
+        """Outputs by name; ModelError with ONNX Runtime's reason when the run fails."""
         names = [port.name for port in self.outputs] if outputs is None else list(outputs)
         try:
-            values = self._session.run(names, dict(feeds), self._asked_alone)
+            values = self._session.run(names, dict(feeds))
         except ort_errors() as error:
             advice = "".join(map(whole_steps, self.inputs, [feeds.get(port.name) for port in self.inputs]))
             raise InputError(f"the model does not run on this input{advice}: {reason(error)}") from error

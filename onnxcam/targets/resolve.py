@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from operator import index
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -39,10 +40,11 @@ def named_output(spec: Spec | None) -> str | None:
 
 def index_of(spec: Spec | None) -> int | None:
     """The class that a target names by its index; None where only scores and labels tell."""
-    if isinstance(spec, str):
-        return int(spec) if re.fullmatch(r"\s*\d{1,18}\s*", spec) else None
     which: Any = spec.which if isinstance(spec, ClassTarget) and spec.label is None else spec
-    return int(which) if is_whole(which) and which >= 0 else None
+    if isinstance(which, str):
+        return int(which.strip()) if re.fullmatch(r"\d{1,18}", which.strip()) else None
+    found = index(which) if is_whole(which) else -1
+    return found if found >= 0 else None
 
 
 def resolve(spec: Spec | None, reading: Reading) -> list[Target]:

@@ -14,15 +14,14 @@ from onnxcam.vjp.head import (
     whole_class_gradient,
     whole_seeded_gradient,
 )
-from onnxcam.vjp.one_run import ASKED, image_in_one_run, in_one_run
 from onnxcam.vjp.operators import OUT_OF_SCOPE, UPGRADED, Operator, list_operators
 from onnxcam.vjp.registry import NO_GRADIENT, STANDARD, RuleSet
 from onnxcam.vjp.rows import CLASS
 from onnxcam.vjp.rules.guided import DECONVNET, GUIDED
 
 __all__ = [
-    "ASKED", "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "UPGRADED",
+    "CLASS", "DECONVNET", "GRADIENT", "GUIDED", "NO_GRADIENT", "OUT_OF_SCOPE", "SEED", "STANDARD", "UPGRADED",
     "Differentiated", "Operator", "RowGraph", "RuleSet", "all_scores", "class_gradient", "class_score",
-    "differentiate", "image_in_one_run", "in_one_run", "list_operators", "rounding", "seeded_gradient",
+    "differentiate", "list_operators", "rounding", "seeded_gradient",
     "whole_class_gradient", "whole_seeded_gradient",
 ]  # fmt: skip
