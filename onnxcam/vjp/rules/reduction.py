@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.registry import Cotangents, Node, rule
 from onnxcam.vjp.rules.pooling import spread_mean
 
 BOTH = (13, 18)  # the axes are an attribute, or an input
@@ -15,8 +15,6 @@ def reduced_axes(n: Node) -> Axes:
     if n.has(1):
         given = n.const(1)
         if given is None:
-            if n.attr("noop_with_empty_axes", 0):
-                raise RuleError("its axes are computed, and none of them may mean none or all")
             return n.input[1]
         axes = [int(axis) for axis in given.ravel()]
     else:
@@ -26,15 +24,20 @@ def reduced_axes(n: Node) -> Axes:
     return sorted({axis % n.rank() for axis in axes}) if axes else list(range(n.rank()))
 
 
+def reduced(g: Emitter, n: Node, op_type: str, x: str, axes: Axes) -> str:
+    """A reduction along a node's axes, which stay as size 1. Where they are computed, none may mean none or all."""
+    if not isinstance(axes, str):
+        return g.reduce(op_type, x, axes)
+    return g.op(op_type, x, axes, keepdims=1, noop_with_empty_axes=n.attr("noop_with_empty_axes", 0) or None)
+
+
 def kept(g: Emitter, n: Node, value: str, axes: Axes) -> str:
     """A value in the output's shape with the reduced axes back as size 1."""
+    if n.attr("keepdims", 1) or not axes:
+        return value
     if isinstance(axes, str):
-        return (
-            value
-            if n.attr("keepdims", 1)
-            else g.op("Reshape", value, g.op("Shape", g.reduce("ReduceSum", n.x(), axes)))
-        )
-    return value if n.attr("keepdims", 1) or not axes else g.op("Unsqueeze", value, g.ints(*axes))
+        return g.op("Reshape", value, g.op("Shape", reduced(g, n, "ReduceSum", n.x(), axes)))
+    return g.op("Unsqueeze", value, g.ints(*axes))
 
 
 @rule("ReduceSum", versions=(13,))
@@ -61,8 +64,8 @@ def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
     axes = reduced_axes(n)
     if not axes:
         return [ct]
-    hit = g.cast(g.op("Equal", n.x(), g.reduce(n.proto.op_type, n.x(), axes)), n.elem_type)
-    share = g.op("Div", kept(g, n, ct, axes), g.reduce("ReduceSum", hit, axes))
+    hit = g.cast(g.op("Equal", n.x(), reduced(g, n, n.proto.op_type, n.x(), axes)), n.elem_type)
+    share = g.op("Div", kept(g, n, ct, axes), reduced(g, n, "ReduceSum", hit, axes))
     return [g.op("Mul", hit, share)]
 
 
@@ -110,9 +113,9 @@ def reduce_prod(g: Emitter, n: Node, ct: str) -> Cotangents:
     if not axes:
         return [ct]
     is_zero = g.op("Equal", x, n.array(0))
-    zeros = g.reduce("ReduceSum", g.cast(is_zero, n.elem_type), axes)
+    zeros = reduced(g, n, "ReduceSum", g.cast(is_zero, n.elem_type), axes)
     filled = g.op("Where", is_zero, n.array(1), x)
-    rest = g.reduce("ReduceProd", filled, axes)  # of all that are not 0
+    rest = reduced(g, n, "ReduceProd", filled, axes)  # of all that are not 0
     return [g.op("Mul", kept(g, n, ct, axes), product_of_others(g, n, is_zero, zeros, rest, filled))]
 
 

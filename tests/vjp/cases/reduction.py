@@ -70,4 +70,9 @@ CASES = [
     *(case(op, distinct("N", 3, "H"), fed(ints(-1, 0)), opset=18, keepdims=0) for op in ("ReduceMax", "ReduceMin")),
     case("ReduceSum", normal("N", 3, "H"), fed(ints(1)), keepdims=0),
     case("ReduceMean", normal("N", 3), fed(ints()), opset=18, keepdims=0),
+    *(
+        case(op, distinct("N", 3, "H"), fed(ints(*axes)), opset=18, keepdims=keep, noop_with_empty_axes=1)
+        for op in ("ReduceSum", "ReduceMean", "ReduceMax", "ReduceL2", "ReduceProd")
+        for axes, keep in (([], 0), ([], 1), ([1], 0))
+    ),
 ]
