@@ -112,9 +112,14 @@ def statically(form: str, quantizer: QuantFormat) -> onnx.ModelProto:
 @cache
 def dynamically_quantized() -> onnx.ModelProto:
     """`float_net` with ranges that are measured as it runs."""
+    return dynamically(float_net())
+
+
+def dynamically(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model with ranges that are measured as it runs."""
     with TemporaryDirectory() as folder:
         before, after = Path(folder, "float.onnx"), Path(folder, "quantized.onnx")
-        onnx.save(float_net(), before)
+        onnx.save(model, before)
         quiet(quantize_dynamic, before, after, op_types_to_quantize=["Conv", "Gemm", "MatMul"])
         return onnx.load(after)
 

@@ -28,7 +28,7 @@ from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.inference import IMPURE, is_pure
-from onnxcam.graph.integers import MICROSOFT, QUANTIZERS, scaling
+from onnxcam.graph.integers import MICROSOFT, MOVING, QUANTIZERS, scaling
 from onnxcam.graph.layers import (
     BRANCH,
     Layer,
@@ -69,7 +69,7 @@ __all__ = [
     "CURE",
     "IMPURE",
     "INTEGERS",
-    "MICROSOFT",
+    "MICROSOFT", "MOVING",
     "NARROW",
     "NOMINAL",
     "QUANTIZERS",

@@ -18,6 +18,7 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
 
 CLASS = "onnxcam/class"
+HALF_BYTES = (TensorProto.INT4, TensorProto.UINT4)  # which ONNX Runtime's Gather does not take
 
 
 def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tuple[Graph, str]:
@@ -100,11 +101,11 @@ class Chooser:
     def weight_row(self, weight: str, axis: int, shape: Sequence[int] = ()) -> str:
         """The classes' part of a constant along an axis, rows in front; of the constant in another shape where given.
 
-        A quantized one is chosen from as it is stored: what is dequantized is the row, not the whole.
+        A quantized one is chosen from as it is stored, where that can be: then the row is dequantized, not the whole.
         """
         stored, scales, per = weight, [], None
         node = self.graph.maker(weight)
-        if node is not None and node.op_type == "DequantizeLinear" and not attributes(node).get("block_size"):
+        if node is not None and node.op_type == "DequantizeLinear" and self._is_gathered(node):
             per = None if has_one_scale(self.graph, node) else attributes(node).get("axis", 1)
             if per in (None, axis):
                 stored, scales = node.input[0], node.input[1:]
@@ -115,6 +116,10 @@ class Chooser:
             each = scales if per is None else [self.g.op("Gather", scale, CLASS) for scale in scales]
             row = self.g.op("DequantizeLinear", row, *each, axis=per)
         return row if axis == 0 else self.g.op("Transpose", row, perm=[1, 0])
+
+    def _is_gathered(self, node: onnx.NodeProto) -> bool:
+        """Whether what a DequantizeLinear reads can be chosen from: one scale a number, no two numbers in a byte."""
+        return not attributes(node).get("block_size") and self.graph.type(node.input[0]).elem_type not in HALF_BYTES
 
     def dot(self, x: str, row: str, rank: int) -> str:
         """Each row of `x` [rows, 1, ..., width] times its own weights [rows, width]: [rows, 1, ..., 1]."""

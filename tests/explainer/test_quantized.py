@@ -10,7 +10,7 @@ import pytest
 
 from onnxcam import Explainer, differentiate, export
 from onnxcam.graph import features, load, read_graph
-from tests.nets import run, tapped
+from tests.nets import net, normal, run, tapped
 from tests.quantizing import (
     CLASSES,
     FORMS,
@@ -199,3 +199,41 @@ def test_a_score_named_inside_a_kernel_is_read_behind_it(name: str) -> None:
     score = Explainer(model, score=name).subject.score
     assert (score.name, score.kind, score.squash) == ("logits_DequantizeLinear_Output", "logit", "softmax")
     assert integer_kernels(features(read_graph(load(model)), [score.name])) == integer_kernels(model)
+
+
+@pytest.mark.parametrize("axis", [0, None], ids=["a scale a class", "one scale"])
+def test_weights_of_four_bits(axis: int | None) -> None:
+    """ONNX Runtime chooses no row of such integers: all are dequantized, and the row is chosen then."""
+    text = """(float[N, 3, 6, 8] x) => (float[N, 5] y) { c = Conv<pads = [1, 1, 1, 1]>(x, k) a = Relu(c)
+        p = GlobalAveragePool(a) f = Flatten(p) d = DequantizeLinear<axis = 0>(w, scales)
+        y = Gemm<transB = 1>(f, d) }"""
+    integers = np.arange(20).reshape(5, 4) % 16 - 8
+    scales = np.linspace(0.1, 0.3, 5, dtype=np.float32) if axis is not None else np.float32(0.2)
+    packed = net(text, {"k": normal(4, 3, 3, 3), "scales": scales}, opset=21, ir=10)
+    packed.graph.initializer.append(onnx.helper.make_tensor("w", onnx.TensorProto.INT4, [5, 4], integers.ravel()))
+    weights = (integers * (scales[:, None] if axis is not None else scales)).astype(np.float32)
+    plain = net(
+        text.replace("d = DequantizeLinear<axis = 0>(w, scales)", "d = Identity(w)"),
+        {"k": normal(4, 3, 3, 3), "w": weights},
+    )
+    for target in (0, 4):
+        ours, theirs = (Explainer(model)(normal(3, 6, 8, seed=3), target=target) for model in (packed, plain))
+        np.testing.assert_allclose(ours.map, theirs.map, rtol=1e-5, atol=1e-7)
+
+
+def test_what_is_quantized_again_behind_a_view_is_not_cut_again() -> None:
+    """onnxruntime's quantizer writes a second pair behind a Flatten: its lower end is no Relu."""
+    text = """(float[1, 1, 2, 2] x) => (float[1, 2] y) { c = Conv(x, k) a = Relu(c) q = QuantizeLinear(a, s, z)
+        d = DequantizeLinear(q, s, z) f = Flatten(d) %s y = Gemm(%s, w) }"""
+    weights = {"k": np.ones((1, 1, 1, 1), np.float32), "s": np.float32(0.1), "z": np.uint8(0),
+               "w": np.array([[1, 0], [1, 0], [1, 0], [-1, 1]], np.float32)}  # fmt: skip
+    x = np.array([[[1, -1], [2, -3]]], np.float32)
+    again = text % ("r = QuantizeLinear(f, s, z) e = DequantizeLinear(r, s, z)", "e")
+    gradients = []
+    for body in (text % ("", "f"), again):
+        made = differentiate(net(body, weights), of="y", wrt="d")
+        gradients.append(
+            run(made.model, {"x": x[None], made.seed: np.array([[1, 0]], np.float32)})[made.gradients["d"]]
+        )
+    np.testing.assert_array_equal(gradients[0].ravel(), [1, 1, 1, -1])
+    np.testing.assert_array_equal(gradients[1], gradients[0])

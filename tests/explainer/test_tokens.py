@@ -10,6 +10,7 @@ import pytest
 
 from onnxcam import Explainer, differentiate, export, list_layers
 from tests.nets import Array, net, normal, run, tapped
+from tests.quantizing import dynamically
 
 ROWS, COLUMNS, C = 3, 4, 6
 WEIGHTS: dict[str, Array] = {
@@ -67,6 +68,15 @@ X = normal(2, 3, 4 * ROWS, 4 * COLUMNS)
 
 def model(body: str) -> onnx.ModelProto:
     return net(f"(float[1, 3, {4 * ROWS}, {4 * COLUMNS}] x) => (float[1, 5] y) {{ {BODIES[body]} }}", WEIGHTS)
+
+
+def test_measuring_a_scale_mixes_no_positions() -> None:
+    """All tokens are behind the last attention's input, but only through the range that is measured over them."""
+    quantized, plain = (
+        Explainer(proto)(X[0]) for proto in (dynamically(model("a class token")), model("a class token"))
+    )
+    assert (quantized.layer, quantized.status) == (plain.layer, "ok")
+    assert np.corrcoef(quantized.map.ravel(), plain.map.ravel())[0, 1] > 0.9
 
 
 def by_hand(body: str, x: Array, which: int) -> dict[str, Array]:

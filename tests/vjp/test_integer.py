@@ -55,8 +55,9 @@ def test_the_gradient_is_the_float_graphs(row: Integer) -> None:
         np.testing.assert_allclose(found, expected, atol=row.tolerance * scale, err_msg=f"d/d{name}")
 
 
-def test_what_is_cut_off_has_no_gradient() -> None:
-    """Strictly inside the range of the output, by what the deployed operator gives."""
+@pytest.mark.parametrize(("point", "expected"), [(128, [1, 1, 1, 1]), (0, [1, 1, 0, 0])])
+def test_what_a_rectifier_cut_off_in_the_range_of_an_output_has_no_gradient(point: int, expected: list[int]) -> None:
+    """By what the deployed operator gives. The ends of other ranges hold what was not cut off, too."""
     row = next(row for row in INTEGERS if row.op == "com.microsoft.QLinearAdd")
     model = row.quantized()
     feeds = {"x": np.zeros(row.x, np.float32), "z": np.zeros(row.x, np.float32)}
@@ -65,6 +66,9 @@ def test_what_is_cut_off_has_no_gradient() -> None:
     for tensor in model.graph.initializer:
         if tensor.name == "coarse":
             tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(STEP), "coarse"))
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.uint8(point), "point"))
+    for node in model.graph.node[-2:]:
+        node.input[-1] = "point"
     gradient = differentiate(model, of="y", wrt="x")
     found = run(gradient.model, {**feeds, gradient.seed: np.ones(row.x, np.float32)})[gradient.gradients["x"]]
-    np.testing.assert_array_equal(found.flat[:4], [1, 0, 0, 1])
+    np.testing.assert_array_equal(found.flat[:4], expected)

@@ -16,8 +16,7 @@ import numpy as np
 from onnxcam.graph import MICROSOFT
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, Cotangents, Key, Node, Rule
-from onnxcam.vjp.rules.quantization import unscaled
-from onnxcam.vjp.sign import cuts_at_zero, never_negative
+from onnxcam.vjp.rules.quantization import took_in_rectifier, unscaled
 
 Rectified = Callable[[Emitter, Node], int | None]  # the input that a node rectifies, None: it does something else
 
@@ -70,9 +69,8 @@ def is_positive(g: Emitter, mask: str, x: str, *, fires: bool) -> bool:
 
 
 def absorbed(g: Emitter, n: Node) -> int | None:
-    """A quantizer that took in a Relu: it cuts at zero what may be negative. An input is no unit, and never was."""
-    x = n.input[0]
-    return where_it_holds(x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g, x))
+    """A quantizer that took in a Relu."""
+    return where_it_holds(took_in_rectifier(g, n))
 
 
 RECTIFIERS: dict[Key, Rectified] = {

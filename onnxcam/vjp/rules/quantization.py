@@ -6,12 +6,15 @@ Concat, MaxPool) needs no rule of its own.
 
 from __future__ import annotations
 
+from functools import partial, reduce
+
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import MICROSOFT, RANGES, same_constant
+from onnxcam.graph import MICROSOFT, MOVING, RANGES, same_constant
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.sign import cuts_at_zero, never_negative
 
 FLOAT8: dict[int, tuple[int, int]] = {
     TensorProto.FLOAT8E4M3FN: (-448, 448), TensorProto.FLOAT8E4M3FNUZ: (-240, 240),
@@ -23,19 +26,45 @@ VERSIONS = (13, 19, 21, 23, 24, 25, 28)
 @rule("QuantizeLinear", versions=VERSIONS, only=[0])
 @rule("QuantizeLinear", only=[0], domain=MICROSOFT)
 def quantize_linear(g: Emitter, n: Node, ct: str) -> Cotangents:
-    """q = clamp(round(x / s) + z);  dx = ct / s where q lies inside its range, else 0 (straight-through).
+    """q = clamp(round(x / s) + z);  dx = ct / s where x lies inside its range, else 0 (straight-through).
 
     Where x costs nothing to read, an input or a weight, it decides: inside are all x that round into the range, its
-    ends too, as in torch's fake_quantize. Elsewhere q decides, and the ends count as outside: what was cut off lies
-    there too, and so does what a folded Relu cut.
+    ends too, as in torch's fake_quantize. Elsewhere q decides, whose ends hold both what was cut off and what was not:
+    they count as outside where the range took in a Relu, or a Relu6, which cut there.
     """
     if n.output[0] in g.uncut:
         return [unscaled(g, n, ct)]
-    free = n.input[0] in g.graph.inputs or n.input[0] in g.graph.fixed
-    value, steps = (n.x(), -0.5) if free else (n.real(), 0.5)
-    low, high = ends(g, n)
-    inside = g.op("And", g.op("Greater", value, at(g, n, low + steps)), g.op("Less", value, at(g, n, high - steps)))
-    return [g.op("Where", inside, unscaled(g, n, ct), n.array(0))]
+    (low, high), tests = ends(g, n), list[str]()
+    if costs_nothing(g, n.input[0]):
+        tests = [g.op("Greater", n.x(), at(g, n, low - 0.5)), g.op("Less", n.x(), at(g, n, high + 0.5))]
+    elif took_in_rectifier(g, n):
+        tests = [g.op("Greater", n.real(), at(g, n, low + 0.5))]
+        tests += [g.op("Less", n.real(), at(g, n, high - 0.5))] if is_six(g, n, high) else []
+    dx = unscaled(g, n, ct)
+    return [g.op("Where", reduce(partial(g.op, "And"), tests), dx, n.array(0)) if tests else dx]
+
+
+def costs_nothing(g: Emitter, name: str) -> bool:
+    """Whether reading a value keeps no operator from its integer kernel: an input or a weight, perhaps moved about."""
+    while (
+        (node := g.graph.maker(name)) is not None and node.op_type in MOVING | {"Gather"} and name not in g.graph.fixed
+    ):
+        name = node.input[0]
+    return name in g.graph.inputs or name in g.graph.fixed
+
+
+def took_in_rectifier(g: Emitter, n: Node) -> bool:
+    """Whether a quantizer cuts at zero what may be negative. An input is no unit, and never was."""
+    x = n.input[0]
+    return x not in g.graph.inputs and cuts_at_zero(g.graph, n.proto) and not never_negative(g, x)
+
+
+def is_six(g: Emitter, n: Node, high: int) -> bool:
+    """Whether the end of a range is where a Relu6 cuts."""
+    step, point = n.const(1), n.const(2) if n.has(2) else np.zeros(())
+    if step is None or point is None:
+        return False
+    return bool(np.allclose((high - point.astype(np.float64)) * step.astype(np.float64), 6, rtol=1e-4))
 
 
 @rule("DequantizeLinear", versions=VERSIONS, only=[0, 1])

@@ -47,9 +47,8 @@ class Known:
         return declared(onnx.parser.parse_model(f"{head}\ng ({inputs}) => (float[] y) {weights} {{ {self.body} }}"))
 
 
-QUANTIZER = "float s = {0.5}, uint8 zu = {10}, int8 zi = {0}"
+QUANTIZER = "float s = {0.5}, uint8 zu = {10}, int8 zi = {0}, uint8 least = {0}, float six = {0.023529412}"
 RANGE = [-9, -5.1, -4.5, 0, 0.1, 122, 122.4, 999]  # in steps of 0.5 from -5 to 122.5
-INSIDE = [0, 0, 1, 1, 1, 1, 0, 0]
 WITHIN = [0, 1, 1, 1, 1, 1, 1, 0]  # what is not cut off: -5.1 and 122.4 round to the ends
 
 ZERO = "float zero = {0}, float one = {1}, float[4] zeros = {0, 0, 0, 0}"
@@ -246,10 +245,32 @@ KNOWN = [
     Known("Mish far out", "y = Mish(x)", [-200, 0, 200], [0, 0.6, 1], opset=18),
     # quantizers
     Known(
-        "uint8: straight-through inside",
+        "uint8: what lies at the ends of a range may not be cut off",
         "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zu) y = DequantizeLinear(q, s, zu)",
         RANGE,
-        INSIDE,
+        [1] * 8,
+        weights=QUANTIZER,
+    ),
+    Known(
+        "uint8: a range that took in a Relu",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, least) y = DequantizeLinear(q, s, least)",
+        [-9, 0, 0.2, 0.3, 127, 999],
+        [0, 0, 0, 1, 1, 1],
+        weights=QUANTIZER,
+    ),
+    Known(
+        "uint8: a range that took in a Relu6",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, six, least) y = DequantizeLinear(q, six, least)",
+        [-9, 0, 0.1, 5.9, 6, 999],
+        [0, 0, 1, 1, 0, 0],
+        weights=QUANTIZER,
+    ),
+    Known(
+        "uint8: again what was quantized",
+        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zu) d = DequantizeLinear(q, s, zu) a = Abs(d) "
+        "v = Identity(a) r = QuantizeLinear(v, s, least) y = DequantizeLinear(r, s, least)",
+        [-9, 0.1, 0.3, 999],
+        [-1, 0, 1, 1],
         weights=QUANTIZER,
     ),
     Known(
@@ -260,19 +281,12 @@ KNOWN = [
         weights=QUANTIZER,
     ),
     Known(
-        "float8: straight-through inside",
-        "i = Neg(x) n = Neg(i) q = QuantizeLinear<output_dtype = 17>(n, s) y = DequantizeLinear(q, s)",
+        "float8: an input itself says what is cut off",
+        "q = QuantizeLinear<output_dtype = 17>(x, s) y = DequantizeLinear(q, s)",
         [-1000, -896, 0.3, 800, 900],
-        [0, 0, 1, 1, 0],
+        [0, 1, 1, 1, 0],
         weights="float s = {2.0}",
         opset=21,
-    ),
-    Known(
-        "int8: both ends are outside",
-        "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zi) y = DequantizeLinear(q, s, zi)",
-        [-64, -63.5, 63, 63.5],
-        [0, 1, 1, 0],
-        weights=QUANTIZER,
     ),
     Known(
         "a Relu in front of a quantizer",
@@ -285,7 +299,7 @@ KNOWN = [
         "integers that are moved",
         "i = Neg(x) n = Neg(i) q = QuantizeLinear(n, s, zu) t = Concat<axis = 0>(q, q) y = DequantizeLinear(t, s, zu)",
         RANGE,
-        [3 * i for i in INSIDE],
+        [3] * 8,
         weights=QUANTIZER,
         seed=[1] * 8 + [2] * 8,
     ),
