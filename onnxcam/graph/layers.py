@@ -22,7 +22,7 @@ from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
-from onnxcam.graph.quantized import computing_node, read_point
+from onnxcam.graph.quantized import computing_node, read_point, unquantized
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
 from onnxcam.graph.sizing import POOLS
@@ -174,15 +174,15 @@ def ranked(graph: Graph, layers: Sequence[Layer], score: str) -> list[Layer]:
 
 
 def original(graph: Graph, name: str, on_all_paths: Collection[str], known: Layouts) -> str:
-    """The value that a transpose, reshape or the like merely shows again."""
-    while True:
-        node = graph.maker(name)
-        if node is None or node.op_type not in VIEWS or node.input[0] not in on_all_paths:
-            return name
-        layout = known.get(node.input[0])
-        if layout is None or layout.axes[0] != "N" or node.input[0] not in graph.producer:
-            return name
+    """The value that a transpose, reshape or the like merely shows again, perhaps quantized again."""
+    found = name
+    while (node := graph.maker(unquantized(graph, name))) is not None and node.op_type in VIEWS:
         name = node.input[0]
+        layout = known.get(name) if name in on_all_paths and name in graph.producer else None
+        if layout is None:
+            break
+        found = name if layout.axes[0] == "N" else found
+    return found
 
 
 def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -10,14 +10,33 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.graph.index import Graph
+from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import attributes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.slicing import stretches
 
 Mask = npt.NDArray[np.bool_]
 Known = Mapping[str, npt.NDArray[Any]]  # values by name, for the image at hand
-ELEMENTWISE = frozenset({"Identity", "Cast", "Sigmoid", "Tanh", "Exp", "Relu", "Clip", "Dropout", "Neg"})
+ELEMENTWISE = frozenset(
+    [
+        "Identity",
+        "Cast",
+        "Sigmoid",
+        "Tanh",
+        "Exp",
+        "Relu",
+        "Clip",
+        "Dropout",
+        "Neg",
+        "QuantizeLinear",
+        "DequantizeLinear",
+    ]
+)
 RESHAPING = frozenset({"Reshape", "Flatten", "Squeeze", "Unsqueeze"})
+JOINING: dict[str, Callable[[onnx.NodeProto], Sequence[str]]] = {  # and what they join
+    "Concat": lambda node: node.input,
+    "QLinearConcat": lambda node: node.input[2::3],  # each with its scale and zero point
+}
 INDEXED = frozenset({"Gather", "GatherElements", "TopK"})  # take elements along an axis, by indices
 
 
@@ -38,13 +57,13 @@ def source_of(graph: Graph, name: str, chosen: Mask, known: Known | None = None)
         if before is None:
             break
         name, chosen = before
-        found = name if node.op_type == "Concat" else found
+        found = name if node.op_type in JOINING else found
     return found
 
 
 def step_back(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int, known: Known) -> tuple[str, Mask] | None:
     """The one input that holds the chosen elements of a node's output, and which of its own; None: none, or several."""
-    if node.domain != "":
+    if node.domain not in ("", MICROSOFT):
         return None
     if node.op_type in INDEXED:
         return picked(graph, node, chosen, known)
@@ -65,7 +84,7 @@ def indices_of(graph: Graph, score: str) -> list[str]:
         if node.op_type in INDEXED:
             shape = graph.shape(indices := indices_name(node))
             found += [indices] if shape and rows and shape[0] == rows and indices not in graph.fixed else []
-        before = [name for name in node.input if graph.is_float(name) and name not in seen | graph.fixed]
+        before = [name for name in node.input if graph.is_real(name) and name not in seen | graph.fixed]
         seen.update(before)
         waiting += before
     return found
@@ -120,8 +139,8 @@ def along_axis(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tupl
 
 def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """The one input that holds everything chosen; None where several do."""
-    axis = int(attributes(node)["axis"]) % chosen.ndim
-    lengths = [(graph.shape(name) or ())[axis : axis + 1] for name in node.input]
+    axis, names = int(attributes(node)["axis"]) % chosen.ndim, JOINING[node.op_type](node)
+    lengths = [(graph.shape(name) or ())[axis : axis + 1] for name in names]
     if not all(length and isinstance(length[0], int) for length in lengths):
         return None
     ends = np.cumsum([int(length[0] or 0) for length in lengths])
@@ -129,7 +148,7 @@ def joined(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[st
         return None
     parts = np.split(chosen, ends[:-1], axis)
     holding = [i for i, part in enumerate(parts) if part.any()]
-    return (node.input[holding[0]], parts[holding[0]]) if len(holding) == 1 else None
+    return (names[holding[0]], parts[holding[0]]) if len(holding) == 1 else None
 
 
 def parted(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int) -> tuple[str, Mask] | None:
@@ -187,6 +206,6 @@ def filled(known: list[int], count: int) -> tuple[int, ...] | None:
 
 WAYS_BACK = {
     **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
-    "Concat": joined, "Split": parted, "Slice": cut, "Softmax": along_axis, "LogSoftmax": along_axis,
+    **dict.fromkeys(JOINING, joined), "Split": parted, "Slice": cut, "Softmax": along_axis, "LogSoftmax": along_axis,
     **dict.fromkeys(["Add", "Sub", "Mul", "Div"], beside),
 }  # fmt: skip

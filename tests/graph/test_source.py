@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxcam.graph import indices_of, source_of
@@ -167,3 +168,26 @@ def test_the_highest_scores_are_followed_too() -> None:
     assert indices_of(graph, "y") == ["order"]
     for row, source in enumerate(["a", "b", "a"]):
         assert source_of(graph, "y", np.arange(3)[None] == row, {"order": np.array([[3, 18, 0]])}) == source
+
+
+def test_quantizers_are_followed_and_what_joins_integers() -> None:
+    text = """(float[1,3,4,4] x) => (float[1,20,6] y) {
+  fine = Conv(x, w)
+  small = AveragePool<kernel_shape=[2,2],strides=[2,2]>(x)
+  coarse = Conv(small, v)
+  fine_rows = Reshape(fine, to)
+  coarse_rows = Reshape(coarse, to)
+  fq = QuantizeLinear(fine_rows, s, z)
+  cq = QuantizeLinear(coarse_rows, s, z)
+  rows = com.microsoft.QLinearConcat<axis=2>(s, z, fq, s, z, cq, s, z)
+  d = DequantizeLinear(rows, s, z)
+  t = Transpose<perm=[0,2,1]>(d)
+  q = QuantizeLinear(t, s, z)
+  y = DequantizeLinear(q, s, z)
+}"""
+    proto = net(text, {**WEIGHTS, "s": np.float32(0.1), "z": np.uint8(128)})
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    for place, source in ((3, "fq"), (17, "cq")):
+        mask = np.zeros((1, 20, 6), bool)
+        mask[0, place, 2] = True
+        assert source_of(graph_of(proto), "y", mask) == source
