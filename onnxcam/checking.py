@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import onnx
 
 Array = npt.NDArray[Any]
-SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as its last bits
+SAME_FORWARD = 1e-4  # of the largest value; for float16 as much as the last bits of its scores
 SAME_GRADIENT = 0.05  # of the derivative along a direction
 LARGEST_NOISE = 2**26  # elements of a made-up input
 NOT_MEASURED = "not measured"
@@ -86,7 +86,7 @@ def check(
     subject, at = case.subject, case.at
     gradients = subject.layer_gradient(at, case.seen, case.ask)
     own = raw_map(case, case.seen, gradients)
-    limit = max(SAME_FORWARD, 2 * float(np.finfo(case.layer_values.dtype).eps))
+    limit = max(SAME_FORWARD, last_bits(case))
     return [
         *forward(subject, case.seen.x, at, limit),
         finite("activations finite", case.layer_values, at.name),
@@ -129,6 +129,12 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     at = task.layer_of(target, seen, 0, expected)
     assert at is not None
     return Case(subject, at, task.seen_at(at, seen, expected), reading, target)
+
+
+def last_bits(case: Case) -> float:
+    """What rounding moves: two steps of the layer's type at 1, or at the largest of a row of scores: a softmax follows."""
+    scores, steps = case.seen.scores, 2 * float(np.finfo(case.layer_values.dtype).eps)
+    return steps * max(1.0, float(np.max(np.abs(scores)))) if scores.ndim == 2 else steps
 
 
 def noise(subject: Rewritten) -> Array:

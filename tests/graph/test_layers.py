@@ -411,7 +411,8 @@ def test_views_that_are_quantized_again_show_what_was_quantized() -> None:
     text = """(float[N, 1, 8, 32] x) => (float[16, N, 5] y) { c = Conv<pads = [1, 1, 1, 1]>(x, k) r = Relu(c)
         p = MaxPool<kernel_shape = [8, 2], strides = [8, 2]>(r) q = QuantizeLinear(p, s, z)
         d = DequantizeLinear(q, s, z) f = Squeeze(d, two) u = QuantizeLinear(f, s, z) e = DequantizeLinear(u, s, z)
-        t = Transpose<perm = [2, 0, 1]>(e) v = QuantizeLinear(t, s, z) g = DequantizeLinear(v, s, z) y = MatMul(g, w) }"""
+        t = Transpose<perm = [2, 0, 1]>(e) v = QuantizeLinear(t, s, z) g = DequantizeLinear(v, s, z)
+        y = MatMul(g, w) }"""
     weights = {"k": normal(4, 1, 3, 3), "s": np.float32(0.1), "z": np.uint8(0), "two": np.array([2]), "w": normal(4, 5)}
     (taken,) = (layer for layer in onnxcam.list_layers(net(text, weights)) if layer.automatic)
     assert taken.name == "r"
