@@ -132,7 +132,7 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
 
 
 def last_bits(case: Case) -> float:
-    """What rounding moves: two steps of the layer's type at 1, or at the largest of a row of scores: a softmax follows."""
+    """What rounding moves: two steps of the layer's type at 1, or at the largest of a row of scores, for a softmax."""
     scores, steps = case.seen.scores, 2 * float(np.finfo(case.layer_values.dtype).eps)
     return steps * max(1.0, float(np.max(np.abs(scores)))) if scores.ndim == 2 else steps
 
