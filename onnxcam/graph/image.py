@@ -92,16 +92,29 @@ def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
     return ImageInput(value.name, layout, (width, height), channels, dtype, batch if "N" in layout else 1)
 
 
-def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
-    """Where the channels are: told by the sizes, and where these leave it open by what reads the input.
+def volume_layout(shape: Shape, turns: list[list[int]]) -> str:
+    """The layout of five axes, a volume or the frames of a film: D, H and W.
 
-    Five axes are a volume, or the frames of a film: D, H and W.
+    Where several fit it is told by what a Transpose does; else it is that of sides longer than the channels, of which
+    three are likelier than four.
     """
-    turns = [list(attributes(graph.nodes[i]).get("perm") or []) for i in graph.consumers.get(name, [])]
+    places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
+    turned = [layout for layout in places if TURNED.get(layout) in turns]
+
+    def unlikely(layout: str) -> tuple[bool, bool]:
+        sizes = dict(zip(layout, shape, strict=True))
+        return not {sizes["H"], sizes["W"]}.isdisjoint(IMAGE_CHANNELS), sizes["C"] != 3
+
+    return min(turned or places or VOLUMES, key=unlikely)
+
+
+def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
+    """Where the channels are: told by the sizes, and where these leave it open by what reads the input."""
+    readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+    turns = [list(attributes(node).get("perm") or []) for node in readers]
     if len(shape) == 5:
-        places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
-        turned = [layout for layout in places if TURNED.get(layout) in turns]
-        return (turned or (places if len(places) == 1 else VOLUMES))[0]
+        convolved = any(node.op_type in CONVOLUTIONS for node in readers)
+        return "NCDHW" if convolved else volume_layout(shape, turns)
     batch = "N" if len(shape) == 4 else ""
     first, last = shape[len(batch)], shape[-1]
     if first in IMAGE_CHANNELS and last not in IMAGE_CHANNELS:

@@ -13,7 +13,7 @@ from tests.graph.building import (
     graph_of,
     nodes_model,
 )
-from tests.nets import net
+from tests.nets import net, normal
 
 node = helper.make_node
 
@@ -97,7 +97,27 @@ def test_a_flat_image_is_told_its_shape() -> None:
         image_input(graph_of(net(text, {})))
 
 
-@pytest.mark.parametrize(("perm", "layout"), [([0, 4, 1, 2, 3], "NDHWC"), ([0, 1, 2, 3, 4], "NCDHW")])
-def test_a_volume_of_four_slices_is_read_as_it_is_turned(perm: list[int], layout: str) -> None:
-    text = f"(float[N,4,16,16,3] x) => (float[A] y) {{ t = Transpose<perm={perm}>(x) y = Flatten(t) }}"
+@pytest.mark.parametrize(("perm", "layout"), [([0, 4, 1, 2, 3], "NDHWC"), ([0, 2, 1, 3, 4], "NDCHW")])
+def test_a_film_is_read_as_it_is_turned(perm: list[int], layout: str) -> None:
+    text = f"(float[N,3,3,16,3] x) => (float[A] y) {{ t = Transpose<perm={perm}>(x) y = Flatten(t) }}"
     assert image_input(graph_of(net(text, {}))).layout == layout
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layout"),
+    [
+        ("4,32,32,3", "NDHWC"),
+        ("1,32,32,3", "NDHWC"),
+        ("3,32,32,1", "NDHWC"),
+        ("4,3,32,32", "NDCHW"),
+        ("3,4,32,32", "NCDHW"),
+        ("32,32,32,32", "NCDHW"),
+    ],
+)
+def test_the_sides_of_a_film_are_longer_than_its_channels(sizes: str, layout: str) -> None:
+    assert image_of(f"float[N,{sizes}]").layout == layout
+
+
+def test_what_is_convolved_as_it_is_has_its_channels_first() -> None:
+    text = "(float[N,4,32,32,3] x) => (float[N,A,B,C,D] y) { y = Conv(x, w) }"
+    assert image_input(graph_of(net(text, {"w": normal(2, 4, 1, 1, 1)}))).layout == "NCDHW"
