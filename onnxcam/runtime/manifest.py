@@ -21,7 +21,7 @@ HIGHEST = -1  # where a class may be asked for: the one that scores highest; tie
 DTYPES = frozenset(np.dtype(code).name for code in "efdbBhHiIlLqQ")  # numbers
 LARGEST = 2**20  # more than any size that runs: a grid's product stays a machine's integer
 FAR = 1000.0  # images: further out no layer sees
-LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
+LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NHW", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
 WHITES = (255.0, 1.0)  # what pixels of models that normalize them reach to
 
 
@@ -60,7 +60,8 @@ class ImageInput:
     """The input that takes the picture, or a volume.
 
     Attributes:
-        layout: one of LAYOUTS; without N where the model has no batch axis, with D for a volume.
+        layout: one of LAYOUTS; without N where the model has no batch axis, without C where it is grey and has no axis
+            for that, with D for a volume.
         size: (width, height); None for a free dimension.
         channels: None where the model leaves them open.
         dtype: NumPy's name.

@@ -52,7 +52,29 @@ def test_a_transpose_tells_where_the_channels_are_when_sizes_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8,8]"]
+    ("signature", "body"),
+    [
+        ("float[N,28,28]", "y = Identity(x)"),
+        ("float[N,28,20]", "s = Constant<value_ints=[-1,28,20,1]>() y = Reshape(x, s)"),
+        ("float[N,28,20]", "one = Constant<value_ints=[1]>() c = Cast<to=1>(x) y = Unsqueeze(c, one)"),
+    ],
+)
+def test_a_grey_image_without_an_axis_of_channels(signature: str, body: str) -> None:
+    size = (int(signature[-3:-1]), 28)
+    assert image_of(signature, body) == ImageInput("x", "NHW", size, 1, "float32", None)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "float[N,100]",
+        "int64[N,3,8,8]",
+        "float[N,16,8]",
+        "float[N,T,T]",
+        "float[16,8,8]",
+        "bool[N,3,8,8]",
+        "float[N,3,8,8,8,8]",
+    ],
 )
 def test_inputs_that_are_no_image(signature: str) -> None:
     with pytest.raises(ModelError, match=r"no input that takes an image .*'x'"):

@@ -29,6 +29,7 @@ VOLUME = replace(MADE, image=replace(MADE.image, layout="NCDHW"), layout=Layout(
     "made",
     [
         MADE, replace(MADE, image=replace(MADE.image, white=255.0)), VOLUME,
+        replace(MADE, image=ImageInput("x", "NHW", (28, 28), 1, "float32", None)),
         replace(VOLUME, layout=Layout("NPC", (2, 2, 2))), replace(MADE, layout=Layout("NCHW")),
         replace(MADE, layout=Layout("N?CHW", window=((1.0, 0.0), (-0.1, 0.7)))),
     ],
