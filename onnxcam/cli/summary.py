@@ -49,7 +49,10 @@ def doubts(explainer: Explainer, record: Record, *, target_named: bool) -> Itera
             f"{record['placed']} alone: it may be mirrored, moved or meaningless; compare --method saliency"
         )
     if record["preprocess"]["guess"]:
-        yield f"nothing says how to preprocess, '{record['preprocess']['name']}' is a guess: say it with --preprocess"
+        white = explainer.subject.image.white
+        why = "" if white is None else f", as the model itself normalizes 0..{white:g}"
+        guess = f"'{record['preprocess']['name']}' is a guess{why}"
+        yield f"nothing says how to preprocess, {guess}: say it with --preprocess"
     if score is not None and score.alike > 1 and score.name == name:
         yield f"{score.alike} outputs are alike, this explains the first, '{name}': say another with --score"
     if not target_named and target["index"] is None:

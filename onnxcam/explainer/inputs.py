@@ -46,7 +46,7 @@ def misfit(row: Array, image: ImageInput) -> ImageError:
     if row.ndim == len(wanted) + 1:
         return ImageError(f"{told}: it holds {len(row)} of them; give one per file, or the array itself from Python")
     turned = (*row.shape[-1:], *row.shape[:-1]) if axes[0] == "C" else (*row.shape[1:], *row.shape[:1])
-    if fits(turned, wanted):
+    if "C" in axes and fits(turned, wanted):
         return ImageError(f"{told}: its channels are {'last' if axes[0] == 'C' else 'first'}, move that axis")
     return ImageError(f"{told}: resize it")
 

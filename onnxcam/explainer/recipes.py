@@ -17,6 +17,7 @@ from onnxcam.targets import BLANK, check_labels, class_counts, imagenet_labels, 
 
 IMAGENET_CLASSES = 1000
 CHARACTERS = "character"  # metadata of readers of text and other models of the PaddleOCR family
+NORMALIZED_INSIDE = {255.0: "raw", 1.0: "unit"}  # what a model wants that normalizes it itself, by its white
 SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
 RECIPE = Kind(
     "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
@@ -125,6 +126,8 @@ def guessed(image: ImageInput) -> str:
     """The name of what such an input most often wants."""
     if image.dtype == "uint8":
         return "raw"
+    if image.white is not None:
+        return NORMALIZED_INSIDE[image.white]
     small = max(side or USUAL_SIDE for side in image.size) < SMALL
     if small or image.channels == 1:
         return "unit"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,6 +37,7 @@ from onnxcam.graph import (
     of_size,
     read_layers,
     source_of,
+    white_of,
     with_branches,
     without_idle_weights,
     zipped_names,
@@ -80,7 +82,8 @@ class Rewritten:
         self.sessions = Sessions(self)
         self.graph: Graph = source if isinstance(source, Graph) else self._checked_graph()
         self.graph = of_one_image(self.graph, image_input(self.graph))
-        self.image = image_input(self.graph)
+        image = image_input(self.graph)
+        self.image = replace(image, white=white_of(self.graph, image.name))
         check_fed(self.graph, self.image.name)
         self.metadata = {entry.key: entry.value for entry in self.model.proto.metadata_props}
         if names := zipped_names(self.graph):

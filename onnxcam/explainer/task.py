@@ -206,7 +206,8 @@ class Task:
         return self.subject.numeric_mean(at, seen, ask) * positions, "numeric"
 
     def _channels_first(self, rows: Array) -> Array:
-        return np.moveaxis(rows, self.subject.image.row_axes.index("C") + 1, 1)
+        axes = self.subject.image.row_axes
+        return np.moveaxis(rows, axes.index("C") + 1, 1) if "C" in axes else rows[:, None]
 
     def _result(
         self, item: Item, scores: Array, target: Target, raw: Array, attribution: Array | None, at: TargetLayer | None,

@@ -44,6 +44,7 @@ from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
+from onnxcam.graph.normalized import white_of
 from onnxcam.graph.operators import has_one_scale, reduced_axes
 from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
@@ -148,6 +149,7 @@ __all__ = [
     "subgraphs",
     "type_name",
     "unquantized",
+    "white_of",
     "with_branches",
     "with_told_sizes",
     "without_idle_weights",

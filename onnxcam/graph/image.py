@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import onnx
 from onnx import TensorProto
@@ -56,9 +58,9 @@ def likeliest(graph: Graph) -> list[ImageInput]:
 def cure_of_flat_input(graph: Graph) -> str:
     """What to do with a file that takes its image as a row of numbers, and gives it its shape first."""
     for name in graph.inputs:
-        readers = [graph.nodes[i] for i in graph.consumers.get(name, [])]
-        if len(readers) == 1 and readers[0].op_type == "Reshape":
-            shape = graph.shape(readers[0].output[0])
+        nodes = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+        if len(nodes) == 1 and nodes[0].op_type == "Reshape":
+            shape = graph.shape(nodes[0].output[0])
             if shape is not None and len(shape) == 4 and not {shape[1], shape[3]}.isdisjoint(IMAGE_CHANNELS):
                 return f": '{name}' is flat and made {shown(shape)} first: declare the input so"
     return ""
@@ -66,13 +68,16 @@ def cure_of_flat_input(graph: Graph) -> str:
 
 def is_convolved(graph: Graph, name: str) -> bool:
     """Whether a convolution reads an input, directly or behind a few steps that keep its place."""
+    return any(node.op_type in CONVOLUTIONS for node in readers(graph, name))
+
+
+def readers(graph: Graph, name: str) -> Iterator[onnx.NodeProto]:
+    """The nodes that read an input, directly or behind a few others."""
     names = [name]
     for _ in range(NEAR):
-        readers = [graph.nodes[i] for i in {i for name in names for i in graph.consumers.get(name, [])}]
-        if any(node.op_type in CONVOLUTIONS for node in readers):
-            return True
-        names = [name for node in readers for name in node.output]
-    return False
+        found = [graph.nodes[i] for i in sorted({i for name in names for i in graph.consumers.get(name, [])})]
+        yield from found
+        names = [name for node in found for name in node.output]
 
 
 def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
@@ -88,20 +93,34 @@ def as_image(graph: Graph, value: onnx.ValueInfoProto) -> ImageInput | None:
     width, height, channels, batch = (
         size if isinstance(size := sizes.get(axis), int) and size > 0 else None for axis in "WHCN"
     )
+    channels = channels if "C" in layout else 1
     dtype = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(kind)).name
     return ImageInput(value.name, layout, (width, height), channels, dtype, batch if "N" in layout else 1)
 
 
-def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
-    """Where the channels are: told by the sizes, and where these leave it open by what reads the input.
+def volume_layout(shape: Shape, turns: list[list[int]]) -> str:
+    """The layout of five axes, a volume or the frames of a film: D, H and W.
 
-    Five axes are a volume, or the frames of a film: D, H and W.
+    Where several fit it is told by what a Transpose does; else it is that of sides longer than the channels, of which
+    three are likelier than four.
     """
-    turns = [list(attributes(graph.nodes[i]).get("perm") or []) for i in graph.consumers.get(name, [])]
+    places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
+    turned = [layout for layout in places if TURNED.get(layout) in turns]
+
+    def unlikely(layout: str) -> tuple[bool, bool]:
+        sizes = dict(zip(layout, shape, strict=True))
+        return not {sizes["H"], sizes["W"]}.isdisjoint(IMAGE_CHANNELS), sizes["C"] != 3
+
+    return min(turned or places or VOLUMES, key=unlikely)
+
+
+def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
+    """Where the channels are: told by the sizes, and where these leave it open by what reads the input."""
+    nodes = [graph.nodes[i] for i in graph.consumers.get(name, [])]
+    turns = [list(attributes(node).get("perm") or []) for node in nodes]
     if len(shape) == 5:
-        places = [layout for layout in VOLUMES if shape[layout.index("C")] in IMAGE_CHANNELS]
-        turned = [layout for layout in places if TURNED.get(layout) in turns]
-        return (turned or (places if len(places) == 1 else VOLUMES))[0]
+        convolved = any(node.op_type in CONVOLUTIONS for node in nodes)
+        return "NCDHW" if convolved else volume_layout(shape, turns)
     batch = "N" if len(shape) == 4 else ""
     first, last = shape[len(batch)], shape[-1]
     if first in IMAGE_CHANNELS and last not in IMAGE_CHANNELS:
@@ -110,4 +129,17 @@ def image_layout(graph: Graph, name: str, shape: Shape) -> str | None:
         return f"{batch}HWC"
     if any(turn in TO_CHANNELS_FIRST for turn in turns):
         return f"{batch}HWC"
-    return f"{batch}CHW" if len(shape) == 4 or first in IMAGE_CHANNELS else None
+    if batch or first in IMAGE_CHANNELS:
+        return f"{batch}CHW"
+    return "NHW" if not isinstance(first, int) and is_grey(graph, name, shape) else None
+
+
+def is_grey(graph: Graph, name: str, shape: Shape) -> bool:
+    """Whether rows of two axes each are grey images: squares, or soon given an axis of one channel.
+
+    Others, a sequence of vectors each, are not.
+    """
+    height, width = shape[1:]
+    given = [graph.shape(node.output[0]) for node in readers(graph, name) if node.op_type in ("Reshape", "Unsqueeze")]
+    with_channel = any(found is not None and len(found) == 4 and 1 in (found[1], found[3]) for found in given)
+    return with_channel or (isinstance(height, int) and height == width)

@@ -15,7 +15,7 @@ KEEPING = frozenset({
 CHOOSING = frozenset({"Slice", "Split", "Gather", "TopK"})  # some elements, each with its value
 BEHIND = frozenset({"GlobalAveragePool", "AveragePool", "ReduceMean", "QLinearGlobalAveragePool", "Relu"})
 SUMS = frozenset({"Add", "Sub"})
-LENGTHENING = KEEPING | {"Sqrt", "Reciprocal", "Add", "Max", "Clip", "Expand"}  # of a length, before it divides
+LENGTHENING = KEEPING | {"Sqrt", "Reciprocal", "Add", "Max", "Min", "Clip", "Expand"}  # of a length, before it divides
 
 
 def is_probability(graph: Graph, name: str) -> bool:
@@ -78,7 +78,7 @@ def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
     while (node := graph.maker(name)) is not None and node.op_type in LENGTHENING:
         inverted, rooted = inverted or node.op_type == "Reciprocal", rooted or node.op_type == "Sqrt"
         moved = [read for read in node.input if not is_factor(graph, read)]
-        name = moved[0] if node.op_type in ("Add", "Max") and len(moved) == 1 else node.input[0]
+        name = moved[0] if node.op_type in ("Add", "Max", "Min") and len(moved) == 1 else node.input[0]
     if node is None or inverted != inverse:
         return False
     if node.op_type == "ReduceSum":
@@ -91,5 +91,8 @@ def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
 
 
 def is_factor(graph: Graph, name: str) -> bool:
-    """Whether a value is the same for every image, or a single number (the scale of integers, a temperature)."""
-    return name in graph.fixed or graph.is_single(name)
+    """Whether a value is the same for every image, or a single number (the scale of integers, a temperature).
+
+    One of each row, [N, 1], is none, and so neither where the batch is 1.
+    """
+    return name in graph.fixed or (graph.is_single(name) and graph.rank(name) in (0, 1))

@@ -12,8 +12,11 @@ Photo = Image.Image
 
 
 def from_array(row: npt.NDArray[Any], *, channels_last: bool) -> Photo:
-    """A picture of one row of a model's input, (C, H, W) or (H, W, C): its range stretched to 0..255, NaN as 0."""
-    pixels = row if channels_last else np.moveaxis(row, 0, -1)
+    """A picture of one row of a model's input: its range stretched to 0..255, NaN as 0.
+
+    row (C, H, W), (H, W, C) or, grey, (H, W).
+    """
+    pixels = np.atleast_3d(row) if channels_last or row.ndim == 2 else np.moveaxis(row, 0, -1)
     shown = pixels[..., :3] if pixels.shape[-1] >= 3 else np.repeat(pixels[..., :1], 3, axis=-1)
     shown = np.nan_to_num(shown.astype(np.float64))
     low, high = float(shown.min()), float(shown.max())

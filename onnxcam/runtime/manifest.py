@@ -21,7 +21,8 @@ HIGHEST = -1  # where a class may be asked for: the one that scores highest; tie
 DTYPES = frozenset(np.dtype(code).name for code in "efdbBhHiIlLqQ")  # numbers
 LARGEST = 2**20  # more than any size that runs: a grid's product stays a machine's integer
 FAR = 1000.0  # images: further out no layer sees
-LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
+LAYOUTS = ("NCHW", "NHWC", "CHW", "HWC", "NHW", "NCDHW", "NDHWC", "NDCHW")  # of an image, or a volume
+WHITES = (255.0, 1.0)  # what pixels of models that normalize them reach to
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,13 @@ class ImageInput:
     """The input that takes the picture, or a volume.
 
     Attributes:
-        layout: one of LAYOUTS; without N where the model has no batch axis, with D for a volume.
+        layout: one of LAYOUTS; without N where the model has no batch axis, without C where it is grey and has no axis
+            for that, with D for a volume.
         size: (width, height); None for a free dimension.
         channels: None where the model leaves them open.
         dtype: NumPy's name.
         batch: the declared number of rows; None when it is free.
+        white: what the model's own normalization of its input takes for white, one of WHITES; None where it has none.
     """
 
     name: str
@@ -72,6 +75,7 @@ class ImageInput:
     channels: int | None
     dtype: str
     batch: int | None
+    white: float | None = None
 
     @cached_property
     def row_axes(self) -> str:
@@ -169,7 +173,7 @@ def check(manifest: Manifest) -> None:
     """ValueError unless sizes, types and axes are such as may be."""
     image, layout = manifest.image, manifest.layout
     numbers = (*image.size, image.channels, image.batch, *(layout.grid or ()))
-    if image.layout not in LAYOUTS or image.dtype not in DTYPES:
+    if image.layout not in LAYOUTS or image.dtype not in DTYPES or image.white not in (None, *WHITES):
         raise ValueError("no image")
     if any(number is not None and not 0 < number <= LARGEST for number in numbers):
         raise ValueError("no size")

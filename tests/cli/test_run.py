@@ -106,6 +106,15 @@ def test_guesses_are_announced_and_told_in_the_json(onnxcam: Invoke, folder: Pat
     ]
     assert onnxcam("run", "bare.onnx", "blobs.png", "--json", "-q").stderr == ""
     assert "(a guess)" in onnxcam("run", "bare.onnx", "blobs.png").stdout
+    byte = onnx.numpy_helper.from_array(np.float32(1 / 255), "byte")
+    model.graph.initializer.append(byte)
+    model.graph.node[0].input[0] = "scaled"
+    model.graph.node.insert(0, onnx.helper.make_node("Mul", [model.graph.input[0].name, "byte"], ["scaled"]))
+    onnx.save(model, "scaling.onnx")
+    assert onnxcam("run", "scaling.onnx", "blobs.png").stderr.splitlines() == [
+        "Note: nothing says how to preprocess, 'raw' is a guess, as the model itself normalizes 0..255: "
+        "say it with --preprocess"
+    ]
 
 
 def test_percentages_of_raw_outputs_are_a_guess_that_is_announced(onnxcam: Invoke, folder: Path) -> None:

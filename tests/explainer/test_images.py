@@ -10,7 +10,7 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxcam import Explainer, Explanation, ImageError, PreprocessError, UsageError
+from onnxcam import Explainer, Explanation, ImageError, PreprocessError, UsageError, export
 from onnxcam.methods import list_methods
 from onnxcam.targets import Spec
 from tests.nets import Array, net, normal
@@ -153,6 +153,39 @@ def test_every_method_on_every_kind_of_input(plain: Explainer, variant: str, met
         for e, one in zip(found, row, strict=True):
             same(e, one)
     same(explainer(fed(X[0]), method=method), plain(X[0], method=method))
+
+
+@pytest.fixture(scope="module")
+def grey() -> tuple[onnx.ModelProto, Explainer]:
+    """A network that gives its grey image an axis of channels first, and the same without that step."""
+    weights = {**WEIGHTS, "stem": normal(4, 1, 3, 3), "second": np.array([1])}
+    inner = model("float[N, 6, 7] z", "x = Unsqueeze(z, second)", weights=weights)
+    return inner, Explainer(model("float[N, 1, 6, 7] x", weights=weights))
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_grey_image_without_an_axis_of_channels(grey: tuple[onnx.ModelProto, Explainer], method: str) -> None:
+    proto, plain = grey
+    explainer = Explainer(proto)
+    for e, one in zip(explainer(X[:, 0], method=method), plain(X[:, :1], method=method), strict=True):
+        same(e, one)
+        assert e.photo.tobytes() == one.photo.tobytes()
+    same(explainer(X[0, 0], method=method), plain(X[0, :1], method=method))
+    photo = Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8))
+    same(explainer(photo, method=method), plain(photo, method=method))
+
+
+def test_a_grey_image_without_an_axis_of_channels_in_an_exported_file(
+    grey: tuple[onnx.ModelProto, Explainer], tmp_path: Path
+) -> None:
+    proto, plain = grey
+    explainer = Explainer(export(proto, tmp_path / "exported.onnx"))
+    same(explainer(X[0, 0], target=2), plain(X[0, :1], target=2))
+
+
+def test_a_grey_image_of_another_size(grey: tuple[onnx.ModelProto, Explainer]) -> None:
+    with pytest.raises(ImageError, match=r"has shape \[7, 6\], the model's input 'z' takes \[6, 7\] \(HW\): resize it"):
+        Explainer(grey[0])(X[0, 0].T)
 
 
 def test_rows_that_the_model_mixes_are_explained_by_themselves(plain: Explainer) -> None:

@@ -252,6 +252,27 @@ def test_a_free_width_keeps_the_aspect_by_any_name() -> None:
     assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 32), None)
 
 
+@pytest.mark.parametrize(
+    ("white", "dtype", "size", "name"),
+    [
+        (255.0, "float32", 224, "raw"),
+        (1.0, "float32", 224, "unit"),
+        (255.0, "float32", 32, "raw"),
+        (1.0, "uint8", 224, "raw"),
+        (None, "float32", 224, "tf"),
+        (None, "float32", 32, "unit"),
+    ],
+)
+def test_the_guess_is_what_a_model_wants_that_normalizes_it_itself(
+    white: float | None, dtype: str, size: int, name: str
+) -> None:
+    chosen = choose_recipe(None, ImageInput("x", "NHWC", (size, size), 3, dtype, None, white), {})
+    assert (chosen.recipe.name, chosen.recipe.resize, chosen.guess) == (name, Resize("exact", (size, size)), True)
+    assert (
+        choose_recipe("imagenet", ImageInput("x", "NHWC", (size, size), 3, "float32", None, white), {}).guess is False
+    )
+
+
 def test_a_map_of_free_size_shows_all_of_the_photo(tmp_path: Path) -> None:
     text = "(float[N,3,H,W] x) => (float[N,2,H,W] y) { a = Conv(x, w) r = Relu(a) y = Conv(r, v) }"
     explainer = Explainer(net(text, {"w": normal(4, 3, 1, 1), "v": normal(2, 4, 1, 1)}))

@@ -196,6 +196,17 @@ def test_preprocessing_and_labels_are_stored_when_given_and_never_guessed(tmp_pa
     np.testing.assert_allclose(e.map, original.map, rtol=0, atol=1e-6)
 
 
+def test_an_exported_file_is_fed_as_the_model_that_normalizes_its_input(tmp_path: Path) -> None:
+    scaled = model("any batch")
+    scaled.graph.initializer.append(onnx.numpy_helper.from_array(np.float32(1 / 255), "byte"))
+    for node in scaled.graph.node:
+        node.input[:] = ["scaled" if name == "x" else name for name in node.input]
+    scaled.graph.node.insert(0, onnx.helper.make_node("Mul", ["x", "byte"], ["scaled"]))
+    path = export(scaled, tmp_path / "exported.onnx")
+    for chosen in (Explainer(scaled).preprocess, Explainer(path).preprocess):
+        assert (chosen.recipe.name, chosen.guess) == ("raw", True)
+
+
 def test_labels_of_a_score_without_an_axis_of_images(tmp_path: Path) -> None:
     text = """(float[1, 3, 8, 8] x) => (float[5] y) {
       c = Conv(x, stem) a = Relu(c) p = ReduceMean<axes = [0, 2, 3], keepdims = 0>(a) y = MatMul(p, fc) }"""

@@ -13,7 +13,7 @@ from tests.graph.building import (
     graph_of,
     nodes_model,
 )
-from tests.nets import net
+from tests.nets import net, normal
 
 node = helper.make_node
 
@@ -52,7 +52,29 @@ def test_a_transpose_tells_where_the_channels_are_when_sizes_do_not() -> None:
 
 
 @pytest.mark.parametrize(
-    "signature", ["float[N,100]", "int64[N,3,8,8]", "float[N,16,8]", "bool[N,3,8,8]", "float[N,3,8,8,8,8]"]
+    ("signature", "body"),
+    [
+        ("float[N,28,28]", "y = Identity(x)"),
+        ("float[N,28,20]", "s = Constant<value_ints=[-1,28,20,1]>() y = Reshape(x, s)"),
+        ("float[N,28,20]", "one = Constant<value_ints=[1]>() c = Cast<to=1>(x) y = Unsqueeze(c, one)"),
+    ],
+)
+def test_a_grey_image_without_an_axis_of_channels(signature: str, body: str) -> None:
+    size = (int(signature[-3:-1]), 28)
+    assert image_of(signature, body) == ImageInput("x", "NHW", size, 1, "float32", None)
+
+
+@pytest.mark.parametrize(
+    "signature",
+    [
+        "float[N,100]",
+        "int64[N,3,8,8]",
+        "float[N,16,8]",
+        "float[N,T,T]",
+        "float[16,8,8]",
+        "bool[N,3,8,8]",
+        "float[N,3,8,8,8,8]",
+    ],
 )
 def test_inputs_that_are_no_image(signature: str) -> None:
     with pytest.raises(ModelError, match=r"no input that takes an image .*'x'"):
@@ -97,7 +119,27 @@ def test_a_flat_image_is_told_its_shape() -> None:
         image_input(graph_of(net(text, {})))
 
 
-@pytest.mark.parametrize(("perm", "layout"), [([0, 4, 1, 2, 3], "NDHWC"), ([0, 1, 2, 3, 4], "NCDHW")])
-def test_a_volume_of_four_slices_is_read_as_it_is_turned(perm: list[int], layout: str) -> None:
-    text = f"(float[N,4,16,16,3] x) => (float[A] y) {{ t = Transpose<perm={perm}>(x) y = Flatten(t) }}"
+@pytest.mark.parametrize(("perm", "layout"), [([0, 4, 1, 2, 3], "NDHWC"), ([0, 2, 1, 3, 4], "NDCHW")])
+def test_a_film_is_read_as_it_is_turned(perm: list[int], layout: str) -> None:
+    text = f"(float[N,3,3,16,3] x) => (float[A] y) {{ t = Transpose<perm={perm}>(x) y = Flatten(t) }}"
     assert image_input(graph_of(net(text, {}))).layout == layout
+
+
+@pytest.mark.parametrize(
+    ("sizes", "layout"),
+    [
+        ("4,32,32,3", "NDHWC"),
+        ("1,32,32,3", "NDHWC"),
+        ("3,32,32,1", "NDHWC"),
+        ("4,3,32,32", "NDCHW"),
+        ("3,4,32,32", "NCDHW"),
+        ("32,32,32,32", "NCDHW"),
+    ],
+)
+def test_the_sides_of_a_film_are_longer_than_its_channels(sizes: str, layout: str) -> None:
+    assert image_of(f"float[N,{sizes}]").layout == layout
+
+
+def test_what_is_convolved_as_it_is_has_its_channels_first() -> None:
+    text = "(float[N,4,32,32,3] x) => (float[N,A,B,C,D] y) { y = Conv(x, w) }"
+    assert image_input(graph_of(net(text, {"w": normal(2, 4, 1, 1, 1)}))).layout == "NCDHW"

@@ -201,8 +201,8 @@ def test_the_score_behind_a_zipmap() -> None:
     assert find_score(graph_of(model)) == Score("logits", "logit", "softmax", "maps")
 
 
-def several(outputs: str, tail: str) -> onnx.ModelProto:
-    text = f"(float[N,3,4,4] x) => ({outputs}) {{\n c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n{tail}\n}}"
+def several(outputs: str, tail: str, rows: str = "N") -> onnx.ModelProto:
+    text = f"(float[{rows},3,4,4] x) => ({outputs}) {{\n c = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c)\n{tail}\n}}"
     return net(text, CONVS)
 
 
@@ -268,6 +268,8 @@ EMBEDDINGS = {
     "torch": "n = ReduceL2<axes=[1]>(v)\n k = Clip(n, tiny)\n to = Shape(v)\n d = Expand(k, to)\n y = Div(v, d)",
     "TensorFlow": "q = Mul(v, v)\n n = ReduceSum(q, one)\n k = Max(n, tiny)\n d = Sqrt(k)\n i = Reciprocal(d)\n"
     " y = Mul(v, i)",
+    "Keras": "q = Mul(v, v)\n n = ReduceSum(q, one)\n d = Sqrt(n)\n i = Reciprocal(d)\n huge = Reciprocal(tiny)\n"
+    " k = Min(i, huge)\n y = Mul(v, k)",
     "ONNX": "y = LpNormalization<axis=1>(v)",
 }
 
@@ -282,11 +284,12 @@ EMBEDDINGS = {
         ("y = Mul(v, v)", "output"),
     ],
 )
-def test_what_is_scaled_to_length_1_is_an_embedding(tail: str, kind: str) -> None:
+@pytest.mark.parametrize("rows", ["N", "1"])
+def test_what_is_scaled_to_length_1_is_an_embedding(rows: str, tail: str, kind: str) -> None:
     text = (
         FEATURES + "v = Gemm(features, fc)\n tiny = Constant<value_float=1e-12>()\n one = Constant<value_ints=[1]>()\n"
     )
-    graph = graph_of(several("float[N,5] y", text + tail))
+    graph = graph_of(several(f"float[{rows},5] y", text + tail, rows))
     assert find_score(graph, "y").kind == kind
     assert (find_score(graph).kind == "embedding") == (kind == "embedding")
 

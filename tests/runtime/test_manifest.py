@@ -28,7 +28,9 @@ VOLUME = replace(MADE, image=replace(MADE.image, layout="NCDHW"), layout=Layout(
 @pytest.mark.parametrize(
     "made",
     [
-        MADE, VOLUME, replace(VOLUME, layout=Layout("NPC", (2, 2, 2))), replace(MADE, layout=Layout("NCHW")),
+        MADE, replace(MADE, image=replace(MADE.image, white=255.0)), VOLUME,
+        replace(MADE, image=ImageInput("x", "NHW", (28, 28), 1, "float32", None)),
+        replace(VOLUME, layout=Layout("NPC", (2, 2, 2))), replace(MADE, layout=Layout("NCHW")),
         replace(MADE, layout=Layout("N?CHW", window=((1.0, 0.0), (-0.1, 0.7)))),
     ],
 )  # fmt: skip
@@ -36,6 +38,12 @@ def test_there_and_back(made: Manifest) -> None:
     text = made.to_json()
     assert "\n" not in text
     assert reading(text) == made
+
+
+def test_one_that_does_not_say_how_the_image_is_normalized() -> None:
+    data = json.loads(MADE.to_json())
+    del data["image"]["white"]
+    assert reading(json.dumps(data)) == MADE
 
 
 def test_a_model_without_one() -> None:
@@ -70,6 +78,7 @@ def layout(axes: str, **entries: Any) -> str:
         changed(image=asdict(MADE.image) | {"size": [1]}), changed(image=asdict(MADE.image) | {"name": 5}),
         changed(image=asdict(MADE.image) | {"layout": "ABCD"}), changed(image=asdict(MADE.image) | {"dtype": "abc"}),
         changed(image=asdict(MADE.image) | {"batch": "x"}), changed(image=asdict(MADE.image) | {"channels": -1}),
+        changed(image=asdict(MADE.image) | {"white": 3.0}), changed(image=asdict(MADE.image) | {"white": "255"}),
         changed(layout="NCHW"), changed(layout={"axes": 5}), changed(layout={"axes": "NHW"}),
         changed(layout={"axes": "NPC"}), changed(layout=asdict(MADE.layout) | {"grid": [0, 4]}),
         changed(layout=asdict(MADE.layout) | {"grid": 4}), changed(layout=asdict(MADE.layout) | {"grid": ["a", "b"]}),
