@@ -18,7 +18,7 @@ from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizing
-from onnxcam.graph.telling import fused_outputs, read_ranks
+from onnxcam.graph.telling import fused_outputs, read_ranks, spell_quantizers
 from onnxcam.graph.types import FLOATS, UNKNOWN, Sizes, Types, ValueType, completed, inferred_types, is_open, shape_in
 from onnxcam.runtime import oracle
 
@@ -124,6 +124,7 @@ class Inference:
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
             proto = with_constants(self._sizing.proto, self.computed)
+            spell_quantizers(proto.graph)
             declare(proto.graph, told)
             found = inferred_types(proto)
             for tensor in proto.graph.initializer:

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph import inference
+from onnxcam.graph.types import ValueType
+from onnxcam.runtime import oracle
 from tests.graph.building import graph_of
 from tests.nets import net, run
 
@@ -123,3 +126,18 @@ def test_a_pool_is_spelled_otherwise_where_its_input_is_told_late() -> None:
     pool = "p = MaxPool<kernel_shape = [1,1], strides = [2,2], ceil_mode = 1>(a)"
     graph = graph_of(net(f"(float[N,8,6,6] x) => (float[] y) {{ {GELU} {pool} y = Relu(p) }}"))
     assert {attribute.name for node in graph.nodes for attribute in node.attribute}.isdisjoint(["ceil_mode"])
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT16, TensorProto.UINT16, TensorProto.INT4, TensorProto.UINT8])
+def test_quantizers_of_onnxruntime_keep_shapes(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to be asked for them, nor for the sizes of what they give."""
+    monkeypatch.setattr(oracle, "value_types", None)
+    text = """(float16[N,8,6] x) => (float16[] y) {
+        q = com.microsoft.QuantizeLinear(x, s, z) d = com.microsoft.DequantizeLinear(q, s, z) n = Shape(d)
+        e = com.microsoft.QuantizeLinear(x, s) y = Reshape(d, n) }"""
+    model = net(text, {"s": np.float16(0.5)})
+    model.graph.initializer.append(helper.make_tensor("z", kind, [], [0]))
+    graph = graph_of(model)
+    assert graph.type("q") == ValueType(kind, ("N", 8, 6))
+    assert graph.type("e") == ValueType(TensorProto.UINT8, ("N", 8, 6))
+    assert graph.type("d") == graph.type("y") == ValueType(TensorProto.FLOAT16, ("N", 8, 6))
