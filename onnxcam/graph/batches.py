@@ -24,17 +24,25 @@ def told_by_batches(first: Inference) -> Inference:
     if not batch or not first.is_open:
         return first
     try:
-        models = [with_batch(first.proto, batch, size) for size in BATCHES]
-        seen = [Inference(first.model, one, first.computed).types for one in models]
+        seen = [of_batch(first, batch, size).types for size in BATCHES]
     except ModelError:  # the model takes no such batch
         return first
     told = {}
-    for name in set(first.made).intersection(first.settled, *seen):
-        known = first.settled[name]
+    for name in set(first.made).intersection(*seen):
+        known = first.types.get(name, ValueType(seen[0][name].elem_type, None))
         shape = told_shape(known.shape, [found[name].shape for found in seen], batch)
         if shape != known.shape:
             told[name] = ValueType(known.elem_type, shape)
-    return Inference(first.model, first.proto, first.computed, told) if told else first
+    return Inference(first.model, first.proto, first.computed, first.told | told) if told else first
+
+
+def of_batch(first: Inference, batch: str, size: int) -> Inference:
+    """The same model for batches of one size, and what ONNX Runtime told of it."""
+    told = {
+        name: ValueType(one.elem_type, one.shape and tuple(size if dim == batch else dim for dim in one.shape))
+        for name, one in first.told.items()
+    }
+    return Inference(first.model, with_batch(first.proto, batch, size), first.computed, told)
 
 
 def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto:

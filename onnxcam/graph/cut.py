@@ -20,7 +20,7 @@ from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.nodes import attributes, reads
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import quantizer, sources, twins, unquantized
-from onnxcam.graph.types import Dim, Shape, made_up
+from onnxcam.graph.types import Dim, Shape, is_open
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
 MANY_WEIGHTS = 2**22  # elements; fewer may well be held twice
@@ -212,9 +212,9 @@ def free_taps(graph: Graph) -> set[str]:
 def likely_has_rows(shape: Shape | None) -> bool:
     """Whether the first axis is the images', as far as can be told.
 
-    A size that inference made up, as of a stack of what several heads say, may be another.
+    A size that is not known, or that inference made up, as of a stack of what several heads say, may be another.
     """
-    return may_have_rows(shape, ROWS) and not (shape and made_up(shape[0]))
+    return may_have_rows(shape, ROWS) and not is_open(shape and shape[:1])
 
 
 def packing_pays(graph: Graph) -> bool:

@@ -14,12 +14,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model, serialize
-from onnxcam.graph.loops import final_states
+from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizing
-from onnxcam.graph.telling import fused_outputs, read_ranks
-from onnxcam.graph.types import FLOATS, Sizes, Types, ValueType, inferred_types, made_up, shape_in
+from onnxcam.graph.telling import fused_outputs, read_ranks, spell_quantizers
+from onnxcam.graph.types import FLOATS, UNKNOWN, Sizes, Types, ValueType, completed, inferred_types, is_open, shape_in
 from onnxcam.runtime import oracle
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
@@ -46,6 +46,7 @@ class Inference:
         model, proto: the model.
         made: the node that makes each value.
         computed: constants that follow from the model, as far as they are known by now.
+        told: types that onnx's inference is told, from elsewhere and by ONNX Runtime.
     """
 
     def __init__(
@@ -69,38 +70,33 @@ class Inference:
         ]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
         self.computed: Constants = dict(computed or {})
-        self._told = told or {}
+        self.told = dict(told or {})
         self._rounds = 0
         self._sizing = Sizing(proto, self._constant)
 
     @cached_property
     def types(self) -> dict[str, ValueType]:
-        """Type of every value: onnx's inference helped by constants, and ONNX Runtime's where that stops."""
-        found = dict(self.settled)
-        unknown = [name for name in self.made if name not in found or found[name].shape is None]
-        if unknown:
-            for name, (elem_type, shape) in oracle.value_types(*self._runnable(sorted(unknown))).items():
-                known = found.get(name, ValueType(0, None))
-                found[name] = ValueType(known.elem_type or elem_type, shape)
+        """Type of every value: onnx's inference helped by constants, and by ONNX Runtime's where it stops, in turn."""
+        found = self.settled
+        while told := self._asked(found):
+            self.told |= told
+            found = self._settle()
         return found
 
     @cached_property
     def settled(self) -> dict[str, ValueType]:
-        """Types with what constants tell, and these with what types do."""
-        found = self._inferred()
-        while self._open(found) and self._compute(found):
-            found = self._inferred()
-        return found
+        """Types before ONNX Runtime is asked for any."""
+        return self._settle()
 
     @property
     def is_open(self) -> bool:
-        """Whether the shape of a computed value is not known then, or holds a size that inference made up."""
-        return self._open(self.settled)
+        """Whether the shape of a computed value is not known, or holds a size that inference made up."""
+        return any(is_open(shape_in(self.types, name)) for name in self.made)
 
     @property
     def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
         """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
-        _ = self.settled
+        _ = self.types
         return self._sizing.misjudged
 
     @cached_property
@@ -115,19 +111,27 @@ class Inference:
         self._compute(self.types)
         return self._given | self.computed
 
+    def _settle(self) -> dict[str, ValueType]:
+        """Types with what constants tell, and these with what types do."""
+        found = self._inferred()
+        while any(is_open(shape_in(found, name)) for name in self.made) and self._compute(found):
+            found = self._inferred()
+        return found
+
     def _inferred(self) -> dict[str, ValueType]:
         """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
-        told, ranks = self._told, dict[str, ValueType]()
+        told, ranks = self.told, dict[str, ValueType]()
         while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
             self._rounds += 1
             proto = with_constants(self._sizing.proto, self.computed)
+            spell_quantizers(proto.graph)
             declare(proto.graph, told)
             found = inferred_types(proto)
             for tensor in proto.graph.initializer:
                 found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
             corrected = self._sizing.correct(found)
             ranks |= read_ranks(proto, found)
-            states = self._told | ranks
+            states = self.told | ranks
             states |= {} if corrected else final_states(proto, found) | fused_outputs(proto, found)
             if not corrected and states == told:
                 return found
@@ -137,17 +141,30 @@ class Inference:
             "simplify the model, or export it with fixed sizes"
         )
 
-    def _open(self, types: dict[str, ValueType]) -> bool:
-        """Whether the shape of a computed value is not known, or holds a size that inference made up."""
-        shapes = (shape_in(types, name) for name in self.made)
-        return any(shape is None or any(made_up(dim) for dim in shape) for shape in shapes)
+    def _asked(self, found: Types) -> dict[str, ValueType]:
+        """What ONNX Runtime tells beyond types that lack a rank, or a size of which nothing is known at all.
 
-    def _runnable(self, outputs: Iterable[str]) -> tuple[bytes, str | None]:
-        """This graph with other outputs, for the oracle: bytes and the folder of its external data."""
-        probe = onnx.ModelProto()
-        probe.CopyFrom(self.proto)
+        Nothing behind a node that it may give another size than it computes: that waits until the size is known.
+        """
+        shapes = {name: shape_in(found, name) for name in self.made}
+        if not any(shape is None or None in shape for shape in shapes.values()):
+            return {}
+        seen = oracle.value_types(*self._runnable(found, sorted(name for name in shapes if is_open(shapes[name]))))
+        told = {name: completed(found.get(name, UNKNOWN), ValueType(*one)) for name, one in seen.items()}
+        told = {name: one for name, one in told.items() if one not in (found.get(name), self.told.get(name))}
+        unsure = set[str]()
+        for i, node in enumerate(self._nodes):
+            if (self._sizing.doubts(i) and node.output[0] in told) or not unsure.isdisjoint(reads(node)):
+                unsure.update(node.output)
+        return {name: one for name, one in told.items() if one.elem_type and name not in unsure}
+
+    def _runnable(self, known: Types, outputs: Iterable[str]) -> tuple[bytes, str | None]:
+        """This graph with other outputs and what is known by now, for the oracle: bytes, the folder of its weights."""
+        probe = with_constants(self._sizing.proto, self.computed)
         del probe.graph.output[:]
         probe.graph.output.extend(onnx.ValueInfoProto(name=name) for name in outputs)
+        made = [name for node in probe.graph.node for name in node.output if shape_in(known, name) is not None]
+        declare(probe.graph, {name: without_made_up(known[name]) for name in made if known[name].elem_type})
         return self.model.portable(probe), str(self.model.folder) if self.model.folder else None
 
     def _constant(self, name: str) -> npt.NDArray[Any] | None:

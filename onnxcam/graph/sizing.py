@@ -106,6 +106,10 @@ class Sizing:
         self.misjudged |= wrong
         return bool(wrong)
 
+    def doubts(self, i: int) -> bool:
+        """Whether onnx and ONNX Runtime may infer another size of node i than is computed."""
+        return i in self._doubtful
+
     def _answer(self, i: int, node: onnx.NodeProto, question: Question) -> Sizes | None:
         """What ONNX Runtime computes; None where it refuses."""
         key = (i, question)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import onnx
-from onnx import TensorProto
+from onnx import TensorProto, helper
 
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import attributes, optional
@@ -14,6 +14,7 @@ LISTING = {  # attributes with a number an axis, but for so many axes
     "Transpose": ("perm", 0),
 }
 RANKS = dict.fromkeys(["LSTM", "GRU", "RNN"], 3) | dict.fromkeys(["DepthToSpace", "SpaceToDepth"], 4)
+TYPING = {"DequantizeLinear": 1, "QuantizeLinear": 2}  # the input that has the element type of the output
 PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 
 
@@ -39,6 +40,16 @@ def rank_taken(node: onnx.NodeProto, types: Types) -> int:
     if listed := attributes(node).get(which):
         return len(listed) + others
     return len(shape_in(types, optional(node, 1)) or ()) if "Conv" in node.op_type else 0
+
+
+def spell_quantizers(graph: onnx.GraphProto) -> None:
+    """In place: ONNX Runtime's own quantizers, which onnx does not know, as what has their shape and element type."""
+    for node in graph.node:
+        typing = TYPING.get(node.op_type) if node.domain == MICROSOFT else None
+        if typing is not None and optional(node, typing):
+            node.CopyFrom(helper.make_node("CastLike", [node.input[0], node.input[typing]], node.output))
+        elif typing is not None:
+            node.domain = ""
 
 
 def fused_outputs(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:

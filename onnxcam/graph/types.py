@@ -37,6 +37,7 @@ class ValueType:
     shape: Shape | None
 
 
+UNKNOWN = ValueType(0, None)
 Types = Mapping[str, ValueType]
 
 
@@ -154,6 +155,22 @@ def by_broadcast(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape
 def made_up(dim: Dim) -> bool:
     """Whether onnx's inference named this dimension, for want of knowledge."""
     return isinstance(dim, str) and dim.startswith(MADE_UP)
+
+
+def is_open(shape: Shape | None) -> bool:
+    """Whether a rank is not known, or a size has no name but one that inference made up."""
+    return shape is None or any(dim is None or made_up(dim) for dim in shape)
+
+
+def completed(known: ValueType, other: ValueType) -> ValueType:
+    """A type with what another of the same value tells beyond it."""
+    shape = known.shape
+    if shape is None:
+        shape = other.shape
+    elif other.shape is not None and len(other.shape) == len(shape):
+        dims = zip(shape, other.shape, strict=True)
+        shape = tuple(told if told is not None and is_open((dim,)) else dim for dim, told in dims)
+    return ValueType(known.elem_type or other.elem_type, shape)
 
 
 SOLVING = {

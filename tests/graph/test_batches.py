@@ -22,6 +22,17 @@ def test_sizes_behind_arithmetic_on_sizes_are_told_by_what_batches_make_of_them(
     assert graph.shape("y") == ("batch", 4, 48)
 
 
+def test_batches_tell_what_onnxruntime_alone_knows() -> None:
+    """It loses the batch at the first Reshape, which cannot be told from the other size without trying."""
+    text = """(float[batch,3,8,8] x) => (float[batch,4,48] y) {
+        a = com.microsoft.FastGelu(x) s = Shape(a) n = Gather(s, first) w = Gather(s, last) v = Div(w, half)
+        to = Concat<axis=0>(n, v, half, rest) folded = Reshape(a, to) b = com.microsoft.FastGelu(folded)
+        again = Shape(b) m = Gather(again, first) flat = Concat<axis=0>(m, v, rest) y = Reshape(b, flat) }"""
+    graph = graph_of(net(text, SIZES))
+    assert graph.shape("b") == ("batch", 4, 2, 24)
+    assert graph.shape("y") == ("batch", 4, 48)
+
+
 @pytest.mark.parametrize("signature", ["float[batch,3] x, int64[2] to", "float[batch,3] x, float[K,3] other"])
 def test_a_batch_of_one_may_be_broadcast(signature: str) -> None:
     body = "y = Expand(x, to)" if "to" in signature else "y = Add(x, other)"

@@ -25,7 +25,8 @@ from onnxcam.graph import (
     packing_pays,
     pruned,
 )
-from onnxcam.graph.cut import MANY_WEIGHTS, ROWS
+from onnxcam.graph.cut import MANY_WEIGHTS, ROWS, likely_has_rows
+from onnxcam.graph.types import Shape
 from onnxcam.runtime import Session
 from tests.graph.building import (
     CONVS,
@@ -250,6 +251,11 @@ def test_free_taps_are_rows_of_images() -> None:
     scalar = "m = ReduceMean<keepdims = 0>(features) r = Relu(m) k = Add(features, r) logits = "
     model = plain(TAIL.replace("logits = ", scalar, 1).replace("(features, fc", "(k, fc"))
     assert free_taps(graph_of(model)) == {"a0", "last", "pool"}
+
+
+@pytest.mark.parametrize("shape", [None, (None, 4), ("unk__0", 4), (2, 4), (ROWS,), (ROWS, 4)])
+def test_a_first_size_that_nobody_knows_is_not_taken_for_the_images(shape: Shape | None) -> None:
+    assert likely_has_rows(shape) == (shape is not None and shape[0] == ROWS)
 
 
 def names(values: Any) -> list[str]:

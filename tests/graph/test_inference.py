@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
 from onnxcam.graph import inference
+from onnxcam.graph.types import ValueType
+from onnxcam.runtime import oracle
 from tests.graph.building import graph_of
-from tests.nets import net
+from tests.nets import net, run
 
 WEIGHTS = {
     "thousands": np.array(3000), "zero": np.array(0), "one": np.array(1), "ones": np.array([1]), "ten": np.array(10),
@@ -88,3 +91,53 @@ def test_an_lstm_of_quantized_weights_keeps_steps_and_rows() -> None:
     graph = graph_of(net(f"(float[T, N, 4] x) => (float[] y) {{ {body} }}", weights))
     assert graph.shape("q") == ("T", 1, "N", 2)
     assert graph.shape("h") == graph.shape("c") == (1, "N", 2)
+
+
+GELU = "a = com.microsoft.FastGelu(x)"
+
+
+def test_onnxruntime_is_asked_for_more_than_the_rank_that_a_reader_tells() -> None:
+    """That the Conv takes four axes says nothing of their sizes, nor does onnx, which knows no Gelu before the Cast."""
+    text = f"(float[N,8,6,6] x) => (float[] y) {{ {GELU} d = Cast<to = 1>(a) y = Conv(d, w) }}"
+    graph = graph_of(net(text, {"w": np.ones((8, 8, 3, 3), np.float32)}))
+    assert [graph.shape(name) for name in "ady"] == [("N", 8, 6, 6), ("N", 8, 6, 6), ("N", 8, 4, 4)]
+
+
+def test_onnx_and_onnxruntime_tell_each_other_in_turn() -> None:
+    """ONNX Runtime alone knows a and y, constants what the Reshape between them makes."""
+    text = f"""(float[2,8,6] x) => (float[] y) {{
+        {GELU} s = Shape(a) t = Div(s, parts) r = Reshape(a, t) y = com.microsoft.FastGelu(r) }}"""
+    graph = graph_of(net(text, {"parts": np.array([2, 1, -6])}))
+    assert [graph.shape(name) for name in "ary"] == [(2, 8, 6), (1, 8, 12), (1, 8, 12)]
+
+
+def test_onnxruntime_is_not_believed_where_it_computes_another_size_than_it_infers() -> None:
+    """A transposed convolution with SAME padding makes 8 of 4, whatever padding of its output it asks for."""
+    up = 't = ConvTranspose<strides = [2,2], output_padding = [1,1], auto_pad = "SAME_UPPER">(a, w)'
+    model = net(
+        f"(float[N,3,4,4] x) => (float[] y) {{ {GELU} {up} y = com.microsoft.FastGelu(t) }}",
+        {"w": np.ones((3, 8, 2, 2), np.float32)},
+    )
+    assert [graph_of(model).shape(name) for name in "ty"] == [("N", 8, 8, 8), ("N", 8, 8, 8)]
+    assert run(model, {"x": np.ones((2, 3, 4, 4), np.float32)})["y"].shape == (2, 8, 8, 8)
+
+
+def test_a_pool_is_spelled_otherwise_where_its_input_is_told_late() -> None:
+    pool = "p = MaxPool<kernel_shape = [1,1], strides = [2,2], ceil_mode = 1>(a)"
+    graph = graph_of(net(f"(float[N,8,6,6] x) => (float[] y) {{ {GELU} {pool} y = Relu(p) }}"))
+    assert {attribute.name for node in graph.nodes for attribute in node.attribute}.isdisjoint(["ceil_mode"])
+
+
+@pytest.mark.parametrize("kind", [TensorProto.INT16, TensorProto.UINT16, TensorProto.INT4, TensorProto.UINT8])
+def test_quantizers_of_onnxruntime_keep_shapes(kind: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody has to be asked for them, nor for the sizes of what they give."""
+    monkeypatch.setattr(oracle, "value_types", None)
+    text = """(float16[N,8,6] x) => (float16[] y) {
+        q = com.microsoft.QuantizeLinear(x, s, z) d = com.microsoft.DequantizeLinear(q, s, z) n = Shape(d)
+        e = com.microsoft.QuantizeLinear(x, s) y = Reshape(d, n) }"""
+    model = net(text, {"s": np.float16(0.5)})
+    model.graph.initializer.append(helper.make_tensor("z", kind, [], [0]))
+    graph = graph_of(model)
+    assert graph.type("q") == ValueType(kind, ("N", 8, 6))
+    assert graph.type("e") == ValueType(TensorProto.UINT8, ("N", 8, 6))
+    assert graph.type("d") == graph.type("y") == ValueType(TensorProto.FLOAT16, ("N", 8, 6))

@@ -340,6 +340,18 @@ def test_a_layer_of_integers_alone_is_read_dequantized() -> None:
     assert not any("qc_dequantized" in node.output for node in gradient.graph.node)
 
 
+def test_a_layer_behind_what_onnxruntime_alone_knows() -> None:
+    """Only that it has four axes was told of d, and all behind it had sizes without numbers: c was taken."""
+    text = """(float[1,3,8,8] x) => (float[1,4] y) {
+        c = Conv<pads = [1,1,1,1]>(x, w) q = QuantizeLinear(c, s, z)
+        a = com.microsoft.QLinearAdd(q, s, z, q, s, z, s, z) d = DequantizeLinear(a, s, z)
+        e = Conv<pads = [1,1,1,1]>(d, v) r = Relu(e) p = GlobalAveragePool(r) f = Flatten(p) y = MatMul(f, fc) }"""
+    weights = {"w": normal(8, 3, 3, 3), "v": normal(8, 8, 3, 3), "fc": normal(8, 4), "s": np.float32(0.1)}
+    model = net(text, {**weights, "z": np.uint8(0)})
+    assert automatic(model) == "r"
+    assert graph_of(model).shape("r") == (1, 8, 8, 8)
+
+
 def test_a_branch_is_passed() -> None:
     """Where the condition is known, the branch is like any other node; the gradient passes either way."""
 
