@@ -213,6 +213,8 @@ def better_before(graph: Graph, name: str) -> str:
         return "a pool: what it pools is finer"
     if inside_generalized_mean(graph, name):
         return "inside a pool that averages powers: what it pools comes before"
+    if computing_node(graph, name).op_type == "Pad":
+        return "padded: what it pads is all that it shows"
     return ""
 
 

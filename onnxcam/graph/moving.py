@@ -252,8 +252,10 @@ def extended(along: Along, axis: int, index: npt.NDArray[np.intp], *, joint: boo
     shape = [-1 if i == axis else 1 for i in range(at.ndim)]
     over = (index - np.clip(index, 0, size - 1)).reshape(shape).astype(np.float32)
     at = np.where(over != 0, np.float32(np.nan), at) if joint else at + over * np.float32(along.step)
-    cut = index[0] > 0 or index[-1] < size - 1
-    return renewed(along, at) if cut else replace(along, at=at)
+    if index[0] > 0 or index[-1] < size - 1:
+        return renewed(along, at)
+    first, last = (along.drift[0] + (along.drift[1] - along.drift[0]) * float(i) / (size - 1) for i in index[[0, -1]])
+    return replace(along, at=at, drift=(first, last))
 
 
 MOVES: dict[str, Rule] = {

@@ -123,6 +123,21 @@ def test_pools_of_several_branches_are_their_first_common_grid() -> None:
     assert automatic(model) == "last"
 
 
+def test_padding_is_skipped() -> None:
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{
+  {STEM}
+  p = Pad(a, around)
+  m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(p)
+  f = Flatten(m)
+  y = MatMul(f, fc)
+}}""",
+        {**CONVS, "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "fc": normal(64, 5)},
+    )
+    assert automatic(model) == "a"
+    assert reason_of(model, "p") == "padded: what it pads is all that it shows"
+
+
 POWERS = {
     "torch": ("low = Clip(a, least)\n up = Pow(low, three)\n m = GlobalAveragePool(up)\n g = Pow(m, third)", "a"),
     "Keras": ("low = Max(a, least)\n t = Transpose<perm=[0,2,3,1]>(low)\n up = Pow(t, three)\n"

@@ -70,6 +70,23 @@ def test_pads_go_on_and_cut() -> None:
     assert line(known, "y", "H").tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
 
 
+def test_cells_behind_padding_lie_beyond_the_image() -> None:
+    known = found(
+        "p = Pad(x, around)\n c = Conv<pads=[1,1,1,1]>(p, w)\n y = Relu(c)",
+        around=[0, 0, 1, 0, 0, 0, 2, 0], w=normal(4, 3, 3, 3),
+    )  # fmt: skip
+    assert known["y"] == Layout("NCHW", None, 0, ((-1 / 8, 10 / 8), (0.0, 1.0)))
+
+
+def test_padding_makes_up_for_a_margin_that_windows_left_out() -> None:
+    """The first of 6 cells has its centre at 1.5 and is shown at 0.67; the one that padding adds lies at 0.5."""
+    known = found(
+        "a = Conv(x, w)\n p = Pad(a, around)\n y = Conv<pads=[1,1,1,1]>(p, v)",
+        around=[0, 0, 1, 1, 0, 0, 1, 1], w=normal(4, 3, 3, 3), v=normal(4, 4, 3, 3),
+    )  # fmt: skip
+    assert known["y"] == Layout("NCHW")
+
+
 def test_windows_carry_both_coordinates_in_both_axes() -> None:
     """[1, 3, 8, 8] -> 2 x 2 windows of 4 x 4, channels last, and back."""
     known = found(
