@@ -16,7 +16,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
-from onnxcam.graph.nodes import optional, reads, subgraphs, with_nodes
+from onnxcam.graph.nodes import attributes, optional, reads, subgraphs, with_nodes
 from onnxcam.graph.sizing import Question, Sizing
 from onnxcam.graph.telling import fused_outputs, read_ranks, spell_quantizers
 from onnxcam.graph.types import FLOATS, UNKNOWN, Sizes, Types, ValueType, completed, inferred_types, is_open, shape_in
@@ -171,6 +171,12 @@ class Inference:
         """A small value that is known by now."""
         return self._given.get(name, self.computed.get(name))
 
+    def _measuring(self, name: str) -> onnx.NodeProto | None:
+        """The node that makes a value; of sizes cast to 32 bits, as tf2onnx does, the one that they come from."""
+        node = self.made.get(name)
+        narrowed = node is not None and node.op_type == "Cast" and attributes(node).get("to") == TensorProto.INT32
+        return self.made.get(node.input[0]) if node is not None and narrowed else node
+
     def _compute(self, types: dict[str, ValueType]) -> bool:
         """Add the constants that follow from these types; whether there were any new ones."""
         before = len(self.computed)
@@ -180,9 +186,10 @@ class Inference:
         for node in self._nodes:
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
-            sizes = measured(node, sized.get, self.made.get, self._constant)
+            sizes = measured(node, sized.get, self._measuring, self._constant)
             if sizes is not None and all(isinstance(dim, int) and dim <= LARGEST for dim in sizes.flat):
-                self.computed[node.output[0]] = sizes.astype(np.int64)
+                narrow = node.output[0] in types and types[node.output[0]].elem_type == TensorProto.INT32
+                self.computed[node.output[0]] = sizes.astype(np.int32 if narrow else np.int64)
                 limits[node.output[0]] = sizes.size
             elif node.input and limits.keys() >= set(reads(node)):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}

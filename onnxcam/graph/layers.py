@@ -22,17 +22,16 @@ from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
+from onnxcam.graph.pooled import inside_generalized_mean, is_pooled
 from onnxcam.graph.quantized import computing_node, read_point, unquantized
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
-from onnxcam.graph.sizing import POOLS
 from onnxcam.graph.types import Shape
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
 BRANCH = "a branch: it explains its own part of the score"
 BY_ITSELF = "not all that is read behind it has a row for each image"
 MOST_BRANCHES = 16  # that are listed
-ALL_POOLS = POOLS | {"QLinearAveragePool", "NhwcMaxPool"}
 
 
 @dataclass(frozen=True)
@@ -120,9 +119,9 @@ def branch_layers(graph: Graph, image: ImageInput, score: Score, others: Collect
         node = graph.nodes[i]
         for name in node.output if node.op_type not in VIEWS else ():
             layer = as_layer(graph, name, known.get(name)) if weights_behind.get(name) and name in computed else None
-            if layer is not None and name not in followed and node.op_type not in ALL_POOLS:
-                found.append(replace(layer, reason=BRANCH))
-            if layer is not None:
+            if layer is not None and not better_before(graph, name):
+                if name not in followed:
+                    found.append(replace(layer, reason=BRANCH))
                 followed.add(name)
         if not followed.isdisjoint(node.output):
             followed.update(reads(node))
@@ -199,12 +198,23 @@ def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
 
 def objection(graph: Graph, name: str, source: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
     """Why a value, which shows `source` again, is not taken by itself; empty when it is suitable."""
-    if computing_node(graph, source).op_type in ALL_POOLS:
-        return "a pool: what it pools is finer"
+    if why := better_before(graph, source):
+        return why
     if not weights_behind.get(name, False):
         return "holds class maps: no weights between it and the score"
     if not arrives[name]:
         return "only some positions reach the score from here"
+    return ""
+
+
+def better_before(graph: Graph, name: str) -> str:
+    """Why what a value is made of is looked at in its place; empty when it is worth a look itself."""
+    if is_pooled(graph, name):
+        return "a pool: what it pools is finer"
+    if inside_generalized_mean(graph, name):
+        return "inside a pool that averages powers: what it pools comes before"
+    if computing_node(graph, name).op_type == "Pad":
+        return "padded: what it pads is all that it shows"
     return ""
 
 

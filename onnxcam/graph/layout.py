@@ -209,13 +209,11 @@ def evenly_spread(layout: Layout, sides: Mapping[str, Along], whole: Mapping[str
 def stretch_of(along: Along, size: int) -> tuple[float, float] | None:
     """The stretch of the image's side that cells show, its start and end as shares of `size`; None: it is uneven."""
     along = along.true()
-    at = along.at.ravel()
-    cell = (along.end - along.start) / len(at)
-    even = along.start + (np.arange(len(at)) + 0.5) * cell
-    if np.isnan(at).any() or np.abs(at - even).max() > abs(cell) * 0.76:
+    if not along.even:
         return None
+    cell = abs(along.end - along.start) / along.at.size
     for start, end in (ALL, ALL[::-1]):
-        if abs(along.start - start * size) + abs(along.end - end * size) < abs(cell) / 4:
+        if abs(along.start - start * size) + abs(along.end - end * size) < cell / 4:
             return start, end
     return along.start / size, along.end / size
 

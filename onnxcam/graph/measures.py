@@ -14,6 +14,8 @@ from onnxcam.graph.nodes import attributes, optional
 from onnxcam.graph.slicing import stretches
 from onnxcam.graph.types import Shape
 
+MOST_PICKS = 2  # channels put last, and one size of those: what reading a chain of them costs stays bounded
+
 Dims = npt.NDArray[np.object_]
 
 
@@ -22,14 +24,19 @@ def measured(
     shape: Callable[[str], Shape | None],
     maker: Callable[[str], onnx.NodeProto | None],
     constant: Callable[[str], npt.NDArray[Any] | None],
+    picks: int = MOST_PICKS,
 ) -> Dims | None:
-    """What Shape, Gather or Slice of it, or Size gives: dimensions, as far as known; None for any other node."""
+    """What Shape, Gather or Slice of it, or Size gives: dimensions, as far as known; None for any other node.
+
+    `picks`: as many Gathers and Slices may follow one another.
+    """
     if node.domain or not node.input:
         return None
     if node.op_type in ("Shape", "Size"):
         return measures(node, shape(node.input[0]))
-    source = maker(node.input[0]) if node.op_type in ("Gather", "Slice") else None
-    if source is None or source.op_type != "Shape" or (sizes := measured(source, shape, maker, constant)) is None:
+    source = maker(node.input[0]) if node.op_type in ("Gather", "Slice") and picks else None
+    sizes = measured(source, shape, maker, constant, picks - 1) if source is not None else None
+    if sizes is None or sizes.ndim != 1:
         return None
     if node.op_type == "Slice":
         parts = stretches(node, constant)

@@ -11,6 +11,7 @@ import numpy.typing as npt
 import onnx
 
 from onnxcam.graph.nodes import attributes, optional
+from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.positions import (
     LARGEST,
     Along,
@@ -186,7 +187,10 @@ def split_apart(known: Known, node: onnx.NodeProto, i: int) -> Positions:
 
 
 def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """Parts along an axis. Along the channels they lie over each other; along positions, what has none joins them."""
+    """Parts along an axis. Along the channels they lie over each other; along positions, what has none joins them.
+
+    Bars beside an image, made of nothing that the model is fed, are padding.
+    """
     names = node.input[2::3] if node.op_type == "QLinearConcat" else node.input  # scale and zero point behind each
     sizes, parts = [known.sizes(name) for name in names], [known.of(name) for name in names]
     rank = len(known.sizes(node.output[0]) or ())
@@ -199,8 +203,18 @@ def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
         over = together(placed, rank)
         if over:
             return over
+    shown = [i for i, name in enumerate(names) if depends_on_input(known.graph, name)]
+    if len(shown) == 1 and is_side(parts[shown[0]], axis):
+        index = np.arange(-sum(lengths[: shown[0]]), sum(lengths[shown[0] :]))
+        return kept(parts[shown[0]], lambda along: extended(along, axis, index, joint=False))
     labels = dict.fromkeys(label for part in parts for label in part)
     return {label: in_line([part.get(label) for part in parts], lengths, axis, rank) for label in labels}
+
+
+def is_side(here: Positions, axis: int) -> bool:
+    """Whether an axis is one of several along each of which another coordinate changes: of an image, not of tokens."""
+    changing = [tuple(along.axes) for along in here.values()]
+    return len(changing) > 1 and len(set(changing)) == len(changing) and (axis,) in changing
 
 
 def partly_placeless(parts: Sequence[Positions]) -> bool:
@@ -252,8 +266,10 @@ def extended(along: Along, axis: int, index: npt.NDArray[np.intp], *, joint: boo
     shape = [-1 if i == axis else 1 for i in range(at.ndim)]
     over = (index - np.clip(index, 0, size - 1)).reshape(shape).astype(np.float32)
     at = np.where(over != 0, np.float32(np.nan), at) if joint else at + over * np.float32(along.step)
-    cut = index[0] > 0 or index[-1] < size - 1
-    return renewed(along, at) if cut else replace(along, at=at)
+    if index[0] > 0 or index[-1] < size - 1:
+        return renewed(along, at)
+    first, last = (along.drift[0] + (along.drift[1] - along.drift[0]) * float(i) / (size - 1) for i in index[[0, -1]])
+    return replace(along, at=at, drift=(first, last))
 
 
 MOVES: dict[str, Rule] = {

@@ -1,16 +1,18 @@
-"""The global mean of a layer, where that is all that a head reads of it."""
+"""What pools make, and the global mean of a layer, where that is all that a head reads of it."""
 
 from __future__ import annotations
 
 import math
 
+import numpy as np
 import onnx
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, layouts
-from onnxcam.graph.nodes import attributes
+from onnxcam.graph.nodes import attributes, optional, reads
 from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.quantized import sources, twins, unquantized
+from onnxcam.graph.sizing import POOLS
 from onnxcam.runtime.manifest import Layout
 
 LINEAR = frozenset({
@@ -21,6 +23,8 @@ AFFINE = frozenset({
     "Gemm", "MatMul", "Conv", "Add", "Sub", "Mul", "Div", "QGemm", "QLinearMatMul", "QLinearConv", "QLinearAdd",
     "QLinearMul",
 })  # linear when all but one operand is fixed  # fmt: skip
+ALL_POOLS = POOLS | {"QLinearAveragePool", "NhwcMaxPool"}
+PICKING = VIEWS | {"Concat", "Gather", "QuantizeLinear", "DequantizeLinear"}
 
 
 def pooled_value(graph: Graph, layer: str, layout: Layout, score: str) -> str | None:
@@ -87,3 +91,55 @@ def averaged_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
         whole = one and not any(attrs.get("pads", [])) and list(attrs["kernel_shape"]) == list(before[2:])
         return behind_channels if whole else None
     return reduced_axes(graph, node) if node.op_type == "ReduceMean" else None
+
+
+def is_pooled(graph: Graph, name: str) -> bool:
+    """Whether a value is a pool's, or picked from several of one value: Keras's windows of two sizes are so written."""
+    return name in graph.once(pooled_values)
+
+
+def pooled_values(graph: Graph) -> dict[str, str]:
+    """What pools make, and what is picked from pools of one value alone, with the value that is pooled."""
+    found: dict[str, str] = {}
+    for node in graph.nodes:
+        if node.op_type in ALL_POOLS:
+            found[node.output[0]] = node.input[0]
+        elif node.op_type in PICKING:
+            pooled = {found.get(name, "") for name in reads(node) if name not in graph.fixed}
+            if len(pooled) == 1 and "" not in pooled:
+                found[node.output[0]] = pooled.pop()
+    return found
+
+
+def inside_generalized_mean(graph: Graph, name: str) -> bool:
+    """Whether a value is a step of a generalized mean over all its positions (GeM) that nothing else reads.
+
+    What is pooled is cut off below, raised to a power and averaged, and the root is taken of that.
+    """
+    node = graph.maker(name)
+    power = reader_of_content(graph, name) if node is not None and cuts_off_below(graph, node) else node
+    layout = layouts(graph).get(power.output[0]) if power is not None and power.op_type == "Pow" else None
+    if power is None or layout is None or (mean := global_mean(graph, power.output[0], layout)) is None:
+        return False
+    root = reader_of_content(graph, mean)
+    if root is None or root.op_type != "Pow":
+        return False
+    up, down = graph.constant(power.input[1]), graph.constant(root.input[1])
+    if up is None or down is None or up.size != down.size:
+        return False
+    return np.allclose(up.ravel() * down.ravel(), 1, rtol=1e-3)
+
+
+def reader_of_content(graph: Graph, name: str) -> onnx.NodeProto | None:
+    """The node that alone reads a value, or what shows it again, for more than to show it again."""
+    reader = only_reader(graph, name)
+    while reader is not None and reader.op_type in VIEWS:
+        reader = only_reader(graph, reader.output[0])
+    return reader
+
+
+def cuts_off_below(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether all that a node does is to raise what lies below a fixed number to that."""
+    if node.op_type == "Max":
+        return len(node.input) == 2 and any(name in graph.fixed for name in node.input)
+    return node.op_type == "Clip" and not optional(node, 2)

@@ -53,14 +53,23 @@ class Along:
         """Whether no element has a place."""
         return bool(np.isnan(self.at).all())
 
+    @property
+    def even(self) -> bool:
+        """Whether a line of cells lies spread over the stretch of image that it shows."""
+        line, shown = self.at.ravel(), self.end - self.start
+        spread = self.start + (np.arange(len(line)) + 0.5) / len(line) * shown
+        return bool(np.abs(line - spread).max() <= abs(shown) / len(line) * 0.76)
+
     def true(self) -> Along:
         """A line of cells at their true centres, where these leave out more than two cells' worth of image.
 
-        Or, of a few cells, where they lie less than half as far apart as they were spread.
+        Or, of a few cells, where they lie less than half as far apart as they were spread; or where padding added cells
+        beyond the image, over which no window has spread them.
         """
         line = self.at.ravel()
         inset = (self.drift[0] - self.drift[1]) * math.copysign(1, self.end - self.start)
-        if inset <= min(2 * abs(self.end - self.start) / len(line), abs(float(line[-1] - line[0])) / 2):
+        margin = min(2 * abs(self.end - self.start) / len(line), abs(float(line[-1] - line[0])) / 2)
+        if self.even and inset <= margin:
             return self
         return renewed(self, line + np.linspace(*self.drift, len(line), dtype=np.float32))
 

@@ -34,7 +34,7 @@ class Layout:
         grid: for P, the (height, width) of the grid.
         prefix: tokens before the grid along P.
         window: where the grid starts and ends on the image, (0 to 1) for each of D, H, W; None: it spans the whole.
-            What starts behind its end runs backwards.
+            What starts behind its end runs backwards, and cells of padding lie before 0 and behind 1.
         followed: whether it was told from where the elements lie on the image; else from the value's shape alone.
     """
 

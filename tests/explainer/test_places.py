@@ -23,12 +23,14 @@ HEIGHT, WIDTH = 24, 40
 WEIGHTS = {
     "nine": np.pad(np.eye(2, dtype=np.float32)[:, :, None, None], ((0, 0), (0, 0), (4, 4), (4, 4))),
     "w": np.ones((2, 3, 3, 3), np.float32), "one": np.ones((2, 2, 1, 1), np.float32), "fc": np.ones((2, 4), np.float32),
+    "bar": np.zeros((1, 3, 8, 40), np.float32),
 }  # fmt: skip
 INTEGERS = {
     "zeros": [0, 0], "far": [999, 999], "minus": [-1, -1], "low": [-999, -999], "twos": [2, 2], "spatial": [2, 3],
     "left": [4, 8], "right": [20, 40], "corner": [8, 20], "end": [24, 40], "letter": [0, 0, 8, 0, 0, 0, 8, 0],
     "cut": [0, 0, -4, -8, 0, 0, 0, 0], "large": [1, 3, 48, 80], "small": [1, 3, 12, 20], "rows": [2],
     "nothing": [0], "five": [5], "nineteen": [19], "all": [999], "same": [0, 0, 0, 0, 0, 0, 1, 1],
+    "more": [0, 0, 5, 1, 0, 0, 2, 9],
 }  # fmt: skip
 
 
@@ -71,6 +73,9 @@ WAYS = {
     "cropped behind": f"a = Conv<pads=[1,1,1,1]>(x, w)\n t = Slice(a, corner, end, spatial)\n{BEHIND}",
     "cropped by a negative pad": f"t = Pad(x, cut)\n{CONV}",
     "letterboxed": f"t = Pad(x, letter)\n{STRIDED}",
+    "letterboxed by bars": f"t = Concat<axis=2>(bar, x, bar)\n{STRIDED}",
+    "padded": f"t = Pad(x, more)\n{CONV}",
+    "mirrored at the sides": f'a = Conv<pads=[1,1,1,1]>(x, w)\n t = Pad<mode="reflect">(a, more)\n{BEHIND}',
     "windows far off the centre": "c = Conv<pads=[1,8,1,0]>(x, w)\n last = Relu(c)",
     "windows without padding": """c = Conv(x, w)
   d = Conv(c, nine)

@@ -66,6 +66,30 @@ def test_a_condition_worked_out_from_a_static_shape() -> None:
     same(model, graph)
 
 
+def test_a_condition_worked_out_from_a_size_in_32_bits() -> None:
+    """As tf2onnx writes Keras's Resizing(pad_to_aspect_ratio=True): the size is known, that of the batch is not."""
+    model = net(
+        """(float[N,3,4] x) => (float[N,3,4] y) {
+  sizes = Shape(x)
+  turned = Gather(sizes, order)
+  narrow = Cast<to=6>(turned)
+  size = Slice(narrow, zero, one)
+  half = Div(size, two)
+  c = Greater(half, one32)
+  scalar = Squeeze(c)
+  y = If (scalar) <then_branch = a () => (p) { p = Neg(x) }, else_branch = b () => (q) { q = Abs(x) }>
+}""",
+        {"order": np.array([2, 0, 1]), "zero": np.array([0]), "one": np.array([1]), "two": np.int32([2]),
+         "one32": np.int32([1])},
+    )  # fmt: skip
+    graph = read_graph(load(model))
+    assert "Neg" in [node.op_type for node in graph.nodes]
+    assert "If" not in [node.op_type for node in graph.nodes]
+    size = graph.constant("size")
+    assert size is not None
+    assert (size.dtype, size.tolist()) == (np.int32, [4])
+
+
 def test_an_output_that_no_node_of_the_branch_makes() -> None:
     body = """u, v = If (t) <then_branch = a () => (k, n) <float k = {3}> { n = Neg(x) },
                            else_branch = b () => (q, r) { q = Neg(x) r = Neg(x) }>

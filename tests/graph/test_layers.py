@@ -85,6 +85,106 @@ def test_class_maps_and_pools_are_skipped() -> None:
     assert "mean" not in names(model)  # one position is no grid
 
 
+@pytest.mark.parametrize("pool", ["AveragePool", "MaxPool"])
+def test_what_is_picked_from_pools_alone_is_a_pool(pool: str) -> None:
+    """As Keras writes adaptive pools: windows of two sizes at every place, of which some are taken."""
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{
+  {STEM}
+  small = {pool}<kernel_shape = [3, 8]>(a)
+  large = {pool}<kernel_shape = [4, 8]>(a)
+  j = Concat<axis = 2>(small, large)
+  t = Transpose<perm = [0, 2, 3, 1]>(j)
+  picked = Gather<axis = 1>(t, some)
+  f = Flatten(picked)
+  y = MatMul(f, fc)
+}}""",
+        {**CONVS, "some": np.array([0, 8, 5]), "fc": normal(12, 5)},
+    )
+    assert automatic(model) == "a"
+    assert reason_of(model, "picked") == "a pool: what it pools is finer"
+
+
+def test_pools_of_several_branches_are_their_first_common_grid() -> None:
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{
+  {STEM}
+  b = Conv(a, w1)
+  d = Conv(a, w2)
+  p = MaxPool<kernel_shape = [2, 2], strides = [2, 2]>(b)
+  q = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(d)
+  last = Concat<axis = 1>(p, q)
+  m = GlobalAveragePool(last)
+  f = Flatten(m)
+  y = MatMul(f, fc)
+}}""",
+        {**CONVS, "fc": normal(8, 5)},
+    )
+    assert automatic(model) == "last"
+
+
+def test_padding_is_skipped() -> None:
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{
+  {STEM}
+  p = Pad(a, around)
+  m = MaxPool<kernel_shape = [3, 3], strides = [2, 2]>(p)
+  f = Flatten(m)
+  y = MatMul(f, fc)
+}}""",
+        {**CONVS, "around": np.array([0, 0, 1, 1, 0, 0, 1, 1]), "fc": normal(64, 5)},
+    )
+    assert automatic(model) == "a"
+    assert reason_of(model, "p") == "padded: what it pads is all that it shows"
+
+
+POWERS = {
+    "torch": ("low = Clip(a, least)\n up = Pow(low, three)\n m = GlobalAveragePool(up)\n g = Pow(m, third)", "a"),
+    "Keras": ("low = Max(a, least)\n t = Transpose<perm=[0,2,3,1]>(low)\n up = Pow(t, three)\n"
+              "m = ReduceMean<axes=[1,2]>(up)\n g = Pow(m, third)", "a"),
+    "a learned power": ("up = Pow(a, three)\n m = GlobalAveragePool(up)\n r = Reciprocal(three)\n g = Pow(m, r)", "a"),
+    "an activation of two ends": ("low = Clip(a, least, three)\n up = Pow(low, three)\n m = GlobalAveragePool(up)\n"
+                                  "g = Pow(m, third)", "low"),
+    "another root": ("up = Pow(a, three)\n m = GlobalAveragePool(up)\n g = Pow(m, half)", "up"),
+    "no root": ("up = Pow(a, three)\n g = GlobalAveragePool(up)", "up"),
+    "not of all positions": ("up = Pow(a, three)\n m = AveragePool<kernel_shape=[4,4]>(up)\n g = Pow(m, third)", "g"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pool", "expected"), POWERS.values(), ids=POWERS)
+def test_what_a_generalized_mean_is_made_of_is_part_of_the_pool(pool: str, expected: str) -> None:
+    text = f"(float[1,3,8,8] x) => (float[1,5] y) {{ {STEM}\n{pool}\n f = Flatten(g)\n y = MatMul(f, fc) }}"
+    numbers = {
+        "least": np.float32(1e-6),
+        "three": np.float32([3]),
+        "third": np.float32([1 / 3]),
+        "half": np.float32(0.5),
+    }
+    model = net(text, {**CONVS, **numbers, "fc": normal(4 if expected != "g" else 100, 5)})
+    assert automatic(model) == expected
+    if expected == "a":
+        assert reason_of(model, "up") == "inside a pool that averages powers: what it pools comes before"
+
+
+def test_a_branch_that_ends_in_a_generalized_mean_ends_in_what_that_pools() -> None:
+    model = net(
+        f"""(float[1,3,8,8] x) => (float[1,5] y) {{
+  {STEM}
+  b = Conv(a, w1)
+  d = Conv(a, w2)
+  up = Pow(b, three)
+  m = GlobalAveragePool(up)
+  g = Pow(m, third)
+  p = GlobalAveragePool(d)
+  j = Concat<axis = 1>(g, p)
+  f = Flatten(j)
+  y = MatMul(f, fc)
+}}""",
+        {**CONVS, "three": np.float32([3]), "third": np.float32([1 / 3]), "fc": normal(8, 5)},
+    )
+    assert {layer.name for layer in list_layers(model) if layer.reason == BRANCH} == {"b", "d"}
+
+
 INTEGERS = "q, qs, qz = DynamicQuantizeLinear(f) "
 HEADS = {
     "Einsum": 'y = Einsum<equation = "nc,ck->nk">(f, fc)',

@@ -39,6 +39,10 @@ node = helper.make_node
         (node("Size", ["s"], ["p"]), 4),
         (node("Neg", ["s"], ["p"]), None),
         (node("Gather", ["n", "one"], ["p"]), None),
+        (node("Slice", ["turned", "zeros", "twos"], ["p"]), [7, "N"]),
+        (node("Gather", ["turned", "last"], ["p"]), ["N", 7]),
+        (node("Gather", ["size", "one"], ["p"]), None),
+        (node("Slice", ["again", "zeros", "twos"], ["p"]), None),
         (node("Shape", ["x"], ["p"], domain="com.acme"), None),
     ],
 )
@@ -48,6 +52,8 @@ def test_what_shape_gather_and_slice_give(picking: onnx.NodeProto, expected: obj
         "far": np.array([99]), "w": np.ones((2, 3)), "half": np.array([0.5]), "yes": np.array([True]),
     }  # fmt: skip
     nodes = [node("Shape", ["x"], ["s"]), node("Neg", ["s"], ["n"]), node("Neg", ["x"], ["y"])]
+    nodes += [node("Gather", ["s", "last"], ["turned"]), node("Gather", ["turned", "last"], ["again"])]
+    nodes += [node("Size", ["x"], ["size"])]
     model = nodes_model(nodes, constants, shape=("N", 3, "H", 7))
     model.graph.input.append(helper.make_tensor_value_info("fed", onnx.TensorProto.INT64, [1]))
     graph = graph_of(model)

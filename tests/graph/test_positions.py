@@ -70,6 +70,48 @@ def test_pads_go_on_and_cut() -> None:
     assert line(known, "y", "H").tolist() == [2.5, 3.5, 4.5, 5.5, 6.5, 7.5]
 
 
+def test_cells_behind_padding_lie_beyond_the_image() -> None:
+    known = found(
+        "p = Pad(x, around)\n c = Conv<pads=[1,1,1,1]>(p, w)\n y = Relu(c)",
+        around=[0, 0, 1, 0, 0, 0, 2, 0], w=normal(4, 3, 3, 3),
+    )  # fmt: skip
+    assert known["y"] == Layout("NCHW", None, 0, ((-1 / 8, 10 / 8), (0.0, 1.0)))
+
+
+def test_padding_makes_up_for_a_margin_that_windows_left_out() -> None:
+    """The first of 6 cells has its centre at 1.5 and is shown at 0.67; the one that padding adds lies at 0.5."""
+    known = found(
+        "a = Conv(x, w)\n p = Pad(a, around)\n y = Conv<pads=[1,1,1,1]>(p, v)",
+        around=[0, 0, 1, 1, 0, 0, 1, 1], w=normal(4, 3, 3, 3), v=normal(4, 4, 3, 3),
+    )  # fmt: skip
+    assert known["y"] == Layout("NCHW")
+
+
+@pytest.mark.parametrize(
+    "sides", ["p = Concat<axis=2>(two, x, one)", "q = Concat<axis=2>(x, one)\n p = Concat<axis=-2>(two, q)"]
+)
+def test_bars_beside_the_image_are_padding(sides: str) -> None:
+    bars = {"two": np.zeros((1, 3, 2, 8), np.float32), "one": np.ones((1, 3, 1, 8), np.float32)}
+    convolved = "\n y = Conv<pads=[1,1,1,1],strides=[2,2]>(p, w)"
+    barred = found(sides + convolved, w=normal(4, 3, 3, 3), **bars)
+    padded = found("p = Pad(x, around)" + convolved, around=[0, 0, 2, 0, 0, 0, 1, 0], w=normal(4, 3, 3, 3))
+    assert line(barred, "p", "H").tolist() == [-1.5, -0.5, 0.5, 1.5, 2.5, 3.5, 4.5, 5.5, 6.5, 7.5, 8.5]
+    assert line(barred, "y", "H").tolist() == line(padded, "y", "H").tolist()
+    assert barred["y"] == padded["y"]
+
+
+def test_what_is_made_of_the_image_is_no_bar_beside_it() -> None:
+    known = found("m = ReduceMean<axes=[2,3]>(x)\n e = Expand(m, row)\n y = Concat<axis=2>(e, x)", row=[1, 3, 1, 8])
+    assert np.isnan(line(known, "y", "H")[0])
+    assert "y" not in known
+
+
+def test_a_class_token_before_a_strip_is_no_bar() -> None:
+    known = found("c = MaxPool<kernel_shape=[8,1]>(x)\n s = Squeeze(c, rows)\n y = Concat<axis=2>(token, s)",
+                  rows=[2], token=normal(1, 3, 1))  # fmt: skip
+    assert known["y"] == Layout("NCP", (1, 8), 1)
+
+
 def test_windows_carry_both_coordinates_in_both_axes() -> None:
     """[1, 3, 8, 8] -> 2 x 2 windows of 4 x 4, channels last, and back."""
     known = found(
