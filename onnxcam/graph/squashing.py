@@ -28,8 +28,15 @@ def squashed_score(graph: Graph, node: onnx.NodeProto) -> tuple[str, str] | None
     source, squash = squashed(graph, node) or ("", "")
     if not squash or (squash == "softmax" and not along_classes(graph, node, source)):
         return None
-    score = dequantized(graph, source) if node.op_type in QUANTIZED else source
+    score = as_floats(graph, source) if node.op_type in QUANTIZED else source
     return None if score is None else (score, squash)
+
+
+def as_floats(graph: Graph, integers: str) -> str | None:
+    """The floats that integers stand for: what dequantizes them, or what was quantized; None where there is neither."""
+    maker = graph.maker(integers)
+    before = maker.input[0] if maker is not None and maker.op_type == "QuantizeLinear" else None
+    return dequantized(graph, integers) or before
 
 
 def squash_of(graph: Graph, score: str) -> str:

@@ -141,6 +141,12 @@ def test_a_score_of_integers_is_the_same_whoever_names_it() -> None:
     assert find_score(graph, "l") == Score("l", "logit", "softmax", "l")
 
 
+def test_floats_that_are_quantized_for_a_softmax_of_integers() -> None:
+    tail = """s = Constant<value = float {0.1}>() z = Constant<value = uint8 {128}>() q = QuantizeLinear(logits, s, z)
+        p = com.microsoft.QLinearSoftmax<axis = 1, opset = 13>(q, s, z, s, z) y = DequantizeLinear(p, s, z)"""
+    assert find_score(graph_of(several("float[N,5] y", LOGITS + tail))) == Score("logits", "logit", "softmax", "y")
+
+
 OVER_IMAGES = (AXIS + SPELLED).replace("int64[1] {1}", "int64[1] {0}").replace("axes=[1]", "axes=[0]").rstrip("}\n")
 
 
