@@ -13,7 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import Graph, attributes, has_one_scale, optional, pruned
+from onnxcam.graph import MICROSOFT, Graph, attributes, has_one_scale, optional, pruned
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
 
@@ -62,7 +62,7 @@ class Chooser:
 
     def _picked(self, name: str, axis: int) -> str:
         node = None if name == self.keep else self.graph.maker(name)
-        step = STEPS.get(node.op_type) if node is not None and node.domain == "" else None
+        step = STEPS.get(f"{node.domain}.{node.op_type}".removeprefix(".")) if node is not None else None
         found = step(self, node, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
 
@@ -215,26 +215,58 @@ def matmul(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
 
 def conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """A 1x1 convolution over class maps: the class's kernel, multiplied and summed over channels."""
-    attrs, shape = attributes(node), c.graph.shape(node.input[1])
-    if axis != 1 or attrs.get("group", 1) != 1 or node.input[1] not in c.graph.fixed or shape is None:
+    x, weight, bias = node.input[0], node.input[1], optional(node, 2)
+    if axis != 1 or not is_pointwise(c, node, weight) or (bias and bias not in c.graph.fixed):
         return None
-    plain = all(size == 1 for size in shape[2:]) and not any(attrs.get("pads", []))
-    if not plain or any(stride != 1 for stride in attrs.get("strides", [])):
+    y = class_map(c, x, c.weight_row(weight, 0, shape=(0, 1, -1)), like=x)
+    return c.g.op("Add", y, c.elements(bias, c.graph.rank(x) or 0)) if bias else y
+
+
+def qlinear_conv(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
+    """The same of integers, by what they stand for; the bias is in steps of both scales."""
+    x, step, _, weight, steps, zeros, out, _ = node.input[:8]
+    bias, single = optional(node, 8), c.graph.is_single
+    rank = c.graph.rank(x) or 0
+    if axis != 1 or not is_pointwise(c, node, weight) or not single(step) or not single(out):
         return None
-    row = c.weight_row(node.input[1], 0, shape=(0, 1, -1))
-    flat = c.g.op("Reshape", node.input[0], c.g.ints(0, 0, -1))
-    spatial: list[tuple[int, int]] = [(i, 1) for i in range(2, len(shape))]
-    y = c.g.op("Reshape", c.g.op("MatMul", row, flat), c.g.dims(node.input[0], -1, 1, *spatial))
-    if bias := optional(node, 2):
-        if bias not in c.graph.fixed:
-            return None
-        y = c.g.op("Add", y, c.elements(bias, len(shape)))
-    return y
+    if bias and bias not in c.graph.fixed:
+        return None
+    own = [name if single(name) else c.g.op("Gather", name, CLASS) for name in (steps, zeros)]
+    row = c.g.op("Gather", c.g.op("Reshape", weight, c.g.ints(0, 1, -1)), CLASS, axis=0)
+    row = c.g.op("DequantizeLinear", row, *own, axis=None if single(steps) else 0)
+    y = class_map(c, c.g.op("DequantizeLinear", *node.input[:3]), row, like=x)
+    if bias:
+        both = c.g.op("Mul", step, c.g.op("Reshape", own[0], c.g.ints(-1, *[1] * (rank - 1))))
+        y = c.g.op("Add", y, c.g.op("Mul", c.g.cast(c.elements(bias, rank), TensorProto.FLOAT), both))
+    return c.g.op("QuantizeLinear", y, *node.input[6:8])
+
+
+def is_pointwise(c: Chooser, node: onnx.NodeProto, weight: str) -> bool:
+    """Whether a convolution, by a constant, treats each position apart."""
+    attrs, shape = attributes(node), c.graph.shape(weight)
+    if attrs.get("group", 1) != 1 or weight not in c.graph.fixed or shape is None:
+        return False
+    moved = any(attrs.get("pads", [])) or any(stride != 1 for stride in attrs.get("strides", []))
+    return not moved and all(size == 1 for size in shape[2:])
+
+
+def class_map(c: Chooser, x: str, row: str, *, like: str) -> str:
+    """Each row's class at each position of x, by weights [rows, 1, channels]; `like`: a value of the shape of x."""
+    y = c.g.op("MatMul", row, c.g.op("Reshape", x, c.g.ints(0, 0, -1)))
+    return c.g.op("Reshape", y, c.g.dims(like, -1, 1, *((i, 1) for i in range(2, c.graph.rank(like) or 0))))
 
 
 def pooled(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Pools and means over positions leave classes apart."""
     return one_input(c, node, axis) if axis == 1 else None
+
+
+def qlinear_pooled(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
+    """The same of integers."""
+    if axis != 1 or attributes(node).get("channels_last", 0) or not all(map(c.graph.is_single, node.input[1:])):
+        return None
+    x = c.g.op("DequantizeLinear", c.pick(node.input[0], axis), *node.input[1:3])
+    return c.g.op("QuantizeLinear", c.g.op("GlobalAveragePool", x), *node.input[3:5])
 
 
 def reduced(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
@@ -260,5 +292,6 @@ STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, int], str | None]] = {
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),
     **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"], pooled),
     **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax"], reduced),
-    "Transpose": transposed, "Gemm": gemm, "MatMul": matmul, "Conv": conv,
+    "Transpose": transposed, "Gemm": gemm, "MatMul": matmul, "Conv": conv, "QLinearConv": qlinear_conv,
+    f"{MICROSOFT}.QLinearGlobalAveragePool": qlinear_pooled,
 }  # fmt: skip

@@ -51,6 +51,9 @@ WEIGHTS: dict[str, Array] = {
     "low": np.array(0, np.uint8),
     "mid": np.array(128, np.uint8),
     "mids": np.full(CLASSES, 128, np.uint8),
+    "coarse": np.array(0.05, np.float32),
+    "b32": np.array([50, -30, 0, 200, 7], np.int32),
+    "kernelu": np.round(W * 40 + 128).clip(0, 255).astype(np.uint8).reshape(CLASSES, CHANNELS, 1, 1),
 }
 
 POOL = "p = GlobalAveragePool(a) f = Flatten(p) "  # [N, 6]
@@ -114,6 +117,16 @@ QUANTIZED = {  # the same of integers, of which differences say nothing
         "v = DequantizeLinear<axis = 0>(kernel8, each, noughts) k = Conv(a, v, b) "
         + Q.format("k", "r", "low") + "p = GlobalAveragePool(rd) m = Flatten(p) " + OUT
     ),
+    "1x1 convolution of integers, a scale per class": (
+        "i = QuantizeLinear(a, fine, low) q = QLinearConv(i, fine, low, kernel8, each, noughts, coarse, mid, b32) "
+        "k = DequantizeLinear(q, coarse, mid) r = Relu(k) p = GlobalAveragePool(r) m = Flatten(p) "
+        "y = LeakyRelu<alpha = 0.3>(m)"
+    ),
+    "1x1 convolution and pool of integers, one scale": (
+        "i = QuantizeLinear(a, fine, low) q = QLinearConv(i, fine, low, kernelu, fine, mid, coarse, mid) "
+        "u = com.microsoft.QLinearGlobalAveragePool(q, coarse, mid, fine, mid) k = DequantizeLinear(u, fine, mid) "
+        "y = Flatten(k)"
+    ),
 }  # fmt: skip
 STAIRS = {  # and some in which the choice has to be made earlier
     "a scale per class of the scores": (
@@ -145,7 +158,9 @@ def head_of(name: str) -> tuple[Head, int]:
     """The head behind `a`, and the classes' axis of its score."""
     body = HEADS[name]
     stem = "s = Conv<strides = [2, 2], pads = [1, 1, 1, 1]>(x, stem) a = Relu(s)"
-    graph = read_graph(load(net(f"(float[N, 3, 8, 8] x) => (float[N, K] y) {{ {stem} {body} }}", WEIGHTS)))
+    proto = net(f"(float[N, 3, 8, 8] x) => (float[N, K] y) {{ {stem} {body} }}", WEIGHTS)
+    proto.opset_import.append(onnx.helper.make_opsetid("com.microsoft", 1))
+    graph = read_graph(load(proto))
     score = find_score(graph)
     axis = class_axis(graph.shape(score.name))
     assert score.name == "y"
