@@ -216,7 +216,10 @@ class Rewritten:
 
     def _source(self, chosen: Array, size: tuple[int, ...] | None, seen: Mapping[str, Array]) -> str:
         """The value nearest to the image that still holds all chosen elements of one image's scores."""
-        return source_of(self._sized(size), self.score.name, chosen[None] if self.score.rows else chosen, seen)
+        name, axes = self.image.name, self.image.layout
+        one = [1 if axis == "N" else None for axis in axes]
+        graph = self._once(("one image", size), lambda: of_size(self._sized(size), {name: one}) or self._sized(size))
+        return source_of(graph, self.score.name, chosen[None] if self.score.rows else chosen, seen)
 
     def _indices(self, size: tuple[int, ...]) -> list[str]:
         """Indices that an image of a size decides, by which the rows of its score were picked."""

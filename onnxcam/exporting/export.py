@@ -111,8 +111,14 @@ def split(
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     at: TargetLayer = subject.target_layer(layer, "gradcam")
     part = subject.sessions.head(at)
+    axis = classes_along(subject)
+    if axis is None:
+        raise ModelError(
+            f"the head of '{subject.score.name}' gives one number for each image, and no class to choose: "
+            "export without --split"
+        )
     with advised(subject, at):
-        backward = class_gradient(part, classes_along(subject), taps=())
+        backward = class_gradient(part, axis, taps=())
     if at.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
         backward.proto.graph.input.insert(0, declared(part.graph, at.name))
     taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
@@ -126,14 +132,19 @@ def split(
     return paths
 
 
-def classes_along(subject: Rewritten) -> int:
-    """The classes' axis of the score; ModelError where it is no row of classes, or only a run could tell."""
+def classes_along(subject: Rewritten) -> int | None:
+    """The classes' axis of the score, None where that is one number for each image.
+
+    ModelError: it is no row of classes, or only a run could tell.
+    """
     shape = subject.graph.shape(subject.score.name)
     if subject.score.axes and not any(map(made_up, shape or ())):
         raise ModelError(
             f"an exported file explains a row of class scores, '{subject.score.name}' is {shown(shape)}: "
             "name another with --score, or explain with `onnxcam run`"
         )
+    if len(shape or ()) == 1 and subject.score.rows:
+        return None
     axis = class_axis(shape)
     if axis is None:
         raise ModelError(
@@ -160,7 +171,8 @@ def stored(
         found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
         require("labels", labels, NAMES_OF_CLASSES)
-        given, count = as_labels(labels), (subject.graph.shape(subject.score.name) or ())[classes_along(subject)]
+        given, axis = as_labels(labels), classes_along(subject)
+        count = 1 if axis is None else (subject.graph.shape(subject.score.name) or ())[axis]
         if isinstance(count, int):
             check_labels(given, count)
         found[LABELS] = "\n".join(" ".join(label.splitlines()) for label in given)

@@ -34,7 +34,7 @@ class Head:
         graph: its inputs are the layer's value and `extra`.
         layer, score: value names.
         extra: other values of the feature part that the head reads.
-        still: those of them that have no row per image, and are the same for all images of a size.
+        still: those of them that have no row per image: the same for all images of a size, or all of a single image's.
     """
 
     graph: Graph
@@ -85,7 +85,7 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     fixed = {name for name in outside if name in graph.fixed}
     sizes = retold(graph, layer, outside - fixed)
     extra = tuple(sorted(outside - fixed - sizes.names))
-    still = frozenset(name for name in extra if is_still(graph, layer, name))
+    still = frozenset(name for name in extra if is_still(graph, layer, name) or is_of_one_image(graph, layer, name))
     for name in extra:
         if name not in still:
             check_rows(graph, layer, name)
@@ -156,6 +156,11 @@ def is_still(graph: Graph, layer: str, name: str) -> bool:
     """Whether a value is not known to have a row for each image, and hangs on nothing but sizes: anchors of boxes."""
     first, rows = (graph.shape(name) or (None,))[:1], (graph.shape(layer) or (None,))[:1]
     return (first != rows or rows == (None,)) and not depends_on_input(graph, name)
+
+
+def is_of_one_image(graph: Graph, layer: str, name: str) -> bool:
+    """Whether all of a value is a single image's, in a model that takes one at a time: rows of boxes, say."""
+    return (graph.shape(layer) or (None,))[0] == 1 and not may_have_rows(graph.shape(name), 1)
 
 
 def may_have_rows(shape: Shape | None, rows: Dim) -> bool:

@@ -9,17 +9,20 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 import onnx
+from onnx import TensorProto
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.batches import told_by_batches
 from onnxcam.graph.inference import IMPURE, Inference, has_numpy_type, is_pure
-from onnxcam.graph.integers import QUANTIZERS, makes_integers
+from onnxcam.graph.integers import MOVING, QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.nodes import all_nodes, attributes, described, local_names, optional, reads, subgraphs
 from onnxcam.graph.sizing import Question
 from onnxcam.graph.types import FLOATS, INTEGERS, Shape, Sizes, ValueType
 
 Found = TypeVar("Found")
+PIXELS = frozenset({TensorProto.UINT8, TensorProto.INT8})
+ARRANGING = MOVING | {"Gather", "Cast", "Split", "Concat", "Pad"}  # what brings pixels into another order, or type
 
 
 class Graph:
@@ -141,14 +144,18 @@ class Graph:
         return self.type(name).elem_type in FLOATS
 
     def is_real(self, name: str) -> bool:
-        """Whether a value stands for real numbers: a float, or the integers of a quantizer and what becomes of them."""
+        """Whether a value stands for real numbers: a float, or the integers of a quantizer and what becomes of them.
+
+        So do those of an image, as far as they are moved about.
+        """
         return self.is_float(name) or name in self._quantized
 
     @cached_property
     def _quantized(self) -> set[str]:
-        found = set(self._given)
+        found, pixels = set(self._given), {name for name in self.inputs if self.type(name).elem_type in PIXELS}
         for node in self.nodes:
-            if node.op_type in QUANTIZERS or makes_integers(node) or not found.isdisjoint(reads(node)):
+            of_pixels = node.op_type in ARRANGING and node.input[0] in pixels
+            if of_pixels or node.op_type in QUANTIZERS or makes_integers(node) or not found.isdisjoint(reads(node)):
                 found |= {name for name in node.output if self.type(name).elem_type in INTEGERS}
         return found
 

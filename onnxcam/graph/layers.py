@@ -140,7 +140,7 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
             break
         origin = None if name in hidden else candidate(graph, name, arrives.keys(), known)
         if origin is not None and origin.name not in merged:
-            why_not = objection(graph, name, origin.name, weights_behind, arrives)
+            why_not = objection(graph, name, origin, score, weights_behind, arrives)
             merged[origin.name] = replace(origin, reason=why_not)
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
@@ -196,11 +196,13 @@ def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
-def objection(graph: Graph, name: str, source: str, weights_behind: dict[str, bool], arrives: dict[str, bool]) -> str:
-    """Why a value, which shows `source` again, is not taken by itself; empty when it is suitable."""
-    if why := better_before(graph, source):
+def objection(
+    graph: Graph, name: str, shown: Layer, score: Score, weights_behind: dict[str, bool], arrives: dict[str, bool]
+) -> str:
+    """Why a value, which shows another again, is not taken by itself; empty when it is suitable."""
+    if why := better_before(graph, shown.name):
         return why
-    if not weights_behind.get(name, False):
+    if not weights_behind.get(name, False) and score.kind != "embedding":
         return "holds class maps: no weights between it and the score"
     if not arrives[name]:
         return "only some positions reach the score from here"

@@ -69,7 +69,7 @@ def instead_of(graph: Graph, value: str, known: Layouts) -> str:
 
 def placed_before(graph: Graph, value: str, known: Layouts) -> Iterator[str]:
     """The values before another that can be named as layers, the last first."""
-    weighted = weighted_before(graph, image_input(graph).name) - {value}
+    weighted = weighted_before(graph, image_input(graph).name) - {value, *blocked(graph)}
     for i in sorted(graph.ancestors([value]), reverse=True):
         name = graph.nodes[i].output[0]
         if name in weighted and as_layer(graph, name, known.get(name)) is not None:

@@ -10,7 +10,7 @@ import onnx
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, layouts
 from onnxcam.graph.nodes import attributes, optional, reads
-from onnxcam.graph.operators import reduced_axes
+from onnxcam.graph.operators import WEIGHTED, reduced_axes
 from onnxcam.graph.quantized import sources, twins, unquantized
 from onnxcam.graph.sizing import POOLS
 from onnxcam.runtime.manifest import Layout
@@ -117,7 +117,7 @@ def inside_generalized_mean(graph: Graph, name: str) -> bool:
     What is pooled is cut off below, raised to a power and averaged, and the root is taken of that.
     """
     node = graph.maker(name)
-    power = reader_of_content(graph, name) if node is not None and cuts_off_below(graph, node) else node
+    power = reader_of_content(graph, name) if node is not None and is_guard(graph, node) else node
     layout = layouts(graph).get(power.output[0]) if power is not None and power.op_type == "Pow" else None
     if power is None or layout is None or (mean := global_mean(graph, power.output[0], layout)) is None:
         return False
@@ -128,6 +128,12 @@ def inside_generalized_mean(graph: Graph, name: str) -> bool:
     if up is None or down is None or up.size != down.size:
         return False
     return np.allclose(up.ravel() * down.ravel(), 1, rtol=1e-3)
+
+
+def is_guard(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node keeps a power's base from being negative, and is not the activation of a layer in front of it."""
+    before = graph.maker(node.input[0])
+    return cuts_off_below(graph, node) and not (before is not None and before.op_type in WEIGHTED)
 
 
 def reader_of_content(graph: Graph, name: str) -> onnx.NodeProto | None:

@@ -14,6 +14,7 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
 from onnxcam.graph.load import Model
 from onnxcam.graph.normalize import normalize
+from onnxcam.graph.picking import with_plain_gathers
 from onnxcam.graph.skips import without_skips
 from onnxcam.graph.squeezing import is_known, squeezed, with_named_axes
 from onnxcam.runtime.manifest import ImageInput
@@ -33,12 +34,14 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
     a tensor out of a sequence or optional   -> the tensor that was put in
     Flatten, Softmax, Reshape                -> a Softmax along one axis, where one is all that is flattened
     a normalization of a sum that is read    -> the sum and its normalization
+    GatherND                                 -> Gather, where it picks along the first axis
     a Squeeze that names no axes             -> the same with those of size 1, where all sizes are known
     a pool or resize that ONNX Runtime sizes otherwise than onnx -> the same with explicit pads or sizes
     """
     known_branches = partial(without_known_branches, sizes=sizes)
     simplifications = (
-        known_branches, without_containers, without_flattens, without_skips, with_named_axes, with_agreed_sizes,
+        known_branches, without_containers, without_flattens, without_skips, with_named_axes, with_plain_gathers,
+        with_agreed_sizes,
     )  # fmt: skip
     for _ in range(MOST_ROUNDS):
         proto = next(filter(None, (simpler(graph) for simpler in simplifications)), None)

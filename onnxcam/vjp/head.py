@@ -200,10 +200,13 @@ def whole_seeded_gradient(graph: Graph, score: str, wrt: str, *, rules: RuleSet 
     return RowGraph(appended(g, ct, wrt, [typed(graph, score, rename=SEED)]), GRADIENT)
 
 
-def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules: RuleSet = STANDARD) -> RowGraph:
+def whole_class_gradient(
+    graph: Graph, score: str, axis: int | None, wrt: str, *, rules: RuleSet = STANDARD
+) -> RowGraph:
     """Forward and backward in one graph: d score[class] / d wrt, after the original outputs.
 
-    The class of each row is the int64 input CLASS [rows, or 1 for all], or HIGHEST.
+    The class of each row is the int64 input CLASS [rows, or 1 for all], or HIGHEST. `axis`: of the classes; None: each
+    row is one number, of class 0.
     """
     g = Emitter(graph, rounded(graph, score))
     ct = sweep(g, unquantized(graph, score), chosen(g, score, axis), wrt, rules)
@@ -211,11 +214,15 @@ def whole_class_gradient(graph: Graph, score: str, axis: int, wrt: str, *, rules
     return RowGraph(appended(g, ct, wrt, [classes]), GRADIENT)
 
 
-def chosen(g: Emitter, score: str, axis: int) -> str:
-    """One-hot cotangents of the score for the classes in CLASS.
+def chosen(g: Emitter, score: str, axis: int | None) -> str:
+    """One-hot cotangents of the score for the classes in CLASS; `axis` as in `whole_class_gradient`.
 
     A class that there is none of fails in Gather, or gives NaN where Gather takes it: not zeros.
     """
+    if axis is None:
+        there = g.op("Or", *(g.op("Equal", CLASS, g.const(which, np.int64)) for which in (HIGHEST, 0)))
+        number = numpy_type(cotangent_type(g.graph.type(score).elem_type))
+        return g.op("Expand", g.op("Where", there, g.const(1, number), g.const(np.nan, number)), g.op("Shape", score))
     rank = g.graph.rank(score) or 2
     asked = g.op("Reshape", CLASS, g.ints(-1, *[1] * (rank - 1)))
     top = g.op("Equal", asked, g.const(HIGHEST, np.int64))

@@ -339,3 +339,20 @@ def test_a_score_whose_classes_axis_only_a_run_tells(tmp_path: Path) -> None:
         with pytest.raises(ModelError, match=r"^which axis of the score 'y' holds the classes cannot be told before"):
             write()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_number_for_each_image_is_exported_for_any_number_of_images(tmp_path: Path) -> None:
+    """A score [N] has no axis of classes: its axis is the images'."""
+    text = """(float[N, 3, 6, 8] x) => (float[N] y) { c = Conv<pads = [1, 1, 1, 1]>(x, k) a = Relu(c)
+        p = GlobalAveragePool(a) f = Flatten(p) t = Tanh(f) m = MatMul(t, w) y = Squeeze(m, one) }"""
+    model = net(text, {"k": normal(4, 3, 3, 3), "w": normal(4, 1), "one": np.array([1])})
+    path, x = export(model, tmp_path / "exported.onnx"), normal(3, 3, 6, 8)
+    alone = np.concatenate([run(str(path), {"x": row[None]})["gradients"] for row in x])
+    assert np.abs(alone).max(axis=(1, 2, 3)).min() > 0
+    np.testing.assert_allclose(run(str(path), {"x": x})["gradients"], alone, rtol=1e-5)
+    np.testing.assert_allclose(run(str(path), {"x": x, "class": np.zeros(1, np.int64)})["gradients"], alone, rtol=1e-5)
+    assert np.isnan(run(str(path), {"x": x, "class": np.array([1])})["gradients"]).all()
+    for one, other in zip(Explainer(path)(x), Explainer(model)(x), strict=True):
+        np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-7)
+    with pytest.raises(ModelError, match="export without --split"):
+        split(model, tmp_path / "parts")

@@ -170,7 +170,7 @@ def test_a_score_that_does_not_depend_on_the_layer() -> None:
 def test_of_several_values_without_rows_the_first_is_named() -> None:
     makers = " ".join(f"m{i} = ReduceMax<keepdims = 0>(x) n{i + 1} = Mul(n{i}, m{i})" for i in range(9))
     text = f"c = Conv(x, w) n0 = ReduceMean<axes = [2, 3], keepdims = 0>(c) {makers} y = Neg(n9)"
-    graph = graph_of(net(f"(float[1,3,4,4] x) => (float[1,5] y) {{ {text} }}", {"w": normal(5, 3, 1, 1)}))
+    graph = graph_of(net(f"(float[2,3,4,4] x) => (float[2,5] y) {{ {text} }}", {"w": normal(5, 3, 1, 1)}))
     with pytest.raises(LayerError, match="also reads 'm0', which has no row"):
         head(graph, "c", "y")
 
