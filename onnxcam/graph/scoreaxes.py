@@ -47,7 +47,7 @@ def has_rows(graph: Graph, name: str, shape: Shape, image: ImageInput | None) ->
     It is not in a model of one image whose scores begin with another size, or with the number of what was found.
     """
     if len(shape) < 2:
-        return bool(shape) and image is not None and image.batch is None
+        return bool(shape) and image is not None and image.batch != 1 and image.batch in (None, shape[0])
     if image is None or image.batch != 1:
         return True
     if isinstance(shape[0], int):

@@ -67,3 +67,15 @@ def test_checked_and_exported(batch: str, tmp_path: Path) -> None:
     assert all(row.ok and not row.skipped for row in onnxcam.check(model))
     exported = Explainer(onnxcam.export(model, tmp_path / "exported.onnx"))
     np.testing.assert_allclose(exported(X[0]).map, Explainer(model)(X[0]).map, rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("batch", ["2", "N"])
+def test_one_number_for_each_of_several_images_is_no_row_of_classes(batch: str) -> None:
+    text = """(float[{0}, 3, 6, 8] x) => (float[{0}] y) {{ c = Conv<pads = [1, 1, 1, 1]>(x, k) a = Relu(c)
+        p = GlobalAveragePool(a) f = Flatten(p) m = MatMul(f, column) y = Squeeze(m, last) }}"""
+    weights = {**WEIGHTS, "column": normal(4, 1, seed=7), "last": np.array([1])}
+    found, alone = (Explainer(net(text.format(size), weights)) for size in (batch, "1"))
+    for x in X:
+        one, other = found(x), alone(x)
+        assert one.scores.shape == (1,)
+        np.testing.assert_allclose(one.map, other.map, rtol=1e-5, atol=1e-7)
