@@ -70,7 +70,8 @@ __all__ = [
     "CURE",
     "IMPURE",
     "INTEGERS",
-    "MICROSOFT", "MOVING",
+    "MICROSOFT",
+    "MOVING",
     "NARROW",
     "NOMINAL",
     "QUANTIZERS",
@@ -121,7 +122,8 @@ __all__ = [
     "load",
     "made_up",
     "named_layer",
-    "of_one_image", "of_size",
+    "of_one_image",
+    "of_size",
     "optional",
     "packing_pays",
     "placed_before",
@@ -155,4 +157,4 @@ __all__ = [
     "without_idle_weights",
     "write_metadata",
     "zipped_names",
-]  # fmt: skip
+]
