@@ -93,6 +93,12 @@ def test_the_samples_pass(sample: str, photo: str, image: str) -> None:
     assert settled == "7"
 
 
+def test_float16_is_held_against_differences_in_float32() -> None:
+    row = rows(check(model("float16")))["symbolic against numeric"]
+    assert row.measured.endswith("apart in 7 directions")
+    assert float(row.measured.split()[0]) < 1e-3
+
+
 def test_over_a_quantizer_nothing_is_measured_and_that_is_said() -> None:
     row = rows(check(model("a quantizer in the head")))["symbolic against numeric"]
     assert (row.ok, row.skipped, row.measured) == (True, True, "not measured")

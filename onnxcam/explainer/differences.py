@@ -47,8 +47,13 @@ def moved_layer(
     subject: Rewritten, at: TargetLayer, seen: Seen, image: int, target: Target
 ) -> tuple[Array, Callable[[Array], Array]]:
     """The layer's grid in one image, (C, *grid), and the target's values for other grids."""
-    one = {name: value[image : image + 1] for name, value in seen.values.items()}
+    one = {name: in_float32(value[image : image + 1]) for name, value in seen.values.items()}
     return to_grid(one[at.name], at.layout)[0], partial(values_at, subject, at, one, target)
+
+
+def in_float32(value: Array) -> Array:
+    """A float16 value as a head of float32 takes it, see `graph.widened`; others as they are."""
+    return value.astype(np.float32) if value.dtype == np.float16 else value
 
 
 def values_at(subject: Rewritten, at: TargetLayer, one: dict[str, Array], target: Target, grids: Array) -> Array:

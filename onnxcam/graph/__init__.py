@@ -62,6 +62,7 @@ from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.slicing import stretches
 from onnxcam.graph.source import indices_of, source_of
 from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
+from onnxcam.graph.widened import widened
 from onnxcam.graph.write import data_of, save
 
 __all__ = [
@@ -152,6 +153,7 @@ __all__ = [
     "type_name",
     "unquantized",
     "white_of",
+    "widened",
     "with_branches",
     "with_told_sizes",
     "without_idle_weights",

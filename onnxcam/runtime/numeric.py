@@ -15,7 +15,7 @@ from onnxcam.errors import VerificationError
 
 Array = npt.NDArray[Any]
 STEPS = (1e-2, 2.5e-3)  # of each channel's spread: two, to be held against each other
-COARSE_STEPS = (8e-2, 2e-2)  # where rounding would drown the others: in float16, and next to the end of a probability
+COARSE_STEPS = (8e-2, 2e-2)  # where rounding would drown the others, as next to the end of a probability
 RESOLVED = 64  # roundings of the score that it has to change by, lest they drown its differences
 FALL = 4.0  # from one step to the next
 LADDER = tuple(FALL**-k for k in range(1, 9))  # steps along a direction, of each channel's spread
@@ -40,7 +40,7 @@ def mean_gradient(score: Callable[[Array], Array], activations: Array) -> Array:
         VerificationError: two step sizes disagree: the head is not smooth here (a quantizer, a rounding).
     """
     scale, positions = spreads(activations), activations.size // len(activations)
-    steps = COARSE_STEPS if activations.dtype == np.float16 else STEPS
+    steps = STEPS
     coarse = differences(score, activations, steps[0] * scale)
     if is_drowned(coarse * 2 * steps[0] * scale, score(activations[None])[0], activations.dtype):
         steps = COARSE_STEPS

@@ -28,6 +28,7 @@ from onnxcam.graph import (
     scaling,
     sources,
     unquantized,
+    widened,
     with_told_sizes,
 )
 from onnxcam.rounding import CANCELLED
@@ -84,18 +85,21 @@ def rounding(head: Head) -> str:
 
 
 def class_score(head: Head, axis: int) -> RowGraph:
-    """The head's forward pass for one class a row: inputs the layer, CLASS and what else it reads."""
+    """The head's forward pass for one class a row, for differences: inputs the layer, CLASS and what else it reads.
+
+    What is float16 is float32 here, as in `all_scores`: its roundings are larger than what small steps change.
+    """
     graph, one = choose_class(head.graph, head.score, axis)
     proto = onnx.ModelProto()
     proto.CopyFrom(graph.proto)
-    return RowGraph(as_deployed(graph, proto), one)
+    return RowGraph(widened(as_deployed(graph, proto)), one)
 
 
 def all_scores(head: Head) -> RowGraph:
     """The head's forward pass to every score: inputs the layer and what else it reads."""
     proto = onnx.ModelProto()
     proto.CopyFrom(head.graph.proto)
-    return RowGraph(as_deployed(head.graph, pruned(proto, [head.score])), head.score)
+    return RowGraph(widened(as_deployed(head.graph, pruned(proto, [head.score]))), head.score)
 
 
 def class_gradient(

@@ -67,7 +67,10 @@ def no_rule(monkeypatch: pytest.MonkeyPatch) -> None:
 def model(head: str, kind: str = "float") -> onnx.ModelProto:
     body = (HEADS | NO_RULE | ROUNDS)[head]
     stem = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c)"
-    return net(f"({kind}[N, 3, 6, 6] x) => ({kind}[N, 5] y) {{ {stem} {body} }}", WEIGHTS)
+    weights = WEIGHTS
+    if kind == "float16":
+        weights = {name: w.astype(np.float16) if w.dtype == np.float32 else w for name, w in WEIGHTS.items()}
+    return net(f"({kind}[N, 3, 6, 6] x) => ({kind}[N, 5] y) {{ {stem} {body.replace('(float', f'({kind}')} }}", weights)
 
 
 def cosine(one: Array, other: Array) -> float:
@@ -76,11 +79,12 @@ def cosine(one: Array, other: Array) -> float:
 
 @pytest.mark.parametrize("method", ["gradcam", "counterfactual"])
 @pytest.mark.parametrize("head", HEADS)
-def test_differences_and_rules_agree(head: str, method: str) -> None:
+@pytest.mark.parametrize("kind", ["float", "float16"])
+def test_differences_and_rules_agree(kind: str, head: str, method: str) -> None:
     """Within 1 % of the largest value, cosine over .999, for every class of every row."""
-    explainer = Explainer(model(head))
+    explainer = Explainer(model(head, kind))
     by_rule, by_difference = (
-        explainer(X, target=range(5), method=method, layer="a", gradient=gradient)
+        explainer(X.astype(explainer.subject.image.dtype), target=range(5), method=method, layer="a", gradient=gradient)
         for gradient in ("symbolic", "numeric")
     )
     for row, other in zip(by_rule, by_difference, strict=True):
