@@ -14,7 +14,7 @@ from onnxcam.graph.nodes import attributes
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
 from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product
-from onnxcam.graph.squashing import squash_of, squashed_score
+from onnxcam.graph.squashing import before_display, squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
 
@@ -174,19 +174,25 @@ def traced(graph: Graph) -> list[Score]:
 
 
 def trace(graph: Graph, output: str) -> Score | None:
-    """From an output back to the score behind it; None when there is no float tensor on the way."""
-    name, best = output, None
-    while True:
+    """From an output back to the score behind it; None when there is no float tensor on the way.
+
+    What a sigmoid makes of one number may be any quantity once it is scaled (an age, a rating): that stays what it is.
+    """
+    name: str | None = output
+    best: str | None = None
+    scaled = False
+    while name is not None:
         if best is None and graph.is_float(name):
             best = name
         node = graph.maker(name)
         if node is None or not node.input:
             break
         if (found := squashed_score(graph, node)) is not None:
+            if scaled and found[1] == "sigmoid":
+                break
             return Score(found[0], "logit", found[1], output)
-        if node.op_type not in PASSING:
-            break
-        name = node.input[0]
+        scaled |= node.op_type in ("Mul", "Div")
+        name = node.input[0] if node.op_type in PASSING else before_display(graph, node)
     return Score(best, "output", "", output) if best is not None else None
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import onnx
 
 from onnxcam.graph.index import Graph
@@ -12,6 +14,8 @@ from onnxcam.graph.scoreaxes import class_axis
 
 QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid", **QUANTIZED}
+DISPLAYING = frozenset({"Clip", "Round", "Log"})
+NEXT_TO_NOTHING = 1e-3  # of a probability
 ALL_BEHIND = 13  # the first opset whose softmax takes one axis, not all from it on
 
 
@@ -80,3 +84,26 @@ def before_spelled_softmax(graph: Graph, node: onnx.NodeProto) -> str | None:
         if largest is not None and largest.op_type == "ReduceMax" and largest.input[0] == inner.input[0]:
             return str(inner.input[0])
     return str(top.input[0])
+
+
+def before_display(graph: Graph, node: onnx.NodeProto) -> str | None:
+    """What a node changes for its reader alone, were it a probability; None where it does anything else.
+
+    It is kept from 0 and 1, rounded, given in per cent or as a logarithm. (Other factors make pixels of it, or places.)
+    """
+    if node.op_type in DISPLAYING:
+        return str(node.input[0])
+    known = [graph.constant(name) for name in node.input]
+    if len(known) != 2 or sum(value is None for value in known) != 1:
+        return None
+    number = next(value for value in known if value is not None)
+    if number.size != 1:
+        return None
+    small, decimals = abs(float(number.item())) <= NEXT_TO_NOTHING, is_power_of_ten(float(number.item()))
+    shown = {"Max": True, "Min": True, "Add": small, "Mul": decimals, "Div": decimals and known[0] is None}
+    return str(node.input[known[1] is None]) if shown.get(node.op_type) else None
+
+
+def is_power_of_ten(number: float) -> bool:
+    """Whether a number shifts the decimal point."""
+    return number > 0 and abs(math.log10(number) - round(math.log10(number))) < 1e-6

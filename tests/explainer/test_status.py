@@ -78,7 +78,7 @@ def test_a_target_of_nothing_is_blank() -> None:
 
 # -- saturated --------------------------------------------------------------------------------------
 
-HIDDEN = LINEAR + " s = Softmax(y) q = Mul(s, one)"  # where the softmax cannot be looked behind
+HIDDEN = LINEAR + " s = Softmax(y) q = Pow(s, one)"  # where the softmax cannot be looked behind
 
 
 def test_only_a_probability_and_that_at_its_end_is_saturated() -> None:
@@ -128,7 +128,8 @@ def test_a_sigmoid_that_is_named_is_the_probability(bias: float) -> None:
 
 
 TAILS = [
-    "s = Softmax(y) q = Mul(s, hundred)",
+    "s = Softmax(y) q = Mul(s, half)",
+    "s = Sigmoid(y) q = Mul(s, hundred)",
     "s = Sigmoid(y) t = Softmax(y) q = Mul(s, t)",
     "s = Sigmoid(y) g = Greater(s, half) q = Cast<to = 1>(g)",
     "q = Tanh(y)",

@@ -64,6 +64,48 @@ def test_the_score_behind_the_output(tail: str, score: str, squash: str) -> None
     assert found == Score(score, "logit" if squash else "output", squash, "y")
 
 
+DISPLAYED = {
+    "kept from 0 and 1": "y = Clip(p, e, o)",
+    "kept from 0 and 1, spelled": "m = Max(p, e) y = Min(o, m)",
+    "per cent": "y = Mul(p, hundred)",
+    "per cent by division": "y = Div(p, hundredth)",
+    "two decimals": "m = Mul(hundred, p) r = Round(m) y = Div(r, hundred)",
+    "decided": "y = Round(p)",
+    "logarithm": "y = Log(p)",
+    "logarithm of more than nothing": "a = Add(p, e) y = Log(a)",
+}
+OTHERWISE = {
+    "pixels": "y = Mul(p, bytes)",
+    "less": "y = Sub(p, e)",
+    "added to": "y = Add(p, o)",
+    "one over": "y = Div(e, p)",
+    "weighted": "y = Mul(p, each)",
+    "the other way round": "y = Mul(p, minus)",
+}
+NUMBERS = {
+    "e": np.float32(1e-7), "o": np.float32(1 - 1e-7), "hundred": np.float32(100), "hundredth": np.float32(0.01),
+    "bytes": np.float32(255), "minus": np.float32(-100), "each": np.array([100.0, 100, 100], np.float32),
+}  # fmt: skip
+
+
+def displayed(squash: str, text: str) -> Score:
+    body = f"p = {squash}(x) {text}"
+    return find_score(graph_of(net(f"(float[N, 3] x) => (float[N, 3] y) {{ {body} }}", NUMBERS)))
+
+
+@pytest.mark.parametrize("name", DISPLAYED)
+def test_probabilities_that_are_displayed(name: str) -> None:
+    text, scaled = DISPLAYED[name], "per cent" in name or "decimals" in name
+    assert displayed("Softmax", text) == Score("x", "logit", "softmax", "y")
+    of_sigmoid = Score("y", "output", "", "y") if scaled else Score("x", "logit", "sigmoid", "y")
+    assert displayed("Sigmoid", text) == of_sigmoid
+
+
+@pytest.mark.parametrize("name", OTHERWISE)
+def test_probabilities_that_something_else_is_made_of(name: str) -> None:
+    assert displayed("Softmax", OTHERWISE[name]) == Score("y", "output", "", "y")
+
+
 def test_the_score_behind_a_decision_alone() -> None:
     for tail in ("y = ArgMax<axis=1,keepdims=0>(logits)", "i = ArgMax<axis=1,keepdims=0>(logits)\n y = Cast<to=6>(i)"):
         kind = "int32" if "Cast" in tail else "int64"
@@ -104,7 +146,6 @@ def test_a_product_of_features_is_taken_for_logits(tail: str) -> None:
         (PROBABILITIES + "square = MatMul(p, mix)\n y = Identity(square)", "output"),
         (PROBABILITIES + "q = Sigmoid(features_)\n y = Mul(p, q)".replace("features_", "logits"), "output"),
         (LOGITS + "p = Sigmoid(logits)\n t = Greater(p, bias)\n y = Cast<to=1>(t)", "output"),
-        (LOGITS + "p = Sigmoid(logits)\n y = Round(p)", "output"),
         (LOGITS + "y = Exp(logits)", "output"),
         (LOGITS + "y = Tanh(logits)", "output"),
         (LOGITS + TWO + "y = Div(two, logits)", "output"),
