@@ -20,7 +20,7 @@ from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.explainer.task import Task
 from onnxcam.graph import NOMINAL, at_usual_size
 from onnxcam.methods import get_method, grad_cam
-from onnxcam.runtime import moved
+from onnxcam.runtime import apart, moved
 from onnxcam.targets import Reading, Spec, Target, best, class_target, named_output, resolve, some_target
 
 if TYPE_CHECKING:
@@ -125,7 +125,10 @@ def case_of(explainer: Explainer, item: Item, spec: Spec | None, layer: str | No
     task = Task(explainer, subject, output, WHOLE_GRADIENT, layer, "symbolic")
     expected, seen = task.first_look(item.row[None], [spec])
     reading = task.reading(item, seen.scores[0])
-    target = some_target(reading) if spec is None else resolve(spec, reading)[0]
+    found = [some_target(reading)] if spec is None else resolve(spec, reading)
+    if len(found) != 1:
+        raise TargetError(f"'{spec}' stands for {len(found)} targets: name one to check")
+    (target,) = found
     at = task.layer_of(target, seen, 0, expected)
     assert at is not None
     return Case(subject, at, task.seen_at(at, seen, expected), reading, target)
@@ -178,9 +181,8 @@ def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iter
                 shapes = f"{list(outputs[output].shape)} and {list(value.shape)}"
                 yield CheckResult(f"forward: {name}", False, f"shapes {shapes}", "the same", output)
                 continue
-            scale = float(np.max(np.abs(value), initial=0.0)) or 1.0
-            apart = float(np.max(np.abs(outputs[output].astype(np.float64) - value), initial=0.0)) / scale
-            yield CheckResult(f"forward: {name}", apart <= limit, f"{apart:.1e}", f"{limit:.0e}", output)
+            found = apart(outputs[output], value)
+            yield CheckResult(f"forward: {name}", found <= limit, f"{found:.1e}", f"{limit:.0e}", output)
 
 
 def gradient(case: Case, symbolic: Array) -> Iterator[CheckResult]:

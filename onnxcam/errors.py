@@ -80,7 +80,7 @@ class UsageError(OnnxCamError):
 
 
 def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
-    """A clause naming the nearest of `known`, ready to follow a semicolon; empty when nothing is near."""
+    """A clause that names the nearest of `known`, the semicolon before it included; empty when nothing is near."""
     near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""
 

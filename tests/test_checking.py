@@ -13,7 +13,7 @@ import onnx
 import pytest
 from onnx import numpy_helper
 
-from onnxcam import Explainer, LayerError, ModelError, UnsupportedOpError, UsageError, check, export
+from onnxcam import Explainer, LayerError, ModelError, TargetError, UnsupportedOpError, UsageError, check, export
 from onnxcam.checking import CheckResult
 from onnxcam.graph import features
 from onnxcam.vjp import STANDARD
@@ -97,6 +97,19 @@ def test_float16_is_held_against_differences_in_float32() -> None:
     row = rows(check(model("float16")))["symbolic against numeric"]
     assert row.measured.endswith("apart in 7 directions")
     assert float(row.measured.split()[0]) < 1e-3
+
+
+def test_an_output_that_is_not_finite_in_the_model_either() -> None:
+    text = PLAIN.replace("[N, 5] q", "[N, 5] q, float[N, 4, 6, 6] l").replace(
+        "q = Softmax(y)", "q = Softmax(y) l = Log(a)"
+    )
+    results = [result for result in check(net(text, FLOATS)) if result.detail == "l"]
+    assert [(result.ok, result.measured) for result in results] == [(True, "0.0e+00")] * 2
+
+
+def test_one_target_is_checked() -> None:
+    with pytest.raises(TargetError, match="'top:3' stands for 3 targets: name one to check"):
+        check(model("one row"), target="top:3")
 
 
 def test_over_a_quantizer_nothing_is_measured_and_that_is_said() -> None:

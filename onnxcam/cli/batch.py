@@ -103,7 +103,7 @@ def check_folder(out: Path) -> None:
 
 def about(reason: str, source: str | ImageError) -> str:
     """The message, naming the image it is about."""
-    return reason if printable(str(source)) in printable(reason) else f"{source}: {reason}"
+    return reason if printable(reason).startswith(f"{printable(str(source))} ") else f"{source}: {reason}"
 
 
 def doubt(explainer: Explainer, item: Item) -> str:
@@ -125,14 +125,15 @@ class Work:
 
     def records(self, source: str | ImageError, stem: str) -> tuple[list[Record], list[str]]:
         """Explain one image and write its files: what was found, and why of the rest nothing is to be."""
+        records: list[Record] = []
         try:
-            try:
-                found, refused = self.explain(source)
-            except (ImageError, PreprocessError) as error:
-                return [], [str(error)]
-            return list(self.write(found, stem)), refused
+            found, refused = self.explain(source)
+            records.extend(self.write(found, stem))  # as far as they can be written
+        except (ImageError, PreprocessError) as error:
+            refused = [str(error)]
         except MemoryError:
-            return [], ["not enough memory for this image: make it smaller"]
+            refused = ["not enough memory for this image: make it smaller"]
+        return records, refused
 
     def explain(self, source: str | ImageError) -> tuple[Found, list[str]]:
         """All explanations of one image, each target once a method, and why some are none; nothing is written yet.

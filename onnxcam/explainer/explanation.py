@@ -145,14 +145,15 @@ class Explanation:
         found = status(self.map, signed=self.method.signed)
         if found != "not-finite" and self.target.at_its_end(self.scores):
             return "saturated"
-        vanished = found == "ok" or (found == "blank" and self.score_kind == "probability")
-        return "saturated" if vanished and self._at_its_end() else found
+        return "saturated" if found in ("ok", "blank") and self._at_its_end() else found
 
     def _at_its_end(self) -> bool:
-        """Whether all that is explained is a probability next to 0 or 1, or numbers that end like it."""
+        """Whether all that is explained is probabilities next to 0 or 1."""
+        if self.score_kind != "probability":
+            return False
         read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
         ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED
-        return self.score_kind != "logit" and read.size > 0 and bool(ends.all())
+        return read.size > 0 and bool(ends.all())
 
     @cached_property
     def photo(self) -> Photo:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from onnxcam.arguments import NAMES_OF_CLASSES, PATH, require
-from onnxcam.errors import ModelError, UsageError
+from onnxcam.errors import ModelError, TargetError, UsageError
 from onnxcam.explainer import TargetLayer, as_labels, choose_recipe
 from onnxcam.explainer.advice import advised
 from onnxcam.explainer.rewritten import Rewritten
@@ -175,6 +175,8 @@ def stored(
         count = 1 if axis is None else (subject.graph.shape(subject.score.name) or ())[axis]
         if isinstance(count, int):
             check_labels(given, count)
+        if not given[-1]:
+            raise TargetError("the last class has no name, which a file of names cannot say: name it")
         found[LABELS] = "\n".join(" ".join(label.splitlines()) for label in given)
     elif LABELS in subject.metadata:
         found[LABELS] = subject.metadata[LABELS]

@@ -72,5 +72,6 @@ def drop_unread(proto: onnx.ModelProto, kept: Collection[str]) -> None:
     """In place: without the nodes that were put in to show a value and that nothing reads, but for values in `kept`."""
     graph = proto.graph
     read = {name for node in graph.node for name in reads(node)} | {value.name for value in graph.output} | {*kept}
-    for node in [node for node in graph.node if node.name.startswith(SURFACED) and node.output[0] not in read]:
-        graph.node.remove(node)
+    left = [node for node in graph.node if not node.name.startswith(SURFACED) or node.output[0] in read]
+    if len(left) < len(graph.node):
+        replace_nodes(graph, left)

@@ -10,6 +10,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, first_line
+from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional
 
 TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
@@ -76,25 +77,32 @@ def check_scan(node: onnx.NodeProto, name: str) -> None:
 
 
 def check_perils(node: onnx.NodeProto, name: str) -> None:
-    """ModelError at what onnx's inference neither refuses nor survives: it never ends, or ends the process."""
-    if node.domain:
-        return
-    for given in node.attribute:
+    """ModelError at what onnx or ONNX Runtime neither refuses nor survives: it never ends, or ends the process."""
+    for given in node.attribute if node.domain in ("", MICROSOFT) else ():
+        if given.name == "group" and given.i < 1:
+            raise ModelError(f"{name} is broken: {described(node)} has {given.i} groups")
         if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
             raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
         if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
             raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
 
 
-def check_steps(graph: onnx.GraphProto, name: str) -> None:
-    """ModelError at a Slice by steps that no tensor has, which onnx's inference counts without end."""
+def check_constants(graph: onnx.GraphProto, name: str) -> None:
+    """ModelError at constants that their readers neither refuse nor survive.
+
+    A Slice by steps that no tensor has, which onnx's inference counts without end; a OneHot of a depth that is no
+    number, which ends ONNX Runtime.
+    """
     for body in all_graphs(graph):
-        slices = (node for node in body.node if node.op_type == "Slice" and not node.domain)
-        sliced = {steps: node for node in slices if (steps := optional(node, 4))}
+        plain = [node for node in body.node if not node.domain]
+        sliced = {steps: node for node in plain if node.op_type == "Slice" and (steps := optional(node, 4))}
+        spread = {depth: node for node in plain if node.op_type == "OneHot" and (depth := optional(node, 1))}
         for tensor in body.initializer:
             if tensor.name in sliced and is_absurd(tensor):
                 node = described(sliced[tensor.name])
                 raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
+            if tensor.name in spread and math.prod(tensor.dims) != 1:
+                raise ModelError(f"{name} is broken: {described(spread[tensor.name])} has a depth that is no number")
 
 
 def is_absurd(tensor: onnx.TensorProto) -> bool:

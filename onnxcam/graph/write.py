@@ -25,9 +25,10 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
         check_regular(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
-        write(Path(folder) / path.name)
-        for made in sorted(Path(folder).iterdir(), key=lambda made: made.name == path.name):
-            made.chmod(0o644)
+        model = Path(folder) / path.name
+        write(model)
+        for made in sorted(Path(folder).iterdir(), key=lambda made: made == model):
+            made.chmod(model.stat().st_mode)  # onnx lets nobody else read the data, whatever the user's mask says
             made.replace(path.parent / made.name)
 
 

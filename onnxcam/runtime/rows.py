@@ -138,8 +138,18 @@ def far_from(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    """Equal up to rounding, relative to the largest value; NaN equals NaN."""
-    scale = np.max(np.abs(other), initial=0.0, where=np.isfinite(other))
-    return np.shape(one) == np.shape(other) and bool(
-        np.allclose(one, other, rtol=0, atol=TOLERANCE * float(scale) + 1e-30, equal_nan=True)
-    )
+    """Equal up to rounding."""
+    return np.shape(one) == np.shape(other) and apart(one, other) <= TOLERANCE
+
+
+def apart(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
+    """The largest difference of arrays of one shape, in units of the other's largest value.
+
+    Where one is NaN or infinite the other has to be the same; else the difference is infinite.
+    """
+    first, second = np.asarray(one, np.float64), np.asarray(other, np.float64)
+    finite = np.isfinite(second)
+    if not np.array_equal(first[~finite], second[~finite], equal_nan=True) or not np.isfinite(first[finite]).all():
+        return float("inf")
+    scale = float(np.max(np.abs(second), initial=0.0, where=finite)) or 1.0
+    return float(np.max(np.abs(first[finite] - second[finite]), initial=0.0)) / scale

@@ -100,6 +100,13 @@ class Node:
         """Input i when it is there and known before the graph runs."""
         return self._g.constant(self.input[i]) if self.has(i) else None
 
+    def number(self, i: int) -> float | None:
+        """The single number that input i is, where it is known; RuleError where it is none, or several."""
+        value = self.const(i)
+        if value is not None and value.size != 1:
+            raise RuleError(f"its input {i} is no single number, but {value.size}")
+        return None if value is None else float(value.item())
+
     def shape(self, i: int = 0) -> tuple[int | str | None, ...] | None:
         """The shape of input i."""
         return self._g.graph.shape(self.input[i])

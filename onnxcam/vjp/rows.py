@@ -51,14 +51,15 @@ class Chooser:
     def __init__(self, g: Emitter, keep: str) -> None:
         self.g, self.graph, self.keep = g, g.graph, keep
         self._depth = 0
+        self._found: dict[tuple[str, int], str] = {}
 
     def pick(self, name: str, axis: int) -> str:
         """The chosen class of a value, size 1 along the classes' axis."""
-        self._depth += 1
-        try:
-            return self._picked(name, axis) if self._depth < DEEPEST else self.gathered(name, axis)
-        finally:
+        if (name, axis) not in self._found:
+            self._depth += 1
+            self._found[name, axis] = self._picked(name, axis) if self._depth < DEEPEST else self.gathered(name, axis)
             self._depth -= 1
+        return self._found[name, axis]
 
     def _picked(self, name: str, axis: int) -> str:
         node = None if name == self.keep else self.graph.maker(name)

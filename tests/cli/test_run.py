@@ -332,6 +332,22 @@ def test_one_bad_image_among_many_is_told_and_the_others_go_on(onnxcam: Invoke, 
     assert names(folder / "onnxcam_out") == ["blobs.gradcam.png"]
 
 
+def test_one_map_that_cannot_be_written_is_told_and_the_others_go_on(onnxcam: Invoke, folder: Path) -> None:
+    shutil.copy("blobs.png", "other.png")
+    (folder / "onnxcam_out" / "blobs.gradcam.png").mkdir(parents=True)
+    result = onnxcam("run", "tiny.onnx", "blobs.png", "other.png", "--json")
+    assert result.exit_code == 2
+    assert [row["image"] for row in rows(result.stdout)] == ["other.png"]
+    assert "cannot be written" in result.stderr
+
+
+def test_an_error_names_the_image_whatever_that_is_called(onnxcam: Invoke, folder: Path) -> None:
+    (folder / "image").write_text("no picture")
+    (folder / "cannot").write_text("no picture")
+    told = onnxcam("run", "tiny.onnx", "image", "cannot").stderr.splitlines()
+    assert [line.split()[:2] for line in told] == [["Error:", "image"], ["Error:", "cannot"]]
+
+
 LEFT_IN_TRAINING = {
     "BatchNormalization 'bn'": "b, i, j = BatchNormalization<training_mode = 1>(c, s, z, m, v) y = GlobalMaxPool(b)",
     "Dropout 'bn'": "d = GlobalAveragePool(c) y = Dropout(d, half, on)",

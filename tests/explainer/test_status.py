@@ -78,30 +78,38 @@ def test_a_target_of_nothing_is_blank() -> None:
 
 # -- saturated --------------------------------------------------------------------------------------
 
-HIDDEN = LINEAR + " s = Softmax(y) q = Pow(s, one)"  # where the softmax cannot be looked behind
+ROW = LINEAR + " q = Softmax(y)"
 
 
 def test_only_a_probability_and_that_at_its_end_is_saturated() -> None:
     lead = np.array([16, 0, 0, 0, 0], np.float32)  # 4 exp(-16) = 4.5e-7
-    explainer = Explainer(model(HIDDEN, "q", w=normal(5, 4) / 100, b=lead))
+    explainer = Explainer(model(ROW, "q", w=normal(5, 4) / 100, b=lead), score="q")
     first, second = explainer(X, target=[0, 1])
-    assert (first.score_name, first.score_kind, first.status) == ("q", "output", "saturated")
-    assert first.probability is None
+    assert (first.score_name, first.score_kind, first.status) == ("q", "probability", "saturated")
     assert first.score == pytest.approx(1, abs=1e-6)
-    assert (second.score_kind, second.status) == ("output", "saturated")
+    assert (second.score_kind, second.status) == ("probability", "saturated")
     assert second.score == pytest.approx(0, abs=1e-6)
     assert "status: saturated" in first.legend()
 
 
-def test_where_its_gradient_is_gone_altogether_the_map_is_blank() -> None:
-    e = Explainer(model(HIDDEN, "q", b=np.array([200, 0, 0, 0, 0], np.float32)))(X, target=0)
-    assert (e.score, e.status) == (1, "blank")
+def test_where_its_gradient_is_gone_altogether_it_still_is() -> None:
+    e = Explainer(model(ROW, "q", b=np.array([200, 0, 0, 0, 0], np.float32)), score="q")(X, target=0)
+    assert (e.score, e.status) == (1, "saturated")
 
 
 def test_a_probability_within_bounds_is_not() -> None:
-    e = Explainer(model(HIDDEN, "q"))(X, target="top:1")[0]
-    assert (e.score_kind, e.status) == ("output", "ok")
+    e = Explainer(model(ROW, "q"), score="q")(X, target="top:1")[0]
+    assert (e.score_kind, e.status) == ("probability", "ok")
     assert 1e-6 < e.score < 1 - 1e-6
+
+
+@pytest.mark.parametrize("value", [0, 1])
+def test_a_number_that_is_no_probability_is_not_saturated_there(value: float) -> None:
+    explainer = Explainer(model(LINEAR + " q = Sub(y, aside)", "q", aside=np.zeros(5, np.float32)))
+    aside = explainer(X, target=2).scores - np.float32(value)
+    e = Explainer(model(LINEAR + " q = Sub(y, aside)", "q", aside=aside), score="q")(X, target=2)
+    assert e.score == pytest.approx(value, abs=1e-6)
+    assert (e.score_kind, e.status) == ("output", "ok")
 
 
 def test_behind_a_softmax_that_is_seen_the_logit_is_explained() -> None:

@@ -207,6 +207,12 @@ def test_an_exported_file_is_fed_as_the_model_that_normalizes_its_input(tmp_path
         assert (chosen.recipe.name, chosen.guess) == ("raw", True)
 
 
+def test_a_last_class_without_a_name_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TargetError, match="the last class has no name"):
+        export(model("any batch"), tmp_path / "exported.onnx", labels=["a", "b", "c", "d", ""])
+    assert not list(tmp_path.iterdir())
+
+
 def test_labels_of_a_score_without_an_axis_of_images(tmp_path: Path) -> None:
     text = """(float[1, 3, 8, 8] x) => (float[5] y) {
       c = Conv(x, stem) a = Relu(c) p = ReduceMean<axes = [0, 2, 3], keepdims = 0>(a) y = MatMul(p, fc) }"""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +25,17 @@ def test_what_is_saved_is_the_model(tmp_path: Path, name: str) -> None:
     save(residual(), path)
     assert onnx.ModelProto.FromString(path.read_bytes()) == residual()
     assert list(path.parent.iterdir()) == [path]
-    assert path.stat().st_mode & 0o777 == 0o644
+
+
+@pytest.mark.skipif(os.name == "nt", reason="there are no modes")
+def test_the_mask_of_the_user_holds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(write, "LARGEST", 1000)
+    before = os.umask(0o027)
+    try:
+        save(wide(), tmp_path / "model.onnx")
+    finally:
+        os.umask(before)
+    assert {file.stat().st_mode & 0o777 for file in tmp_path.iterdir()} == {0o640}
 
 
 def test_an_earlier_file_is_replaced(tmp_path: Path) -> None:

@@ -6,9 +6,11 @@ from collections.abc import Iterator
 from random import Random
 from typing import Any
 
+import numpy as np
 import onnx
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
+from onnx import numpy_helper
 
 WHOLE = [0, 1, -1, 2, 3, 7, 13, 255, 2**15, 2**31 - 1, 2**31, 2**40, 2**63 - 1, -(2**63), 1000]
 REAL = [0.0, -1.0, 1e-40, 1e38, float("inf"), float("nan")]
@@ -27,6 +29,17 @@ def damaged(data: bytes, seed: int) -> bytes:
     proto = onnx.ModelProto.FromString(data)
     for _ in range(random.randint(1, 4)):
         change_a_field(proto, random)
+    return bytes(proto.SerializeToString())
+
+
+def with_odd_constant(data: bytes, seed: int) -> bytes:
+    """A model one constant of which has another size, and data that fill it."""
+    random, proto = Random(seed), onnx.ModelProto.FromString(data)
+    tensor = random.choice(proto.graph.initializer)
+    values = numpy_helper.to_array(tensor)
+    shapes = [(0,), (), (1,), (2,), (values.size + 1,), (0, 2), (1, 1, 1), (*values.shape, 1), (*values.shape[1:], 3)]
+    odd = np.resize(values, random.choice([shape for shape in shapes if shape != values.shape]))
+    tensor.CopyFrom(numpy_helper.from_array(odd.astype(values.dtype), tensor.name))
     return bytes(proto.SerializeToString())
 
 

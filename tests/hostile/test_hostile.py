@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from onnxcam import export
 from tests.graph.building import residual, vit
-from tests.hostile.mutations import damaged
+from tests.hostile.mutations import damaged, with_odd_constant
+from tests.nets import net, normal
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "sample_models"
@@ -64,6 +66,30 @@ def models() -> dict[str, bytes]:
 
 
 MODELS = models()
+CONSTANTS = {  # inputs of operators that most models have as constants
+    "low": np.float32(-1), "high": np.float32(1), "w": normal(4, 3, 3, 3), "b": normal(4), "slope": normal(4, 1, 1),
+    "gain": np.ones(4, np.float32), "mean": np.zeros(4, np.float32), "var": np.ones(4, np.float32),
+    "pads": np.array([0, 0, 1, 1] * 2), "hw": np.array([2, 3]), "value": np.float32(0.5), "more": np.array([1] * 4),
+    "from": np.array([0, 0]), "to": np.array([8, 8]), "steps": np.array([1, 1]), "order": np.array([3, 1, 0, 2]),
+    "scales": np.array([1, 1, 2, 2], np.float32), "repeats": np.array([1, 1, 1, 2]), "parts": np.array([2, 2]),
+    "shape": np.array([1, 4, 1, 1]), "scale": np.float32(0.05), "point": np.uint8(128), "flat": np.array([0, -1]),
+    "fc": normal(8, 5), "bias": normal(5), "one": np.array([1]), "depth": np.array([5]), "zero": np.int64(0),
+    "ends": np.array([0, 1], np.float32), "limit": np.int64(5), "step": np.int64(1),
+}  # fmt: skip
+BY_CONSTANTS = net(
+    """(float[N, 3, 8, 8] x) => (float[N, 5] y) {
+        c0 = Conv<pads = [1, 1, 1, 1]>(x, w, b) c1 = Clip(c0, low, high) c2 = PRelu(c1, slope)
+        c3 = BatchNormalization(c2, gain, b, mean, var) c4 = Pad(c3, pads, value)
+        c5 = Pad<mode = "reflect">(c4, more, , hw) c6 = Slice(c5, from, to, hw, steps) c7 = Resize(c6, , scales)
+        c8 = Tile(c7, repeats) c9 = Gather<axis = 1>(c8, order) d0, d1 = Split<axis = 1>(c9, parts)
+        d2 = Concat<axis = 1>(d1, d0) e0 = Expand(value, shape) d3 = Mul(d2, e0) q = QuantizeLinear(d3, scale, point)
+        d4 = DequantizeLinear(q, scale, point) i0 = InstanceNormalization(d4, gain, b)
+        r0 = ReduceMean<keepdims = 0>(i0, hw) r1 = ReduceMax<keepdims = 0>(i0, hw) r2 = Concat<axis = 1>(r0, r1)
+        r3 = Reshape(r2, flat) l0 = Gemm(r3, fc, bias) u = Unsqueeze(l0, one) s = Squeeze(u, one)
+        t0, t1 = TopK(s, depth) h = OneHot(t1, depth, ends) g = Unsqueeze(t0, one) m = MatMul(g, h)
+        v = Squeeze(m, one) ra = Range(zero, limit, step) rf = Cast<to = 1>(ra) y = Add(v, rf) }""",
+    CONSTANTS, opset=18,
+).SerializeToString()  # fmt: skip
 
 
 def complaints(command: list[str], result: list[Any]) -> Iterator[str]:
@@ -82,7 +108,7 @@ def complaints(command: list[str], result: list[Any]) -> Iterator[str]:
 
 def survives(server: Callable[[Path, list[list[str]]], Answer], name: str, seed: int, folder: Path) -> None:
     """Every command on one damaged file; what ONNX Runtime alone does not survive either is not held against us."""
-    data = damaged(MODELS[name], seed)
+    data = with_odd_constant(BY_CONSTANTS, seed) if name == "constants" else damaged(MODELS[name], seed)
     (folder / "model.onnx").write_bytes(data)
     shutil.copy(SAMPLES / "blobs.png", folder / "photo.png")
     left = COMMANDS
@@ -106,6 +132,13 @@ def test_damaged_files(
     for seed in range(start, start + 25):
         (tmp_path / str(seed)).mkdir()
         survives(server, name, seed, tmp_path / str(seed))
+
+
+@pytest.mark.parametrize("start", range(0, 100, 25))
+def test_constants_of_odd_sizes(server: Callable[[Path, list[list[str]]], Answer], start: int, tmp_path: Path) -> None:
+    for seed in range(start, start + 25):
+        (tmp_path / str(seed)).mkdir()
+        survives(server, "constants", seed, tmp_path / str(seed))
 
 
 @pytest.mark.parametrize(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import onnx
 import pytest
 
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.vjp import differentiate
+from tests.nets import net
 from tests.vjp.case import Case, case, fed, held, index, ints, normal, positive, values
 from tests.vjp.harness import build, draw
 
@@ -91,6 +93,26 @@ def test_bits_there_and_back_are_no_zeros() -> None:
     body = "b = BitCast<to = 6>(x) y = BitCast<to = 1>(b)"
     model = onnx.parser.parse_model(f"{head} g (float[2] x) => (float[2] y) {{ {body} }}")
     with pytest.raises(UnsupportedOpError, match="no gradient for BitCast"):
+        differentiate(model, of="y", wrt="x")
+
+
+ODD = {
+    "Clip": ("y = Clip(x, none, one)", "its input 1 is no single number, but 0"),
+    "Pad": ("y = Pad(x, pads, , axis)", "it has 4 numbers of padding for 0 axes"),
+    "Resize": ("y = Resize(x, , scales)", "it says how large 2 axes become, not 2"),
+}
+
+
+@pytest.mark.parametrize("op", ODD)
+def test_constants_that_make_no_sense(op: str) -> None:
+    """As a damaged file has them: ONNX Runtime refuses the model, but only when it runs."""
+    body, why = ODD[op]
+    weights = {
+        "none": np.zeros(0, np.float32), "one": np.float32(1), "pads": np.array([1] * 4), "axis": np.zeros(0, np.int64),
+        "scales": np.ones((2, 1), np.float32),
+    }  # fmt: skip
+    model = net(f"(float[2, 2] x) => (float[a, b] y) {{ {body} }}", weights, opset=18)
+    with pytest.raises(UnsupportedOpError, match=why):
         differentiate(model, of="y", wrt="x")
 
 

@@ -237,6 +237,17 @@ def test_the_choice_arrives_at_the_weights(name: str) -> None:
     assert ("GatherElements" not in ops) == (name in MOVED | QUANTIZED)
 
 
+def test_each_value_is_chosen_from_once() -> None:
+    """A value that is read twice at each of 40 levels has 2^40 paths up to it."""
+    levels = " ".join(f"s{i} = Sigmoid(y{i}) y{i + 1} = Mul(y{i}, s{i})" for i in range(40))
+    proto = net(
+        f"(float[N, 6, 4, 4] x) => (float[N, K] y40) {{ a = Relu(x) {POOL} y0 = MatMul(f, wt) {levels} }}", WEIGHTS
+    )
+    nodes = class_score(head(read_graph(load(proto)), "a", "y40"), 1).proto.graph.node
+    assert sum(node.op_type == "Sigmoid" for node in nodes) == 40
+    assert sum(node.op_type == "Gather" for node in nodes) == 1
+
+
 @pytest.mark.parametrize("name", QUANTIZED)
 def test_only_the_row_of_quantized_weights_is_dequantized(name: str) -> None:
     part, axis = head_of(name)

@@ -137,11 +137,11 @@ def clip(g: Emitter, n: Node, ct: str) -> Cotangents:
     inside = [g.op(test, n.y(), n.x(i)) for i, test in ((1, "Greater"), (2, "Less")) if n.has(i)]
     if not inside:
         return [ct]
-    ends = [n.const(i) for i in (1, 2)]
+    low, high = (n.number(i) for i in (1, 2))
     if len(inside) == 1:
         mask = inside[0]
-    elif ends[0] is not None and ends[1] is not None:
-        mask = between(g, n, float(ends[0].item()), float(ends[1].item()))
+    elif low is not None and high is not None:
+        mask = between(g, n, low, high)
     else:
         mask = g.op("And", *inside)
     bounds = [bound_cotangent(g, n, ct, inside, i) if n.wants(i) else None for i in (1, 2)]

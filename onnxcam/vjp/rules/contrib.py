@@ -148,10 +148,10 @@ def trilu(w: Emitter, n: Node) -> Outputs:
 @lowering("ExpandDims", domain=MICROSOFT, only=[0])
 def expand_dims(w: Emitter, n: Node) -> Outputs:
     """Unsqueeze along one axis."""
-    axis = n.const(1)
+    axis = n.number(1)
     if axis is None:
         raise RuleError("its axis is computed")
-    return [w.op("Unsqueeze", n.x(), w.ints(int(axis.item())))]
+    return [w.op("Unsqueeze", n.x(), w.ints(int(axis)))]
 
 
 @lowering("GatherND", domain=MICROSOFT, only=[0])

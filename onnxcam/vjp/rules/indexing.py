@@ -6,7 +6,7 @@ import numpy as np
 from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Array, Emitter
-from onnxcam.vjp.registry import ZERO, Cotangents, Node, rule
+from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.reduction import product_of_others
 
 
@@ -163,6 +163,8 @@ def all_pads(g: Emitter, n: Node, sign: int = 1) -> str:
     rank, known = n.rank(), n.const(1)
     axes = n.const(3) if n.has(3) else np.arange(rank)
     if known is not None and axes is not None:
+        if known.size != 2 * axes.size:
+            raise RuleError(f"it has {known.size} numbers of padding for {axes.size} axes")
         pads = np.zeros((2, rank), np.int64)
         pads[:, axes.ravel() % rank] = sign * known.reshape(2, -1)
         return g.ints(*pads.ravel().tolist())

@@ -23,6 +23,9 @@ def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
         raise RuleError("it keeps the aspect ratio of negative axes, which ONNX Runtime leaves as they are")
     if in_proportion and crops(n):
         raise RuleError("it keeps the aspect ratio of a region that it crops")
+    amounts = n.const(3 if n.has(3) else 2)
+    if amounts is not None and amounts.shape != (len(axes),):
+        raise RuleError(f"it says how large {amounts.size} axes become, not {len(axes)}")
     dx = ct
     for i, axis in enumerate(axes):
         if in_proportion:

@@ -32,8 +32,8 @@ def fourier_transform(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def half_spectrum(g: Emitter, n: Node, ct: str, axis: Axis) -> str:
     """d X of a real signal from half a spectrum, which is read twice, but for 0 and the highest of an even length."""
-    given, bins = n.const(1), n.size(axis) if isinstance(axis, int) else None
-    if n.has(1) and (given is None or bins is None or int(given.item()) // 2 + 1 != bins):
+    given, bins = n.number(1), n.size(axis) if isinstance(axis, int) else None
+    if n.has(1) and (given is None or bins is None or given // 2 + 1 != bins):
         raise RuleError("half a spectrum is not known to have dft_length / 2 + 1 frequencies")
     length = size_along(g, ct, axis)
     k = g.arange(g.op("Squeeze", size_along(g, n.input[0], axis), g.ints(0)))
@@ -49,8 +49,8 @@ def transformed_axis(g: Emitter, n: Node) -> Axis:
         return n.axis(1)
     if not n.has(2):
         return n.rank() - 2
-    given = n.const(2)
-    return as_int64(g, n.input[2]) if given is None else int(given.item()) % n.rank()
+    given = n.number(2)
+    return as_int64(g, n.input[2]) if given is None else int(given) % n.rank()
 
 
 def size_along(g: Emitter, value: str, axis: Axis) -> str:
