@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 from onnxcam.errors import LayerError
 from onnxcam.explainer.advice import without_layer
 from onnxcam.explainer.subject import TargetLayer
-from onnxcam.graph import Graph, candidates, named_layer, pooled_value
+from onnxcam.graph import IN_PART, Graph, candidates, named_layer, pooled_value
 
 if TYPE_CHECKING:
     from onnxcam.explainer.rewritten import Rewritten
+
+ON_ALL_PATHS = "with a grid of positions on all paths to its score"
 
 
 def chosen_layer(subject: Rewritten, graph: Graph, source: str, layer: str | None, method: str) -> TargetLayer:
@@ -37,8 +39,8 @@ def chosen_layer(subject: Rewritten, graph: Graph, source: str, layer: str | Non
         return TargetLayer(fitting[0].name, fitting[0].layout)
     automatic = [c for c in ranked if c.automatic]
     if not automatic:
+        which = "all of whose positions reach its score" if any(c.reason == IN_PART for c in ranked) else ON_ALL_PATHS
         raise LayerError(
-            f"{subject.name} has no layer with a grid of positions on all paths to its score"
-            f"{without_layer(subject.graph, subject.image.name, subject.score.name)}"
+            f"{subject.name} has no layer {which}{without_layer(subject.graph, subject.image.name, subject.score.name)}"
         )
     return TargetLayer(automatic[0].name, automatic[0].layout)

@@ -31,6 +31,7 @@ from onnxcam.graph.inference import IMPURE, is_pure
 from onnxcam.graph.integers import MICROSOFT, MOVING, QUANTIZERS, scaling
 from onnxcam.graph.layers import (
     BRANCH,
+    IN_PART,
     Layer,
     at_usual_size,
     candidates,
@@ -71,6 +72,7 @@ __all__ = [
     "CURE",
     "IMPURE",
     "INTEGERS",
+    "IN_PART",
     "MICROSOFT",
     "MOVING",
     "NARROW",

@@ -21,6 +21,7 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.nodes import reads
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import articulations, differentiable, weighted_before, weighted_behind
 from onnxcam.graph.pooled import inside_generalized_mean, is_pooled
 from onnxcam.graph.quantized import computing_node, read_point, unquantized
@@ -30,7 +31,9 @@ from onnxcam.graph.types import Shape
 from onnxcam.runtime.manifest import ImageInput, Layout, Score
 
 BRANCH = "a branch: it explains its own part of the score"
+IN_PART = "only some positions reach the score from here"
 BY_ITSELF = "not all that is read behind it has a row for each image"
+SUMMING = frozenset({"ReduceSum", "ReduceMean", "ReduceSumSquare", "ReduceL1", "ReduceL2"})
 MOST_BRANCHES = 16  # that are listed
 
 
@@ -202,11 +205,27 @@ def objection(
     """Why a value, which shows another again, is not taken by itself; empty when it is suitable."""
     if why := better_before(graph, shown.name):
         return why
-    if not weights_behind.get(name, False) and score.kind != "embedding":
+    weighs = weights_behind.get(name, False) or score.kind == "embedding" or sums_channels(graph, shown, score.name)
+    if not weighs:
         return "holds class maps: no weights between it and the score"
     if not arrives[name]:
-        return "only some positions reach the score from here"
+        return IN_PART
     return ""
+
+
+def sums_channels(graph: Graph, layer: Layer, score: str) -> bool:
+    """Whether what lies behind a layer adds up its channels, without weights: a distance, a likeness."""
+    channels, known = layer.shape[layer.layout.channel], layouts(graph)
+    for i in graph.ancestors([score], stop=[layer.name]) if channels != 1 else ():
+        node = graph.nodes[i]
+        if node.op_type in SUMMING and node.input[0]:
+            axes, shape, layout = reduced_axes(graph, node), graph.shape(node.input[0]), known.get(node.input[0])
+            channel = (
+                [layout.channel] if layout else [axis for axis, size in enumerate(shape or ()) if size == channels]
+            )
+            if axes is not None and not set(axes).isdisjoint(channel):
+                return True
+    return False
 
 
 def better_before(graph: Graph, name: str) -> str:
@@ -223,16 +242,23 @@ def better_before(graph: Graph, name: str) -> str:
 def arriving(graph: Graph, on_all_paths: list[str], score: str, known: Layouts) -> dict[str, bool]:
     """For each value on all paths whether every grid position of it can move the score.
 
-    It is false behind the picking of a class token. Told from one value to the next: positions that mix on the way all
-    arrive, those that stay apart share the fate of the next value's.
+    It is false behind the picking of a class token, or of one place. Told from one value to the next: positions that
+    mix on the way all arrive, those that stay apart share the fate of the next value's.
     """
     found: dict[str, bool] = {}
     following = score
     for name in reversed(on_all_paths):
         fate = fate_of_positions(graph, name, following, known) if name != score else "mixed"
-        found[name] = fate == "mixed" or (fate == "apart" and found.get(following, True))
+        apart = fate == "apart" and found.get(following, True) and not is_picked(known, name, following)
+        found[name] = fate == "mixed" or apart
         following = name
     return found
+
+
+def is_picked(known: Layouts, name: str, following: str) -> bool:
+    """Whether of the cells of a value along a side one alone is left in another, which is made of it."""
+    here, there = known.positions.get(name, {}), known.positions.get(following, {})
+    return any(along.axes and label in there and there[label].at.size == 1 for label, along in here.items())
 
 
 MEASURING = "DynamicQuantizeLinear"  # the scale that it measures over all positions is no way from one to the others

@@ -142,6 +142,7 @@ def layout_of(here: Positions, sizes: Sizes, whole: Mapping[str, int], rows: int
         rows: the axis of the batch where that is known; else it is the first that may be.
     """
     lines = {label: along for label, along in here.items() if label in whole and along.axes}
+    single = {label: along for label, along in here.items() if label in whole and along.at.size == 1}  # a row picked
     if not lines or any(len(along.axes) > 1 for along in lines.values()):
         return None
     places = {label: along.axes[0] for label, along in lines.items()}
@@ -160,8 +161,11 @@ def layout_of(here: Positions, sizes: Sizes, whole: Mapping[str, int], rows: int
     used = set(places.values())
     if len(used) == len(lines) and len(spare) >= len(missing):
         spatial = {axis: label for label, axis in places.items()} | dict(zip(spare, missing, strict=False))
-        return evenly_spread(Layout(spelled(known | spatial, len(sizes))), lines, whole)
-    return token_layout(spelled(known | {used.pop(): "P"}, len(sizes)), lines, whole) if len(used) == 1 else None
+        return evenly_spread(Layout(spelled(known | spatial, len(sizes))), single | lines, whole)
+    if len(used) > 1:
+        return None
+    found = token_layout(spelled(known | {used.pop(): "P"}, len(sizes)), lines, whole)
+    return evenly_spread(found[0], single | found[1], whole) if found else None
 
 
 def spelled(labels: Mapping[int, str], rank: int) -> str:
@@ -169,8 +173,10 @@ def spelled(labels: Mapping[int, str], rank: int) -> str:
     return "".join(labels.get(axis, "?") for axis in range(rank))
 
 
-def token_layout(axes: str, lines: Mapping[str, Along], whole: Mapping[str, int]) -> Layout | None:
-    """The layout of a grid in one axis, row by row, with other tokens before or behind.
+def token_layout(
+    axes: str, lines: Mapping[str, Along], whole: Mapping[str, int]
+) -> tuple[Layout, dict[str, Along]] | None:
+    """The layout of a grid in one axis, row by row, with other tokens before or behind; and its cells along each side.
 
     `lines`: the coordinates that change along that axis.
     """
@@ -188,18 +194,19 @@ def token_layout(axes: str, lines: Mapping[str, Along], whole: Mapping[str, int]
         if np.ptp(block, axis=1).any():
             return None
         sides[label] = replace(along, at=block[:, 0])
-    return evenly_spread(Layout(axes, grid, int(at[0])), sides, whole)
+    return Layout(axes, grid, int(at[0])), sides
 
 
 def evenly_spread(layout: Layout, sides: Mapping[str, Along], whole: Mapping[str, int]) -> Layout | None:
     """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there.
 
-    `sides`: the cells along each coordinate; of one that is left out a single cell shows all.
+    `sides`: the cells along each coordinate; of one that is left out, or has no place, a single cell shows all.
     """
     window = []
     for label in SPATIAL:
         if label in whole:
-            stretch = stretch_of(sides[label], whole[label]) if label in sides else ALL
+            placed = label in sides and not sides[label].placeless
+            stretch = stretch_of(sides[label], whole[label]) if placed else ALL
             if stretch is None:
                 return None
             window.append(stretch)

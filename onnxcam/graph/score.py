@@ -20,13 +20,15 @@ from onnxcam.runtime.manifest import ImageInput, Score
 
 MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | MOVING  # between the score and what the model gives out
+CORNERS = 4  # numbers of a box
 LENGTHY = 190  # characters of names in a message
 
 
 def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | None = None) -> Score:
     """The score a caller named (a value or an output), or the one that the graph suggests, with its axes read.
 
-    Class scores come before all else; of several other outputs the one with a softmax or sigmoid behind it.
+    Class scores come before all else, several of them before a single number (an age); of other outputs the one with a
+    softmax or sigmoid behind it. Boxes beside scores of as many rows are none.
 
     Raises:
         LayerError: no value of that name. ModelError: no output, or several, can be the score.
@@ -59,8 +61,9 @@ def kind_of(graph: Graph, name: str) -> str:
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
-    scores = traced(graph)
+    scores = without_boxes(graph, traced(graph))
     classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
+    classes = [score for score in classes if score.squash or not is_single(seen_shape(graph, score))] or classes
     squashed = [score for score in scores if score.squash]
     likely = next(filter(None, (classes, squashed, scores)), [])
     distinct = {
@@ -79,6 +82,20 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
             f"--target NAME[INDEX] says what of which ({what})"
         )
     return replace(told(graph, next(iter(distinct.values())), image), alike=len(distinct))
+
+
+def without_boxes(graph: Graph, scores: Sequence[Score]) -> list[Score]:
+    """Scores but for corners of boxes: rows of four numbers beside as many rows of others, as of a DETR."""
+    shapes = {score.output: seen_shape(graph, score) or () for score in scores}
+    rows = {shape[:-1] for shape in shapes.values() if len(shape) > 2 and shape[-1] != CORNERS}
+    return [
+        score for score in scores if shapes[score.output][-1:] != (CORNERS,) or shapes[score.output][:-1] not in rows
+    ]
+
+
+def is_single(shape: Shape | None) -> bool:
+    """Whether a score is one number for each image."""
+    return shape is not None and all(size == 1 for size in shape[1:])
 
 
 def any_class_row(graph: Graph, image: ImageInput) -> bool:

@@ -16,7 +16,7 @@ from onnx import TensorProto, helper
 import onnxcam
 from onnxcam.errors import LayerError
 from onnxcam.graph import BRANCH, find_score, image_input, list_layers, named_layer
-from onnxcam.graph.layers import BY_ITSELF
+from onnxcam.graph.layers import BY_ITSELF, IN_PART
 from onnxcam.runtime import ImageInput, Layout
 from tests.graph.building import (
     CONVS,
@@ -83,6 +83,57 @@ def test_class_maps_and_pools_are_skipped() -> None:
     )
     assert reason_of(model, "pooled") == "a pool: what it pools is finer"
     assert "mean" not in names(model)  # one position is no grid
+
+
+DISTANCES = {
+    "squares": "d = Sub(u, points) s = Mul(d, d) y = ReduceSum<keepdims = 0>(s, last_axis)",
+    "lengths": "d = Sub(u, points) n = ReduceL2<axes = [2], keepdims = 0>(d) y = Neg(n)",
+    "means": "d = Mul(u, points) y = ReduceMean<axes = [-1], keepdims = 0>(d)",
+}
+
+
+@pytest.mark.parametrize("name", DISTANCES)
+def test_what_is_held_against_prototypes_is_a_layer(name: str) -> None:
+    """No weights follow, but what follows adds up the channels: they are no classes."""
+    weights = {**CONVS, "points": normal(1, 5, 4), "last_axis": np.array([2]), "first": np.array([1])}
+    body = f"{STEM} m = GlobalAveragePool(a) f = Flatten(m) u = Unsqueeze(f, first) {DISTANCES[name]}"
+    assert automatic(net(f"(float[N,3,4,4] x) => (float[N,5] y) {{ {body} }}", weights)) == "a"
+
+
+def test_a_mean_over_as_many_positions_as_there_are_channels_is_none_over_these() -> None:
+    weights = {**CONVS, "w5": normal(5, 4, 1, 1)}
+    body = f"{STEM} maps = Conv(a, w5) y = ReduceMean<axes = [2, 3], keepdims = 0>(maps)"
+    assert automatic(net(f"(float[N,3,5,5] x) => (float[N,5] y) {{ {body} }}", weights)) == "a"
+
+
+PICKS = {
+    "the last token": "g = Gather<axis = 1>(n, one)",
+    "a cut": "s = Slice(n, three, four, first) g = Squeeze(s, first)",
+}
+
+
+@pytest.mark.parametrize("pick", PICKS)
+def test_the_last_layer_all_of_whose_places_are_read(pick: str) -> None:
+    """One token is read behind the last attention, of which all others are keys: in front of it they all arrive."""
+    weights = {
+        "patch": normal(4, 3, 2, 2), "order": np.array([0, 4, -1]), "q": normal(4, 4), "fc": normal(4, 5),
+        "one": np.array(3), "three": np.array([3]), "four": np.array([4]), "first": np.array([1]),
+        "gain": np.ones(4, np.float32),
+    }  # fmt: skip
+    model = net(f"""(float[N,3,4,4] x) => (float[N,5] y) {{
+        c = Conv<strides = [2, 2]>(x, patch) r = Reshape(c, order) t = Transpose<perm = [0, 2, 1]>(r)
+        k = MatMul(t, q) kt = Transpose<perm = [0, 2, 1]>(k) w = MatMul(k, kt) p = Softmax(w) v = MatMul(p, t)
+        a = Add(t, v) n = LayerNormalization(a, gain) {PICKS[pick]} y = MatMul(g, fc) }}""", weights)  # fmt: skip
+    assert automatic(model) == "c"
+    assert reason_of(model, "n") == IN_PART
+
+
+def test_no_layer_is_taken_where_one_place_alone_is_read() -> None:
+    body = f"{STEM} g = Gather<axis = 2>(a, two) h = Gather<axis = 2>(g, two) y = MatMul(h, fc)"
+    model = net(f"(float[N,3,4,4] x) => (float[N,5] y) {{ {body} }}", {**CONVS, "two": np.array(2)})
+    assert automatic(model) is None
+    with pytest.raises(LayerError, match=r"no layer all of whose positions reach its score: name another with --layer"):
+        onnxcam.explain(model, np.ones((3, 4, 4), np.float32))
 
 
 @pytest.mark.parametrize("pool", ["AveragePool", "MaxPool"])

@@ -56,6 +56,19 @@ def test_every_second_cell_of_the_last_half() -> None:
     assert line(known, "y", "W").tolist() == [4.5, 6.5]
 
 
+@pytest.mark.parametrize(
+    "pick", ["y = Gather<axis=2>(x, two)", "y = Gather<axis=2>(x, row)", "y = Slice(x, row, next, axis)"]
+)
+def test_a_row_that_is_picked_shows_its_own_stretch(pick: str) -> None:
+    known = found(pick, two=2, row=[2], next=[3], axis=[2])
+    assert known["y"].window == ((2 / 8, 3 / 8), (0.0, 1.0))
+
+
+def test_a_row_that_all_were_mixed_into_shows_the_whole() -> None:
+    known = found("y = ReduceMean<axes = [2], keepdims = 1>(x)")
+    assert known["y"] == Layout("NCHW")
+
+
 def test_gathers_and_splits() -> None:
     known = found("g = Gather<axis=2>(x, some)\n y, z = Split<axis=3>(x)", some=[0, 1, 2, 3])
     assert line(known, "g", "H").tolist() == [0.5, 1.5, 2.5, 3.5]

@@ -267,6 +267,36 @@ def test_two_outputs_of_one_score_are_no_tie() -> None:
     assert find_score(graph_of(several("float[N,5] p, float[N,5] q", tail))).name == "logits"
 
 
+@pytest.mark.parametrize(("other", "keepdims"), [("float[N,1] age", 1), ("float[N] age", 0)])
+def test_a_row_of_classes_comes_before_a_single_number(other: str, keepdims: int) -> None:
+    tail = f"age = ReduceSum<keepdims={keepdims}>(features, axis)\n classes = MatMul(features, fc)"
+    assert find_score(graph_of(several(f"{other}, float[N,5] classes", FEATURES + AXIS + tail))).name == "classes"
+
+
+def test_a_sigmoid_of_one_number_is_a_class() -> None:
+    tail = FEATURES + AXIS + "l = ReduceSum<keepdims=1>(features, axis)\n p = Sigmoid(l)\n e = MatMul(features, fc)"
+    with pytest.raises(ModelError, match="several outputs"):
+        find_score(graph_of(several("float[N,1] p, float[N,5] e", tail)))
+
+
+@pytest.mark.parametrize("squash", ["Sigmoid", "Identity"])
+def test_boxes_beside_the_rows_of_classes_are_no_score(squash: str) -> None:
+    """As a DETR gives them out: the boxes squashed, the classes not."""
+    weights = {"classes": normal(3, 7), "corners": normal(3, 4), "order": np.array([0, 3, 16])}
+    model = net(f"""(float[N,3,4,4] x) => (float[N,16,4] boxes, float[N,16,7] logits) {{
+        r = Reshape(x, order) t = Transpose<perm = [0, 2, 1]>(r)
+        logits = MatMul(t, classes) b = MatMul(t, corners) boxes = {squash}(b) }}""", weights)  # fmt: skip
+    assert find_score(graph_of(model)).name == "logits"
+
+
+def test_rows_of_four_alone_are_a_score() -> None:
+    model = net(
+        "(float[N,16,4] x) => (float[N,16,4] y, float[N,3,4] z) { y = Sigmoid(x) z = Slice(x, a, b, a) }",
+        {"a": np.array([1]), "b": np.array([4])},
+    )
+    assert find_score(graph_of(model)).output == "y"
+
+
 def test_a_tie_is_asked() -> None:
     tail = FEATURES + "age = MatMul(features, fc)\n other = MatMul(features, fc)"
     graph = graph_of(several("float[N,5] age, float[N,5] other", tail))
