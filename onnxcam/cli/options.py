@@ -30,8 +30,8 @@ provider_option = click.option(
 preprocess_option = click.option(
     "--preprocess",
     metavar="NAME|FILE",
-    help="imagenet, caffe, tf, unit, raw, clip, or a JSON file (Hugging Face's too); default what the model says, "
-    "else a guess.",
+    help="imagenet, caffe, tf, unit, raw, clip, or a JSON file (Hugging Face's and timm's too); default what the model "
+    "says, else a guess.",
 )
 labels_option = click.option(
     "--labels",

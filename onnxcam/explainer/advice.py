@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnxcam.errors import OnnxCamError, UnsupportedOpError
 from onnxcam.explainer.subject import TargetLayer
-from onnxcam.graph import Graph, can_be_cut, candidates, layouts, placed_before
+from onnxcam.graph import Graph, all_arrive, can_be_cut, candidates, layouts, placed_before
 from onnxcam.vjp import STANDARD
 from onnxcam.vjp.coverage import blocker, covered
 
@@ -61,7 +61,8 @@ def instead_of_differences(subject: Rewritten, at: TargetLayer) -> str:
 def without_layer(graph: Graph, image: str, score: str) -> str:
     """Why no layer lies on all paths to the score, and what to do, ready to follow that statement."""
     known = layouts(graph)
-    beside = next((name for name in placed_before(graph, score, known) if can_be_cut(graph, name, score)), None)
+    arriving = (name for name in placed_before(graph, score, known) if all_arrive(graph, name, score))
+    beside = next((name for name in arriving if can_be_cut(graph, name, score)), None)
     lost = "" if beside else known.lost(score)
     why = f" (positions cannot be followed through {lost})" if lost else ""
     ways = [f"name another with --layer, such as '{beside}'"] if beside else []

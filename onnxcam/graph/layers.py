@@ -249,10 +249,14 @@ def arriving(graph: Graph, on_all_paths: list[str], score: str, known: Layouts) 
     following = score
     for name in reversed(on_all_paths):
         fate = fate_of_positions(graph, name, following, known) if name != score else "mixed"
-        apart = fate == "apart" and found.get(following, True) and not is_picked(known, name, following)
-        found[name] = fate == "mixed" or apart
+        found[name] = fate == "mixed" or (fate == "apart" and found.get(following, True))
         following = name
     return found
+
+
+def all_arrive(graph: Graph, name: str, end: str) -> bool:
+    """Whether every grid position of a value can move another."""
+    return fate_of_positions(graph, name, end, layouts(graph)) != "lost"
 
 
 def is_picked(known: Layouts, name: str, following: str) -> bool:
@@ -265,7 +269,7 @@ MEASURING = "DynamicQuantizeLinear"  # the scale that it measures over all posit
 
 
 def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> Literal["apart", "mixed", "lost"]:
-    """What the grid positions of `name` are in `end`: "apart" still, "mixed", or all of them "lost" before that."""
+    """What grid positions of `name` are in `end`: "apart" still, "mixed", or "lost" before that (or all but one)."""
     apart, mixed, lost = {name}, set[str](), set[str]()
     for i in sorted(graph.ancestors([end], stop=[name])):
         node = graph.nodes[i]
@@ -283,4 +287,4 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> Lite
                     mixed.add(output)
         elif read & lost:
             lost |= set(node.output)
-    return "mixed" if end in mixed else "apart" if end in apart else "lost"
+    return "mixed" if end in mixed else "apart" if end in apart and not is_picked(known, name, end) else "lost"

@@ -14,7 +14,7 @@ from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layers import Layer, as_layer
 from onnxcam.graph.layout import Layouts, layouts, spatial_sizes
-from onnxcam.graph.paths import weighted_before
+from onnxcam.graph.paths import articulations, weighted_before
 from onnxcam.graph.quantized import read_point
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import Layout
@@ -63,7 +63,9 @@ def meant(graph: Graph, name: str) -> str:
 
 def instead_of(graph: Graph, value: str, known: Layouts) -> str:
     """What to do where a value can be no layer."""
-    earlier = next(placed_before(graph, value, known), None)
+    on_all_paths = reversed(articulations(graph, image_input(graph).name, value))
+    before = dict.fromkeys(placed_before(graph, value, known))
+    earlier = next((name for name in [*on_all_paths, *before] if name in before), None)
     return f"choose an earlier one, such as '{earlier}'" if earlier else "use an input-level method (saliency)"
 
 

@@ -40,9 +40,9 @@ def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | No
 def exactly(graph: Graph, named: str) -> Score:
     """A value as the score; LayerError when there is none of that name, or it is not floating point."""
     if named not in graph:
-        raise LayerError(
-            f"the model has no value '{named}' to explain{did_you_mean(named, [*graph.outputs, *graph.producer])}"
-        )
+        near = did_you_mean(named, [*graph.outputs, *graph.producer])
+        outputs = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
+        raise LayerError(f"the model has no value '{named}' to explain{near or f' (its outputs: {outputs})'}")
     if named in graph.inputs:
         raise LayerError(f"'{named}' is an input of the model: choose something that it works out as the score")
     named = dequantized(graph, named) or named

@@ -33,7 +33,7 @@ _READ = {
 _IDLE = {
     "processor_class", "_processor_class", "auto_map", "transformers_version", "do_convert_rgb", "do_reduce_labels",
     "reduce_labels", "data_format", "input_data_format", "return_tensors", "device", "disable_grouping",
-    "default_to_square", "image_seq_length", "_valid_processor_keys", "valid_processor_keys",
+    "default_to_square", "image_seq_length", "_valid_processor_keys", "valid_processor_keys", "format",
 }  # fmt: skip
 
 
@@ -105,7 +105,7 @@ def _crops_by_share(fields: Fields, family: str) -> bool:
 
 
 def _short(side: float) -> dict[str, object]:
-    return {"how": "short_side", "to": int(side)}
+    return {"how": "short_side_floor", "to": int(side)}
 
 
 def _size(fields: Fields) -> int | list[int]:

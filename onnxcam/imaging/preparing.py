@@ -85,6 +85,13 @@ def _short_side(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
     return photo.resized(*size), Geometry.resized(photo.size, size)
 
 
+def _short_side_floor(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
+    assert isinstance(resize.to, int)
+    short = min(photo.size)
+    width, height = (max(side * resize.to // short, 1) for side in photo.size)
+    return photo.resized(width, height), Geometry.resized(photo.size, (width, height))
+
+
 def _letterbox(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
     frame = _pair(resize)
     factor = min(frame[0] / photo.size[0], frame[1] / photo.size[1])
@@ -108,6 +115,7 @@ RESIZERS: dict[str, Callable[[_Photo, Resize], tuple[Pixels, Geometry]]] = {
     "none": _none,
     "exact": _exact,
     "short_side": _short_side,
+    "short_side_floor": _short_side_floor,
     "letterbox": _letterbox,
     "height_pad": _height_pad,
 }

@@ -10,9 +10,9 @@ from typing import Final
 
 from onnxcam.errors import PreprocessError, did_you_mean
 from onnxcam.files import read_start
+from onnxcam.imaging import huggingface, timm
 from onnxcam.imaging.decoding import MAX_PIXELS
 from onnxcam.imaging.fields import Fields
-from onnxcam.imaging.huggingface import is_huggingface, translated
 from onnxcam.imaging.text import printable
 
 LOADS: Final = {"RGB": "RGB", "BGR": "RGB", "L": "L", "Y": "Y"}
@@ -26,10 +26,11 @@ _TINIEST, _LARGEST = 1e-12, 1e12
 _LARGEST_FILE = 1 << 20
 _TOLD = ("name", "guess")  # what `onnxcam run --json` says besides; read back, they change nothing
 _RESIZE_KEYS: Final = {
-    "none": (), "exact": ("to",), "short_side": ("to", "multiple"), "letterbox": ("to", "pad", "anchor"),
-    "height_pad": ("to",),
+    "none": (), "exact": ("to",), "short_side": ("to", "multiple"), "short_side_floor": ("to",),
+    "letterbox": ("to", "pad", "anchor"), "height_pad": ("to",),
 }  # fmt: skip
 HOWS: Final = tuple(_RESIZE_KEYS)
+_SHORT_SIDES: Final = ("short_side", "short_side_floor")
 _KEYS = ("load", "resize", "filter", "crop", "channels", "scale", "mean", "std", "layout", "dtype")
 
 
@@ -38,8 +39,9 @@ class Resize:
     """How the photo gets its size.
 
     Attributes:
-        how: `none`; `exact` to [w, h]; `short_side`, keeping the aspect; `letterbox` into [w, h], keeping the aspect;
-            `height_pad`: to the height of [w, h], keeping the aspect up to its width, zeros on the right.
+        how: `none`; `exact` to [w, h]; `short_side`, keeping the aspect; `short_side_floor`, its long side
+            rounded down as by torchvision; `letterbox` into [w, h], keeping the aspect; `height_pad`: to the height of
+            [w, h], keeping the aspect up to its width, zeros on the right.
         to: (width, height), or the short side; None for `none`.
         pad: the grey of letterbox's bars, 0..255, before scale and mean.
         anchor: where letterbox puts the photo, `top-left` or `center`.
@@ -91,7 +93,7 @@ class Preprocess:
 
     @classmethod
     def from_json(cls, data: object, *, name: str, layout: str = "NCHW", dtype: str = "float32") -> Preprocess:
-        """Read our own keys, or those of a Hugging Face preprocessor_config.json.
+        """Read our own keys, those of a Hugging Face preprocessor_config.json, or of a timm config.json.
 
         `channels` and `scale` are required, for a guess there would give a plausible wrong picture; `resize` is none,
         `filter` bilinear, `crop` null, `mean` 0 and `std` 1 unless told. `layout` and `dtype` serve data without.
@@ -100,8 +102,10 @@ class Preprocess:
             PreprocessError: an unknown, missing or malformed key, named.
         """
         fields = Fields(data, name)
-        if is_huggingface(fields.data):
-            fields = Fields(translated(fields), name)
+        if timm.is_timm(fields.data):
+            fields = Fields(timm.translated(fields), name)
+        elif huggingface.is_huggingface(fields.data):
+            fields = Fields(huggingface.translated(fields), name)
         fields.refuse_others((*_KEYS, *_TOLD))
         channels = fields.word("channels")
         count = len(channels)
@@ -150,7 +154,7 @@ def _read_resize(fields: Fields) -> Resize:
     fields.refuse_others(known | {key for keys in _RESIZE_KEYS.values() for key in keys if not fields.has(key)})
     if how == "none":
         return Resize()
-    to = fields.whole("to") if how == "short_side" else fields.size("to")
+    to = fields.whole("to") if how in _SHORT_SIDES else fields.size("to")
     return Resize(how, to, fields.whole("pad", 0), fields.word("anchor", "top-left"), fields.whole("multiple", 1))
 
 
@@ -189,8 +193,8 @@ def _unknown_words(recipe: Preprocess) -> Iterator[str]:
 
 def _wrong_sizes(recipe: Preprocess) -> Iterator[str]:
     how, to = recipe.resize.how, recipe.resize.to
-    if not {"none": to is None, "short_side": isinstance(to, int)}.get(how, isinstance(to, tuple)):
-        yield f"resize.to {to} does not go with {how}: none takes no size, short_side a number, the others two"
+    if not (to is None if how == "none" else isinstance(to, int if how in _SHORT_SIDES else tuple)):
+        yield f"resize.to {to} does not go with {how}: none takes no size, a short side one number, the others two"
     for key, size in {"resize.to": to, "crop": recipe.crop}.items():
         sides = size if isinstance(size, tuple) else (size,)
         if size is not None and not all(1 <= side <= LARGEST_SIDE for side in sides if side is not None):
@@ -270,7 +274,7 @@ def _for_channels(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 def _resized(resize: Resize, size: int | tuple[int, int]) -> Resize:
-    if resize.how == "short_side" and isinstance(size, int):
+    if resize.how in _SHORT_SIDES and isinstance(size, int):
         return replace(resize, to=size)
     pair = (size, size) if isinstance(size, int) else size
-    return Resize("exact", pair) if resize.how in ("none", "short_side") else replace(resize, to=pair)
+    return Resize("exact", pair) if resize.how in ("none", *_SHORT_SIDES) else replace(resize, to=pair)

@@ -52,7 +52,7 @@ DO = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, **STATIS
         # CLIP's number is the short side
         (
             {"feature_extractor_type": "CLIPFeatureExtractor", "size": 224, "do_center_crop": True, "crop_size": 224},
-            Resize("short_side", 224),
+            Resize("short_side_floor", 224),
             (224, 224),
             "bicubic",
         ),
@@ -64,20 +64,20 @@ DO = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, **STATIS
                 "crop_size": {"height": 220, "width": 224},
                 "resample": 2,
             },
-            Resize("short_side", 256),
+            Resize("short_side_floor", 256),
             (224, 220),
             "bilinear",
         ),
         # ConvNeXT and ResNet: below 384 what crop_pct leaves is cut off, from 384 on the photo is warped
         (
             {"feature_extractor_type": "ConvNextFeatureExtractor", "size": 224, "crop_pct": 0.875, "resample": 3},
-            Resize("short_side", 256),
+            Resize("short_side_floor", 256),
             (224, 224),
             "bicubic",
         ),
         (
             {"image_processor_type": "ConvNextImageProcessor", "size": {"shortest_edge": 224}, "crop_pct": None},
-            Resize("short_side", 256),
+            Resize("short_side_floor", 256),
             (224, 224),
             "bicubic",
         ),
@@ -96,14 +96,14 @@ DO = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, **STATIS
                 "do_center_crop": True,
                 "crop_size": {"height": 224, "width": 224},
             },
-            Resize("short_side", 248),
+            Resize("short_side_floor", 248),
             (224, 224),
             "bicubic",
         ),
         # LeViT enlarges its short side by 256 / 224
         (
             {"feature_extractor_type": "LevitFeatureExtractor", "size": 224, "do_center_crop": True, "crop_size": 224},
-            Resize("short_side", 256),
+            Resize("short_side_floor", 256),
             (224, 224),
             "bicubic",
         ),
@@ -111,7 +111,7 @@ DO = {"do_resize": True, "do_rescale": True, "rescale_factor": 1 / 255, **STATIS
         ({"size": 224}, Resize("exact", (224, 224)), None, "bilinear"),
         (
             {"size": 256, "do_center_crop": True, "crop_size": 224, "resample": 1},
-            Resize("short_side", 256),
+            Resize("short_side_floor", 256),
             (224, 224),
             "lanczos",
         ),

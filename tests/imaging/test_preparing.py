@@ -81,6 +81,15 @@ def test_short_side_rounds_and_the_crop_floors() -> None:
     assert prepared.geometry.scale == (385 / 451, 256 / 300)
 
 
+def test_short_side_floor_is_torchvisions() -> None:
+    image = photo(451, 300)
+    prepared = prepare(image, recipe({"how": "short_side_floor", "to": 256}, crop=[224, 224]))
+    resized = np.asarray(image.resize((384, 256), Image.Resampling.BILINEAR))
+    np.testing.assert_array_equal(prepared.array[0], resized[16:240, 80:304].transpose(2, 0, 1))
+    tiny = prepare(photo(900, 1), recipe({"how": "short_side_floor", "to": 2}))
+    assert tiny.array.shape == (1, 3, 2, 1800)
+
+
 def test_a_crop_larger_than_the_photo_puts_black_around_it() -> None:
     image = photo(5, 4)
     prepared = prepare(image, recipe({"how": "none"}, crop=[8, 2], mean=1))
