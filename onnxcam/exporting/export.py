@@ -13,6 +13,7 @@ from onnxcam.errors import ModelError, TargetError, UsageError
 from onnxcam.explainer import TargetLayer, as_labels, choose_recipe
 from onnxcam.explainer.advice import advised
 from onnxcam.explainer.rewritten import Rewritten
+from onnxcam.files import naming_output
 from onnxcam.graph import (
     Graph,
     Model,
@@ -187,7 +188,7 @@ def write(model: Model, made: Mapping[Path, onnx.ModelProto]) -> None:
     """Save what was made of a model, all of it read before anything is written.
 
     Raises:
-        UsageError: a path is a file that the model consists of. ModelError: the disk says no.
+        UsageError: a path is a file that the model consists of. OutputError: the disk says no.
     """
     for path in made:
         model.check_spared(path)
@@ -195,7 +196,5 @@ def write(model: Model, made: Mapping[Path, onnx.ModelProto]) -> None:
     for proto in made.values():
         model.embed(proto)
     for path, proto in made.items():
-        try:
+        with naming_output(path):
             save(proto, path)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error
