@@ -17,7 +17,6 @@ from onnxcam.files import naming_output
 from onnxcam.graph import (
     Graph,
     Model,
-    class_axis,
     data_of,
     declared,
     default_to,
@@ -146,7 +145,7 @@ def classes_along(subject: Rewritten) -> int | None:
         )
     if len(shape or ()) == 1 and subject.score.rows:
         return None
-    axis = class_axis(shape)
+    axis = subject.sessions.axis
     if axis is None:
         raise ModelError(
             f"which axis of the score '{subject.score.name}' holds the classes cannot be told before the model runs: "
