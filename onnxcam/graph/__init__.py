@@ -42,7 +42,7 @@ from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
-from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
+from onnxcam.graph.nodes import all_nodes, attributes, captures, copied, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.normalized import white_of
 from onnxcam.graph.operators import has_one_scale, reduced_axes
@@ -96,6 +96,7 @@ __all__ = [
     "check_calls",
     "check_fed",
     "class_axis",
+    "copied",
     "data_of",
     "declared",
     "default_to",

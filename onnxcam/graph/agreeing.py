@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.nodes import attributes, replace_nodes, with_nodes
+from onnxcam.graph.nodes import attributes, copied, replace_nodes, with_nodes
 from onnxcam.graph.quantized import quantizer
 from onnxcam.graph.sizing import (
     POOLS,
@@ -144,8 +144,7 @@ def tell(graph: Graph, node: onnx.NodeProto, question: Question, right: Sizes) -
     names = fresh(graph, node.output[0])
     shape, made = next(names), {name: next(names) for name in node.output if name}
     yield helper.make_node("Constant", [], [shape], value=numpy_helper.from_array(sizes))
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
+    copy = copied(node)
     copy.output[:] = [made.get(name, "") for name in node.output]
     yield copy
     for name, there in made.items():

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import drop_unread
-from onnxcam.graph.nodes import optional
+from onnxcam.graph.nodes import copied, optional, replace_nodes
 from onnxcam.graph.quantized import equals
 from onnxcam.runtime import oracle
 
@@ -71,9 +71,7 @@ def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
             nodes[-1:] = viewed(node, read)
             reading[node.output[0]] = nodes[-1]
     if len(nodes) > len(proto.graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del proto.graph.node[:]
-        proto.graph.node.extend(copies)
+        replace_nodes(proto.graph, nodes)
 
 
 def has_one_int8_point(graph: Graph, node: onnx.NodeProto, written: Collection[str]) -> bool:
@@ -84,7 +82,7 @@ def has_one_int8_point(graph: Graph, node: onnx.NodeProto, written: Collection[s
 
 def viewed(view: onnx.NodeProto, reading: onnx.NodeProto) -> list[onnx.NodeProto]:
     """A view of the integers that a DequantizeLinear reads, and what that stands for."""
-    of_integers, meaning = (onnx.NodeProto.FromString(node.SerializeToString()) for node in (view, reading))
+    of_integers, meaning = copied(view), copied(reading)
     integers = f"onnxcam/{view.output[0]}/integers"
     of_integers.input[0], of_integers.output[0] = reading.input[0], integers
     meaning.input[0], meaning.output[0], meaning.name = integers, view.output[0], f"{integers}/meaning"

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnxcam.graph import Graph, attributes, captures, has_one_scale, reduced_axes, stretches
+from onnxcam.graph import Graph, attributes, captures, copied, has_one_scale, reduced_axes, stretches
 from onnxcam.vjp.emitter import Emitter
 
 MOST = 0.5  # of the positions: of more it is not worth while
@@ -237,8 +237,7 @@ class Writer:
 
     def _at_few(self, node: onnx.NodeProto, here: Few, parts: Sequence[Wanted]) -> onnx.NodeProto:
         """A node that makes its output at a few positions, under a new name."""
-        few = onnx.NodeProto()
-        few.CopyFrom(node)
+        few = copied(node)
         few.input[: len(parts)] = [self._part(name, part) for name, part in zip(node.input, parts, strict=False)]
         if node.op_type in VIEWS:
             shape = self.g.graph.shape(node.output[0]) or ()
