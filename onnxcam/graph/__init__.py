@@ -42,7 +42,7 @@ from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
-from onnxcam.graph.nodes import all_nodes, attributes, captures, copied, optional, reads, renamed, subgraphs
+from onnxcam.graph.nodes import all_nodes, attributes, called, captures, copied, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.normalized import white_of
 from onnxcam.graph.operators import has_one_scale, reduced_axes
@@ -90,6 +90,7 @@ __all__ = [
     "at_usual_size",
     "attributes",
     "behind_output",
+    "called",
     "can_be_cut",
     "candidates",
     "captures",

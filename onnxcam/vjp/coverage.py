@@ -13,7 +13,7 @@ from onnxcam.errors import UnsupportedOpError
 from onnxcam.graph import BRANCH, Graph, Layer, fixed, inspected, load
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
-from onnxcam.vjp.sweep import called, opset_of, path, reverse
+from onnxcam.vjp.sweep import operator_name, opset_of, path, reverse
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,9 @@ def used(graph: Graph, between: Iterable[int], rules: RuleSet) -> list[OperatorU
         node = graph.nodes[i]
         alike.setdefault((node.domain, node.op_type), []).append(node)
     return [
-        OperatorUse(called(nodes[0]), opset_of(graph, nodes[0]), len(nodes), all(rules.find(graph, n) for n in nodes))
+        OperatorUse(
+            operator_name(nodes[0]), opset_of(graph, nodes[0]), len(nodes), all(rules.find(graph, n) for n in nodes)
+        )
         for _, nodes in sorted(alike.items())
     ]
 

@@ -16,6 +16,7 @@ from onnx import TensorProto, helper
 from onnxcam.graph import MICROSOFT, Graph, attributes, has_one_scale, optional, pruned, reduced_axes
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
+from onnxcam.vjp.sweep import operator_name
 
 CLASS = "onnxcam/class"
 HALF_BYTES = (TensorProto.INT4, TensorProto.UINT4)  # which ONNX Runtime's Gather does not take
@@ -63,7 +64,7 @@ class Chooser:
 
     def _picked(self, name: str, axis: int) -> str:
         node = None if name == self.keep else self.graph.maker(name)
-        step = STEPS.get(f"{node.domain}.{node.op_type}".removeprefix(".")) if node is not None else None
+        step = STEPS.get(operator_name(node)) if node is not None else None
         found = step(self, node, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
 
