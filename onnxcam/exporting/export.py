@@ -110,7 +110,7 @@ def split(
     require("folder", folder, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     at: TargetLayer = subject.target_layer(layer, "gradcam")
-    part = subject.sessions.head(at)
+    head = subject.sessions.head(at)
     axis = classes_along(subject)
     if axis is None:
         raise ModelError(
@@ -118,10 +118,10 @@ def split(
             "export without --split"
         )
     with advised(subject, at):
-        backward = class_gradient(part, axis, taps=())
+        backward = class_gradient(head, axis, taps=())
     if at.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
-        backward.proto.graph.input.insert(0, declared(part.graph, at.name))
-    taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
+        backward.proto.graph.input.insert(0, declared(head.graph, at.name))
+    taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in head.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)
     restore_interface(subject.graph, front)
