@@ -27,7 +27,6 @@ from onnxcam.graph import (
     check_calls,
     check_fed,
     find_score,
-    fixed,
     image_input,
     indices_of,
     layouts,
@@ -39,6 +38,7 @@ from onnxcam.graph import (
     source_of,
     white_of,
     with_branches,
+    with_feeds,
     without_idle_weights,
     zipped_names,
 )
@@ -71,12 +71,12 @@ class Rewritten:
         `feeds`: values for the inputs besides the image.
 
         Raises:
-            ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
+            ModelError, LayerError, UsageError: as `load`, `with_feeds`, `image_input`, `find_score`.
         """
         require("score", score, NAME_OR_NONE)
         require("feeds", feeds, ARRAYS_BY_NAME)
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
-        self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
+        self.model: Model = source.model if isinstance(source, Graph) else with_feeds(load(source), feeds or {})
         self.name = self.model.name
         self._once = Once()
         self.sessions = Sessions(self)

@@ -23,7 +23,7 @@ from onnxcam.graph.edit import (
     without_idle_weights,
     write_metadata,
 )
-from onnxcam.graph.feeds import check_fed, fixed, type_name
+from onnxcam.graph.feeds import check_fed, type_name, with_feeds
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
@@ -106,7 +106,6 @@ __all__ = [
     "expose",
     "features",
     "find_score",
-    "fixed",
     "forget_authors",
     "free_taps",
     "global_mean",
@@ -157,6 +156,7 @@ __all__ = [
     "white_of",
     "widened",
     "with_branches",
+    "with_feeds",
     "with_told_sizes",
     "without_idle_weights",
     "write_metadata",

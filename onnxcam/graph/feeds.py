@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 INITIALIZERS_ARE_INPUTS = 3  # the last IR version in which an initializer has to be declared as an input too
 
 
-def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
+def with_feeds(model: Model, feeds: Mapping[str, Any]) -> Model:
     """The model with some inputs turned into constants, and without those that nothing reads.
 
     An input that has a default already takes the new value.
