@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from onnxcam.explainer.rewritten import Rewritten
 
-RULES = {"standard": STANDARD, "guided": GUIDED}
+RULE_SETS = {"standard": STANDARD, "guided": GUIDED}
 T = TypeVar("T")
 
 
@@ -209,9 +209,9 @@ class Sessions:
         graph, score, image = self._subject.graph, self._subject.score.name, self._subject.image.name
         axis = self.axis
         if axis is not None and of_class:
-            return self._part(("image", rules), lambda: with_score(graph, score, axis, image, RULES[rules]))
+            return self._part(("image", rules), lambda: with_score(graph, score, axis, image, RULE_SETS[rules]))
         return self._part(
-            ("seeded image", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules])
+            ("seeded image", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULE_SETS[rules])
         )
 
     def weights(self, at: TargetLayer, *, of_class: bool) -> Part:

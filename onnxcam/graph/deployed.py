@@ -18,7 +18,7 @@ from onnxcam.graph.quantized import equals
 from onnxcam.runtime import oracle
 
 READING = {"DequantizeLinear": 2, "Greater": 1, "Less": 1}  # which input is an integer of the same kind
-VIEWS = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})  # also of integers
+VIEWS_OF_INTEGERS = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -64,7 +64,7 @@ def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
     reading, nodes = dict[str, onnx.NodeProto](), list[onnx.NodeProto]()
     for node in proto.graph.node:
         nodes.append(node)
-        read = reading.get(node.input[0]) if node.op_type in VIEWS and not node.domain else None
+        read = reading.get(node.input[0]) if node.op_type in VIEWS_OF_INTEGERS and not node.domain else None
         if node.op_type == "DequantizeLinear" and has_one_int8_point(graph, node, points):
             reading[node.output[0]] = node
         elif read is not None and node.output[0] not in quantized:

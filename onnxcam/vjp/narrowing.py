@@ -192,7 +192,7 @@ def known(sizes: Sequence[int | str | None]) -> list[int]:
 
 
 Step = Callable[[Graph, onnx.NodeProto, int], Sequence[int | None] | None]
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 STEPS: dict[str, Step] = {
     **dict.fromkeys([
         "Identity", "Cast", "Dropout", "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Erf", "Sigmoid", "Tanh",
@@ -205,7 +205,7 @@ STEPS: dict[str, Step] = {
     ], broadcast),
     **dict.fromkeys(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"], within),
     **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2", "ReduceSumSquare"], reduced),
-    **dict.fromkeys(VIEWS, reshaped),
+    **dict.fromkeys(RESHAPING, reshaped),
     "MatMul": product, "Transpose": transposed,
 }  # fmt: skip
 
@@ -239,7 +239,7 @@ class Writer:
         """A node that makes its output at a few positions, under a new name."""
         few = copied(node)
         few.input[: len(parts)] = [self._part(name, part) for name, part in zip(node.input, parts, strict=False)]
-        if node.op_type in VIEWS:
+        if node.op_type in RESHAPING:
             shape = self.g.graph.shape(node.output[0]) or ()
             sizes = [len(here.at) if axis == here.axis else size for axis, size in enumerate(shape)]
             few = onnx.helper.make_node("Reshape", [few.input[0], self.g.ints(0, *known(sizes[1:]))], node.output)
