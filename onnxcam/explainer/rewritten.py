@@ -232,8 +232,8 @@ class Rewritten:
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        is_class = foreseen is not None and self.sessions.axis is not None and foreseen < self.sessions.classes
-        if at is None and gradient and foreseen is not None and is_class:
+        has_classes = at is None and bool(gradient) and self.sessions.axis is not None
+        if has_classes and foreseen is not None and foreseen < self.sessions.classes:
             return self._with_gradient(x, gradient, foreseen)
         rows, taps = self.sessions.features(at, gradient, self._indices(x.shape[1:]))
         values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}

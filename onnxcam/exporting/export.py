@@ -99,7 +99,8 @@ def split(
 ) -> tuple[Path, Path]:
     """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient there.
 
-    The head takes the layer's value and the int64 `onnxcam/class`, one per row, and gives d score[class] / d layer.
+    The head takes the layer's value and the int64 `onnxcam/class`, one per row, and gives d score[class] / d layer. It
+    also takes what else it reads of the model, under the names by which `features.onnx` gives that out.
 
     Returns:
         Both paths.

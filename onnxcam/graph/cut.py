@@ -177,7 +177,7 @@ def subgraph(
     output: str,
     constants: Sequence[onnx.TensorProto],
 ) -> onnx.ModelProto:
-    """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
+    """A model of nodes of a graph. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
     read = {name for node in nodes for name in reads(node)} | {output}
     weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
@@ -248,9 +248,9 @@ def pruned(
         node.output[:] = [f"onnxcam/again/{name}" if name in there else name for name in node.output]
     inputs = [value for value in (*graph.input, *there.values()) if value.name in needed]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    given = [value for value in graph.output if value.name in outputs]
+    left = [value for value in graph.output if value.name in outputs]
     for field, values in (
-        (graph.node, nodes), (graph.input, inputs), (graph.initializer, weights), (graph.output, given)
+        (graph.node, nodes), (graph.input, inputs), (graph.initializer, weights), (graph.output, left)
     ):  # fmt: skip
         copies = list(map(copied, values))
         del field[:]
