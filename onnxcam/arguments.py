@@ -39,7 +39,11 @@ def is_whole(value: object) -> bool:
 
 
 def is_text(value: object) -> bool:
-    """Whether a value is a text that can be written down: no half of a character pair that JSON or NumPy left alone."""
+    """Whether a value is a text that can be written down as UTF-8.
+
+    Not where a half of a character pair stands alone, as JSON and NumPy leave it, and as Python makes of the bytes of a
+    file's name that is no UTF-8.
+    """
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 

@@ -7,6 +7,7 @@ OnnxCamError
 ├── LayerError            no such layer, or one that cannot be explained
 ├── TargetError           no such class, label, element
 ├── ImageError            an image that cannot be read
+├── OutputError           a file that cannot be written
 ├── PreprocessError       a recipe that cannot be understood or applied
 ├── ProviderError         an execution provider that is not to be had
 ├── VerificationError     a check of our own result failed
@@ -61,6 +62,10 @@ class TargetError(OnnxCamError):
 
 class ImageError(OnnxCamError):
     """An image that cannot be read."""
+
+
+class OutputError(OnnxCamError):
+    """A file that cannot be written."""
 
 
 class PreprocessError(OnnxCamError):

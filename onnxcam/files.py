@@ -6,14 +6,13 @@ A pipe would be waited for without end, and a device may never end.
 from __future__ import annotations
 
 import errno
-import os
-import secrets
 import stat
-from collections.abc import Callable
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO
 
-from onnxcam.errors import ImageError
+from onnxcam.errors import OutputError
 
 
 def check_regular(path: str | Path) -> None:
@@ -30,21 +29,29 @@ def read_start(path: str | Path, most: int) -> bytes:
         return file.read(most + 1)
 
 
-def write_whole(path: Path, write: Callable[[BinaryIO], None]) -> None:
-    """Have a picture or an array written to a temporary name beside `path`, and rename that.
+def write_whole(path: Path, write: Callable[[Path], None]) -> None:
+    """Have `write` fill a file of that name in a folder of its own, then move it to `path`, and what lies beside it.
+
+    Nothing half-written stays, a file that was there is replaced, and `path` comes last: a model points at its data.
 
     Raises:
-        ImageError: the file cannot be written, or `path` is something else than a file: a device, a pipe.
+        OSError: the disk says no, or `path` is something else than a file: a device, a pipe.
     """
-    temporary = path.parent / f".onnxcam-{secrets.token_hex(8)}{path.suffix}"
+    if path.exists():
+        check_regular(path)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
+        main = Path(folder) / path.name
+        write(main)
+        for beside in sorted({*Path(folder).iterdir()} - {main}):
+            beside.chmod(main.stat().st_mode)  # onnx lets nobody else read the data, whatever the user's mask says
+            beside.replace(path.parent / beside.name)
+        main.replace(path)
+
+
+@contextmanager
+def naming_output(path: Path) -> Iterator[None]:
+    """What stops the writing of a file as its OutputError."""
     try:
-        if path.exists():
-            check_regular(path)
-        try:
-            with temporary.open("wb") as file:
-                write(file)
-            os.replace(temporary, path)
-        finally:
-            temporary.unlink(missing_ok=True)
-    except (OSError, ValueError) as error:
-        raise ImageError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error
+        yield
+    except (OSError, ValueError) as error:  # no path holds a null character
+        raise OutputError(f"{path} cannot be written: {getattr(error, 'strerror', None) or error}") from error

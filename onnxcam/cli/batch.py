@@ -16,7 +16,7 @@ from onnxcam.cli.naming import FileStems, several, unique_stems
 from onnxcam.cli.record import Record, best_classes, json_line, recipe_record, record_of
 from onnxcam.cli.summary import block, heading, notes, steps
 from onnxcam.cli.terminal import Reporter, reporter
-from onnxcam.errors import ImageError, InputError, PreprocessError, UsageError
+from onnxcam.errors import ImageError, InputError, OutputError, PreprocessError, UsageError
 from onnxcam.explainer import Explainer, Explanation, Item, choose_recipe
 from onnxcam.imaging import colormap, override, printable
 from onnxcam.methods import Method, get_method
@@ -129,7 +129,7 @@ class Work:
         try:
             found, refused = self.explain(source)
             records.extend(self.write(found, stem))  # as far as they can be written
-        except (ImageError, PreprocessError) as error:
+        except (ImageError, OutputError, PreprocessError) as error:
             refused = [str(error)]
         except MemoryError:
             refused = ["not enough memory for this image: make it smaller"]

@@ -26,9 +26,9 @@ def command(model: str, score: str | None, feed: Sequence[str]) -> None:
     """
     from onnxcam.cli.feeds import read_feeds
     from onnxcam.explainer.advice import without_layer
-    from onnxcam.graph import fixed, inspected, load
+    from onnxcam.graph import inspected, load, with_feeds
 
-    seen = inspected(fixed(load(model), read_feeds(feed)), score)
+    seen = inspected(with_feeds(load(model), read_feeds(feed)), score)
     click.echo(about(seen))
     click.echo()
     if seen.layers:

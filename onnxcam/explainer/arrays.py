@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from onnxcam.errors import ImageError, OnnxCamError
-from onnxcam.files import check_regular, write_whole
+from onnxcam.files import check_regular, naming_output, write_whole
 
 # What NumPy's reader raises on junk, whose header it has Python's own tokenizer and parser read.
 DAMAGE = (
@@ -38,5 +38,11 @@ def read_array(path: str | Path, *, what: str = "", refusal: type[OnnxCamError] 
 
 
 def save_array(array: npt.NDArray[Any], path: Path) -> None:
-    """Write a .npy, whole or not at all; ImageError when the disk says no."""
-    write_whole(path, lambda file: np.save(file, array))
+    """Write a .npy, whole or not at all; OutputError when the disk says no."""
+
+    def write(made: Path) -> None:
+        with made.open("wb") as file:  # to a path NumPy would add .npy, if it ends in .NPY
+            np.save(file, array)
+
+    with naming_output(path):
+        write_whole(path, write)

@@ -229,7 +229,7 @@ class Explanation:
 
         Raises:
             UsageError: another suffix.
-            ImageError: the file cannot be written.
+            OutputError: the file cannot be written.
         """
         require("path", path, PATH)
         path = Path(path)

@@ -27,7 +27,6 @@ from onnxcam.graph import (
     check_calls,
     check_fed,
     find_score,
-    fixed,
     image_input,
     indices_of,
     layouts,
@@ -39,6 +38,7 @@ from onnxcam.graph import (
     source_of,
     white_of,
     with_branches,
+    with_feeds,
     without_idle_weights,
     zipped_names,
 )
@@ -71,12 +71,12 @@ class Rewritten:
         `feeds`: values for the inputs besides the image.
 
         Raises:
-            ModelError, LayerError, UsageError: as `load`, `fixed`, `image_input`, `find_score`.
+            ModelError, LayerError, UsageError: as `load`, `with_feeds`, `image_input`, `find_score`.
         """
         require("score", score, NAME_OR_NONE)
         require("feeds", feeds, ARRAYS_BY_NAME)
         self._options: dict[str, Any] = {"provider": provider, "threads": threads}
-        self.model: Model = source.model if isinstance(source, Graph) else fixed(load(source), feeds or {})
+        self.model: Model = source.model if isinstance(source, Graph) else with_feeds(load(source), feeds or {})
         self.name = self.model.name
         self._once = Once()
         self.sessions = Sessions(self)
@@ -232,8 +232,8 @@ class Rewritten:
 
     def see(self, x: Array, at: TargetLayer | None, gradient: str, foreseen: int | None = None) -> Seen:
         """One forward run of the deployed model, with the score, the layer and what its gradient reads exposed."""
-        is_class = foreseen is not None and self.sessions.axis is not None and foreseen < self.sessions.classes
-        if at is None and gradient and foreseen is not None and is_class:
+        has_classes = at is None and bool(gradient) and self.sessions.axis is not None
+        if has_classes and foreseen is not None and foreseen < self.sessions.classes:
             return self._with_gradient(x, gradient, foreseen)
         rows, taps = self.sessions.features(at, gradient, self._indices(x.shape[1:]))
         values = {**(rows.run({self.image.name: x}, taps) if taps else {}), self.image.name: x}

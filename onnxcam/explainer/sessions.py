@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
     from onnxcam.explainer.rewritten import Rewritten
 
-RULES = {"standard": STANDARD, "guided": GUIDED}
+RULE_SETS = {"standard": STANDARD, "guided": GUIDED}
 T = TypeVar("T")
 
 
@@ -189,32 +189,34 @@ class Sessions:
         """
 
         def made() -> ClassGradient:
-            part, graph = self.head(at), self._subject.graph
+            behind, graph = self.head(at), self._subject.graph
             pooled = global_mean(graph, at.name, at.layout) if at.mean_only else None
             mean = grid_axes(at.layout) if at.mean_only and not pooled else ()
             wrt, of = pooled or at.name, "pooled" if pooled else "mean" if mean else "whole"
-            return ClassGradient(self._part((of, wrt), lambda: class_gradient(part, axis, wrt=wrt, mean=mean), at), of)
+            return ClassGradient(
+                self._part((of, wrt), lambda: class_gradient(behind, axis, wrt=wrt, mean=mean), at), of
+            )
 
         return self._once(("class gradient", at.name, at.mean_only), made)
 
     def seeded_gradient(self, at: TargetLayer, seen: Seen) -> Part:
         """That of scores weighted by a seed at a layer; it reads what a run gave besides."""
-        part, taps = self.head(at), set(seen.values)
-        return self._part(("seed", at.name, *sorted(taps)), lambda: seeded_gradient(part, taps=taps), at)
+        behind, taps = self.head(at), set(seen.values)
+        return self._part(("seed", at.name, *sorted(taps)), lambda: seeded_gradient(behind, taps=taps), at)
 
     def image_gradient(self, rules: str, *, of_class: bool) -> Part:
         """That of a class's score, or of seeded ones, at the image: forward and backward in one graph."""
         graph, score, image = self._subject.graph, self._subject.score.name, self._subject.image.name
         axis = self.axis
         if axis is not None and of_class:
-            return self._part(("image", rules), lambda: with_score(graph, score, axis, image, RULES[rules]))
+            return self._part(("image", rules), lambda: with_score(graph, score, axis, image, RULE_SETS[rules]))
         return self._part(
-            ("seeded image", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULES[rules])
+            ("seeded image", rules), lambda: whole_seeded_gradient(graph, score, image, rules=RULE_SETS[rules])
         )
 
     def weights(self, at: TargetLayer, *, of_class: bool) -> Part:
         """That of a class's score, or of seeded ones, at the pooled layer. LayerError: the head is not linear in it."""
-        subject, part = self._subject, self.head(at)
+        subject, behind = self._subject, self.head(at)
         pooled = pooled_value(subject.graph, at.name, at.layout, subject.score.name)
         if pooled is None:
             raise LayerError(
@@ -223,15 +225,15 @@ class Sessions:
             )
         axis = self.axis
         if axis is not None and of_class:
-            return self._part(("weights", at.name), lambda: class_gradient(part, axis, wrt=pooled, taps=()), at)
-        return self._part(("seed weights", at.name), lambda: seeded_gradient(part, wrt=pooled, taps=()), at)
+            return self._part(("weights", at.name), lambda: class_gradient(behind, axis, wrt=pooled, taps=()), at)
+        return self._part(("seed weights", at.name), lambda: seeded_gradient(behind, wrt=pooled, taps=()), at)
 
     def forward(self, at: TargetLayer, *, to_class: bool) -> Part:
         """A head's forward pass: to the score of one class where that is the target, else to all scores."""
-        part, axis = self.head(at), self.axis
+        behind, axis = self.head(at), self.axis
         if axis is None or not to_class:
-            return self._part(("scores", at.name), lambda: all_scores(part), at)
-        return self._part(("score", at.name), lambda: class_score(part, axis), at)
+            return self._part(("scores", at.name), lambda: all_scores(behind), at)
+        return self._part(("score", at.name), lambda: class_score(behind, axis), at)
 
     def _part(self, key: Hashable, build: Callable[[], RowGraph], at: TargetLayer | None = None) -> Part:
         """A graph of the head behind a layer, or of the whole model. The key: what for, and what else decides."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from onnxcam.explainer.core import Explainer
 
 
-RULES = {"image_gradients": "standard", "guided_gradients": "guided"}  # by which a need is had
+RULES_OF_NEED = {"image_gradients": "standard", "guided_gradients": "guided"}  # by which a need is had
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ class Task:
         """The gradient that a run is made for, as `see` has it."""
         if "gradients" in self.method.needs:
             return self.gradient
-        return next((RULES[need] for need in self.method.needs if need in RULES), "")
+        return next((RULES_OF_NEED[need] for need in self.method.needs if need in RULES_OF_NEED), "")
 
     def _target_layer(
         self, size: tuple[int, ...], cotangent: Array | None = None, seen: Mapping[str, Array] | None = None
@@ -182,7 +182,7 @@ class Task:
             case "image", _:
                 return self._channels_first(ask.of(seen.x)).astype(np.float32), "symbolic"
             case (("image_gradients" | "guided_gradients"), _):
-                return self._channels_first(self.subject.input_gradient(seen, ask, RULES[need])), "symbolic"
+                return self._channels_first(self.subject.input_gradient(seen, ask, RULES_OF_NEED[need])), "symbolic"
         raise AssertionError(f"nothing gives {need} at {at}")
 
     def _layer_gradient(self, seen: Seen, at: TargetLayer, ask: Ask) -> tuple[Array, str]:

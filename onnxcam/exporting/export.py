@@ -13,10 +13,10 @@ from onnxcam.errors import ModelError, TargetError, UsageError
 from onnxcam.explainer import TargetLayer, as_labels, choose_recipe
 from onnxcam.explainer.advice import advised
 from onnxcam.explainer.rewritten import Rewritten
+from onnxcam.files import naming_output
 from onnxcam.graph import (
     Graph,
     Model,
-    class_axis,
     data_of,
     declared,
     default_to,
@@ -99,7 +99,8 @@ def split(
 ) -> tuple[Path, Path]:
     """Write `features.onnx`, the model with a layer and the score exposed, and `head_vjp.onnx`, the gradient there.
 
-    The head takes the layer's value and the int64 `onnxcam/class`, one per row, and gives d score[class] / d layer.
+    The head takes the layer's value and the int64 `onnxcam/class`, one per row, and gives d score[class] / d layer. It
+    also takes what else it reads of the model, under the names by which `features.onnx` gives that out.
 
     Returns:
         Both paths.
@@ -110,7 +111,7 @@ def split(
     require("folder", folder, PATH)
     subject = Rewritten(model, provider="cpu", threads=0, score=score, feeds=feeds)
     at: TargetLayer = subject.target_layer(layer, "gradcam")
-    part = subject.sessions.head(at)
+    head = subject.sessions.head(at)
     axis = classes_along(subject)
     if axis is None:
         raise ModelError(
@@ -118,10 +119,10 @@ def split(
             "export without --split"
         )
     with advised(subject, at):
-        backward = class_gradient(part, axis, taps=())
+        backward = class_gradient(head, axis, taps=())
     if at.name not in backward.inputs:  # a linear head; files of one kind take the same inputs
-        backward.proto.graph.input.insert(0, declared(part.graph, at.name))
-    taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in part.extra)]
+        backward.proto.graph.input.insert(0, declared(head.graph, at.name))
+    taps = [at.name, subject.score.name, *(name for name in backward.inputs if name in head.extra)]
     paths = Path(folder) / "features.onnx", Path(folder) / "head_vjp.onnx"
     front = features(subject.graph, taps)
     restore_interface(subject.graph, front)
@@ -145,7 +146,7 @@ def classes_along(subject: Rewritten) -> int | None:
         )
     if len(shape or ()) == 1 and subject.score.rows:
         return None
-    axis = class_axis(shape)
+    axis = subject.sessions.axis
     if axis is None:
         raise ModelError(
             f"which axis of the score '{subject.score.name}' holds the classes cannot be told before the model runs: "
@@ -187,7 +188,7 @@ def write(model: Model, made: Mapping[Path, onnx.ModelProto]) -> None:
     """Save what was made of a model, all of it read before anything is written.
 
     Raises:
-        UsageError: a path is a file that the model consists of. ModelError: the disk says no.
+        UsageError: a path is a file that the model consists of. OutputError: the disk says no.
     """
     for path in made:
         model.check_spared(path)
@@ -195,7 +196,5 @@ def write(model: Model, made: Mapping[Path, onnx.ModelProto]) -> None:
     for proto in made.values():
         model.embed(proto)
     for path, proto in made.items():
-        try:
+        with naming_output(path):
             save(proto, path)
-        except OSError as error:
-            raise ModelError(f"{path} cannot be written: {error.strerror or error}") from error

@@ -23,7 +23,7 @@ from onnxcam.graph.edit import (
     without_idle_weights,
     write_metadata,
 )
-from onnxcam.graph.feeds import check_fed, fixed, type_name
+from onnxcam.graph.feeds import check_fed, type_name, with_feeds
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
@@ -44,7 +44,7 @@ from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
 from onnxcam.graph.named import named_layer, placed_before
-from onnxcam.graph.nodes import all_nodes, attributes, captures, optional, reads, renamed, subgraphs
+from onnxcam.graph.nodes import all_nodes, attributes, called, captures, copied, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.normalized import white_of
 from onnxcam.graph.operators import has_one_scale, reduced_axes
@@ -94,12 +94,14 @@ __all__ = [
     "at_usual_size",
     "attributes",
     "behind_output",
+    "called",
     "can_be_cut",
     "candidates",
     "captures",
     "check_calls",
     "check_fed",
     "class_axis",
+    "copied",
     "data_of",
     "declared",
     "default_to",
@@ -108,7 +110,6 @@ __all__ = [
     "expose",
     "features",
     "find_score",
-    "fixed",
     "forget_authors",
     "free_taps",
     "global_mean",
@@ -159,6 +160,7 @@ __all__ = [
     "white_of",
     "widened",
     "with_branches",
+    "with_feeds",
     "with_told_sizes",
     "without_idle_weights",
     "write_metadata",

@@ -16,7 +16,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.graph.index import Graph
-from onnxcam.graph.nodes import attributes, replace_nodes, with_nodes
+from onnxcam.graph.nodes import attributes, copied, replace_nodes, with_nodes
 from onnxcam.graph.quantized import quantizer
 from onnxcam.graph.sizing import (
     POOLS,
@@ -54,12 +54,17 @@ def agree(graph: Graph, i: int, question: Question, right: Sizes) -> list[onnx.N
 
 
 def explicit(attrs: Mapping[str, Any], question: Question, right: Sizes) -> dict[str, Any] | None:
-    """Attributes of a pool whose windows end where the last one does, all begins before all ends.
+    """`pads` and `ceil_mode` by which a pool comes to the right sizes without rounding, where that can be; else None.
 
-    Along an axis it has to round up as before where the last window leaves the padding that an average counts, where
-    padding as long as a window would be wanted, which ONNX Runtime takes none of, and where the size is not known. An
-    average that counts padding always does, since another kernel takes it otherwise. None: then an axis would be a
-    window too long; or SAME pads by numbers that no attribute says.
+    Along an axis the padding behind ends where the last window does. It stays, and the pool rounds up as before,
+
+    - where the size is not known;
+    - where that padding would be as long as a window, which ONNX Runtime does not take;
+    - where the last window leaves the padding of an average that counts it: more of it would be counted.
+
+    An average that counts padding rounds up in any case, since another kernel takes it otherwise. A pool rounds up all
+    axes or none, so that another one may come to a window too many: then there are no such attributes, nor where SAME
+    pads by numbers that no attribute says.
     """
     found = pads_of(attrs, question)
     if found is None:
@@ -67,18 +72,25 @@ def explicit(attrs: Mapping[str, Any], question: Question, right: Sizes) -> dict
     (begins, given), kernel = found, attrs["kernel_shape"]
     reach, strides = reach_and_strides(attrs, kernel)
     needed = [rest - begin for rest, begin in zip(ends(attrs, "", question, right), begins, strict=True)]
-    counted, known = bool(attrs.get("count_include_pad", 0)), {axis - 2: at for at, axis in enumerate(question.axes)}
+    counted, known = bool(attrs.get("count_include_pad", 0)), {axis - 2 for axis in question.axes}
     rounded = [
         i not in known or need >= kernel[i] or (counted and need > end)
         for i, (need, end) in enumerate(zip(needed, given, strict=True))
     ]
     behind = [end if up else max(need, 0) for need, end, up in zip(needed, given, rounded, strict=True)]
     up = (counted or any(rounded)) and bool(attrs.get("ceil_mode", 0))
-    for i, at in known.items():
-        room = question.sizes[at] + begins[i] + behind[i] - reach[i]
-        if begins[i] >= kernel[i] or (-(-room // strides[i]) if up else room // strides[i]) + 1 != right[at]:
+    for axis, size, made in zip(question.axes, question.sizes, right, strict=True):
+        i = axis - 2
+        windows = windows_along(size + begins[i] + behind[i], reach[i], strides[i], up=up)
+        if begins[i] >= kernel[i] or windows != made:
             return None
     return {"pads": [*begins, *behind]} | ({"ceil_mode": 1} if up else {})
+
+
+def windows_along(size: int, reach: int, stride: int, *, up: bool) -> int:
+    """How many windows a pool puts along an axis of a size, padding included, that it rounds up or down."""
+    room = size - reach
+    return (-(-room // stride) if up else room // stride) + 1
 
 
 def pads_of(attrs: Mapping[str, Any], question: Question) -> tuple[list[int], list[int]] | None:
@@ -144,8 +156,7 @@ def tell(graph: Graph, node: onnx.NodeProto, question: Question, right: Sizes) -
     names = fresh(graph, node.output[0])
     shape, made = next(names), {name: next(names) for name in node.output if name}
     yield helper.make_node("Constant", [], [shape], value=numpy_helper.from_array(sizes))
-    copy = onnx.NodeProto()
-    copy.CopyFrom(node)
+    copy = copied(node)
     copy.output[:] = [made.get(name, "") for name in node.output]
     yield copy
     for name, there in made.items():

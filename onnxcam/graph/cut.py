@@ -17,7 +17,7 @@ from onnxcam.graph.headsizes import retold
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import makes_integers
-from onnxcam.graph.nodes import attributes, reads
+from onnxcam.graph.nodes import attributes, copied, reads
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import quantizer, sources, twins, unquantized
 from onnxcam.graph.types import Dim, Shape, is_open
@@ -177,7 +177,7 @@ def subgraph(
     output: str,
     constants: Sequence[onnx.TensorProto],
 ) -> onnx.ModelProto:
-    """A model of nodes of a graph; the first axis of its inputs is free. Small constants are worked out."""
+    """A model of nodes of a graph. Small constants are worked out."""
     made = {*(value.name for value in inputs), *(name for node in nodes for name in node.output)}
     read = {name for node in nodes for name in reads(node)} | {output}
     weights = [tensor for name, tensor in graph.initializers.items() if name in read - made]
@@ -243,16 +243,16 @@ def pruned(
         if needed.intersection(node.output) - there.keys():
             kept.append(node)
             needed |= set(reads(node))
-    nodes = [onnx.NodeProto.FromString(node.SerializeToString()) for node in reversed(kept)]
+    nodes = list(map(copied, reversed(kept)))
     for node in nodes:  # one that is kept for its other outputs
         node.output[:] = [f"onnxcam/again/{name}" if name in there else name for name in node.output]
     inputs = [value for value in (*graph.input, *there.values()) if value.name in needed]
     weights = [tensor for tensor in graph.initializer if tensor.name in needed]
-    given = [value for value in graph.output if value.name in outputs]
+    left = [value for value in graph.output if value.name in outputs]
     for field, values in (
-        (graph.node, nodes), (graph.input, inputs), (graph.initializer, weights), (graph.output, given)
+        (graph.node, nodes), (graph.input, inputs), (graph.initializer, weights), (graph.output, left)
     ):  # fmt: skip
-        copies = [type(value).FromString(value.SerializeToString()) for value in values]
+        copies = list(map(copied, values))
         del field[:]
         field.extend(copies)
     return proto

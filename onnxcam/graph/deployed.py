@@ -13,12 +13,12 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import drop_unread
-from onnxcam.graph.nodes import optional
+from onnxcam.graph.nodes import copied, optional, replace_nodes
 from onnxcam.graph.quantized import equals
 from onnxcam.runtime import oracle
 
 READING = {"DequantizeLinear": 2, "Greater": 1, "Less": 1}  # which input is an integer of the same kind
-VIEWS = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})  # also of integers
+VIEWS_OF_INTEGERS = frozenset({"MaxPool", "Reshape", "Slice", "Squeeze", "Transpose", "Unsqueeze"})
 
 
 def as_deployed(graph: Graph, proto: onnx.ModelProto, kept: Collection[str] = ()) -> onnx.ModelProto:
@@ -64,16 +64,14 @@ def view_integers(graph: Graph, proto: onnx.ModelProto) -> None:
     reading, nodes = dict[str, onnx.NodeProto](), list[onnx.NodeProto]()
     for node in proto.graph.node:
         nodes.append(node)
-        read = reading.get(node.input[0]) if node.op_type in VIEWS and not node.domain else None
+        read = reading.get(node.input[0]) if node.op_type in VIEWS_OF_INTEGERS and not node.domain else None
         if node.op_type == "DequantizeLinear" and has_one_int8_point(graph, node, points):
             reading[node.output[0]] = node
         elif read is not None and node.output[0] not in quantized:
             nodes[-1:] = viewed(node, read)
             reading[node.output[0]] = nodes[-1]
     if len(nodes) > len(proto.graph.node):
-        copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
-        del proto.graph.node[:]
-        proto.graph.node.extend(copies)
+        replace_nodes(proto.graph, nodes)
 
 
 def has_one_int8_point(graph: Graph, node: onnx.NodeProto, written: Collection[str]) -> bool:
@@ -84,7 +82,7 @@ def has_one_int8_point(graph: Graph, node: onnx.NodeProto, written: Collection[s
 
 def viewed(view: onnx.NodeProto, reading: onnx.NodeProto) -> list[onnx.NodeProto]:
     """A view of the integers that a DequantizeLinear reads, and what that stands for."""
-    of_integers, meaning = (onnx.NodeProto.FromString(node.SerializeToString()) for node in (view, reading))
+    of_integers, meaning = copied(view), copied(reading)
     integers = f"onnxcam/{view.output[0]}/integers"
     of_integers.input[0], of_integers.output[0] = reading.input[0], integers
     meaning.input[0], meaning.output[0], meaning.name = integers, view.output[0], f"{integers}/meaning"

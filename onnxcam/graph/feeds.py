@@ -22,7 +22,7 @@ Array = npt.NDArray[Any]
 INITIALIZERS_ARE_INPUTS = 3  # the last IR version in which an initializer has to be declared as an input too
 
 
-def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
+def with_feeds(model: Model, feeds: Mapping[str, Any]) -> Model:
     """The model with some inputs turned into constants, and without those that nothing reads.
 
     An input that has a default already takes the new value.
@@ -56,7 +56,9 @@ def fixed(model: Model, feeds: Mapping[str, Any]) -> Model:
 
 
 def fix_shared_batch(graph: onnx.GraphProto, fed: onnx.ValueInfoProto, sizes: tuple[int, ...]) -> None:
-    """Give up a size that an input of one row has in common with others, in place: their rows are one, too."""
+    """In place: where the fed value has one row and its batch axis is a symbol, that symbol becomes 1 in every input
+    and output that bears it.
+    """
     dims = fed.type.tensor_type.shape.dim
     shared = dims[0].dim_param if dims and sizes[:1] == (1,) else ""
     for value in (*graph.input, *graph.output) if shared else ():

@@ -265,7 +265,7 @@ def is_picked(known: Layouts, name: str, following: str) -> bool:
     return any(along.axes and label in there and there[label].at.size == 1 for label, along in here.items())
 
 
-MEASURING = "DynamicQuantizeLinear"  # the scale that it measures over all positions is no way from one to the others
+MEASURING_SCALE = "DynamicQuantizeLinear"  # over all positions, which is no way from one to the others
 
 
 def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> Literal["apart", "mixed", "lost"]:
@@ -277,7 +277,7 @@ def fate_of_positions(graph: Graph, name: str, end: str, known: Layouts) -> Lite
         if read & mixed:
             mixed |= set(node.output)
         elif read & apart:
-            for output in node.output[:1] if node.op_type == MEASURING else node.output:
+            for output in node.output[:1] if node.op_type == MEASURING_SCALE else node.output:
                 here = {} if known.mixes(node) else known.positions.get(output)
                 if here and all(along.placeless for along in here.values()):
                     lost.add(output)

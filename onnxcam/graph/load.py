@@ -21,7 +21,7 @@ from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, EncodeError, Message
 from onnx import numpy_helper
 
-from onnxcam.arguments import Kind, require
+from onnxcam.arguments import Kind, is_text, require
 from onnxcam.errors import ModelError, UsageError
 from onnxcam.graph.external import file_of, inlined, is_external, place_of, read_span, relocate, span
 from onnxcam.graph.skeleton import skeleton
@@ -210,7 +210,7 @@ def home_of(path: Path | None) -> str:
     Neither protobuf nor ONNX Runtime take a path that is not UTF-8: such a model is held as one from memory is.
     """
     file = path.resolve() if path else None
-    return file.name if file and wire.is_utf8(str(file)) else IN_MEMORY
+    return file.name if file and is_text(str(file)) else IN_MEMORY
 
 
 def from_bytes(data: wire.Buffer, path: Path | None) -> Model:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import onnx
+from google.protobuf.message import Message
 from onnx import helper
+
+Copied = TypeVar("Copied", bound=Message)
 
 
 def all_nodes(graph: onnx.GraphProto | onnx.FunctionProto) -> Iterator[onnx.NodeProto]:
@@ -71,12 +74,18 @@ def decoded(value: Any) -> Any:
     return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
+def copied(message: Copied) -> Copied:
+    """A copy of a node, or of any other message."""
+    copy: Copied = type(message)()
+    copy.CopyFrom(message)
+    return copy
+
+
 def with_nodes(
     proto: onnx.ModelProto, nodes: Iterable[onnx.NodeProto], initializers: Iterable[onnx.TensorProto] = ()
 ) -> onnx.ModelProto:
     """A copy of a model with other nodes in its main graph, and further initializers."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
+    copy = copied(proto)
     del copy.graph.node[:]
     copy.graph.node.extend(nodes)
     copy.graph.initializer.extend(initializers)
@@ -85,7 +94,7 @@ def with_nodes(
 
 def replace_nodes(graph: onnx.GraphProto, nodes: Iterable[onnx.NodeProto]) -> None:
     """Other nodes in a graph, in place; some may be its own, which are copied before they are let go."""
-    copies = [onnx.NodeProto.FromString(node.SerializeToString()) for node in nodes]
+    copies = list(map(copied, nodes))
     del graph.node[:]
     graph.node.extend(copies)
 
@@ -94,8 +103,7 @@ def renamed(nodes: Iterable[onnx.NodeProto], names: Mapping[str, str]) -> list[o
     """Copies of nodes with values under other names, in their subgraphs too."""
     found = []
     for node in nodes:
-        copy = onnx.NodeProto()
-        copy.CopyFrom(node)
+        copy = copied(node)
         copy.input[:] = [names.get(name, name) for name in node.input]
         copy.output[:] = [names.get(name, name) for name in node.output]
         for body in subgraphs(copy):

@@ -19,13 +19,13 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.moving import MOVES
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.scorekind import CHOOSING, KEEPING
+from onnxcam.graph.source import JOINING
 from onnxcam.runtime.manifest import WHITES
 
 Array = npt.NDArray[Any]
 
 KEPT = KEEPING | CHOOSING | MOVES.keys() | {"Resize", "Expand"}  # their first input's values, or about so
-JOINING = frozenset({"Concat", "QLinearConcat"})  # the same of all inputs
-MEASURING = frozenset({"Shape", "Size"})
+READING_SIZES = frozenset({"Shape", "Size"})
 SPANS = {255: (250, 260), 1: (0.9, 12)}  # from black to white, of what networks compute with: pixels, or units
 CENTRED, AT_THE_EDGE = 0.25, -0.05  # how far inside it zero lies at least, as a share of the span
 
@@ -56,9 +56,9 @@ def white_of(graph: Graph, image: str) -> float | None:
 
 def operands(node: onnx.NodeProto) -> list[str]:
     """The values that a node computes with: not those that it takes but a shape or a type from."""
-    if node.op_type in MEASURING:
+    if node.op_type in READING_SIZES:
         return []
-    return list(node.input[:1]) if node.op_type in KEPT - JOINING else reads(node)
+    return list(node.input[:1]) if node.op_type in KEPT - JOINING.keys() else reads(node)
 
 
 def line_behind(graph: Graph, node: onnx.NodeProto, lines: Mapping[str, Line], read: Sequence[Line]) -> Line | None:

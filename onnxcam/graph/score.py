@@ -18,8 +18,8 @@ from onnxcam.graph.squashing import before_display, squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import ImageInput, Score
 
-MOVING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
-PASSING = KEEPING | MOVING  # between the score and what the model gives out
+REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
+PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS = 4  # numbers of a box
 LENGTHY = 190  # characters of names in a message
 
@@ -173,7 +173,7 @@ def in_place(graph: Graph, output: str, score: str) -> bool:
     name = output
     while name != score and name in graph.producer:
         node = graph.nodes[graph.producer[name]]
-        if node.op_type in MOVING:
+        if node.op_type in REORDERING:
             return False
         name = node.input[0]
     return name == score

@@ -38,7 +38,10 @@ def placed_axis(graph: Graph, name: str, rank: int, rows: bool) -> int | None:
     """The axis of one image's scores along which places of the image lie, as of anchors; None unless there is one."""
     here = layouts(graph).positions.get(name, {})
     axes = {axis for along in here.values() for axis in along.axes}
-    return axis if len(axes) == 1 and 0 <= (axis := axes.pop() - rows) < rank else None
+    if len(axes) != 1:
+        return None
+    axis = axes.pop() - rows
+    return axis if 0 <= axis < rank else None
 
 
 def has_rows(graph: Graph, name: str, shape: Shape, image: ImageInput | None) -> bool:

@@ -15,7 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.nodes import all_graphs, called
+from onnxcam.graph.nodes import all_graphs, called, copied
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 WRITABLE_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -90,8 +90,7 @@ class Patch:
     """
 
     def __init__(self, node: onnx.NodeProto, opset: int, facts: Facts) -> None:
-        self.node = onnx.NodeProto()
-        self.node.CopyFrom(node)
+        self.node = copied(node)
         self.node.domain = ""
         self.before: list[onnx.NodeProto] = []
         self.opset, self.facts, self.old_op = opset, facts, node.op_type

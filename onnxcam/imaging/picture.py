@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from PIL.PngImagePlugin import PngInfo
 
 from onnxcam.errors import UsageError
-from onnxcam.files import read_start, write_whole
+from onnxcam.files import naming_output, read_start, write_whole
 from onnxcam.imaging.colormaps import colormap as table_of
 from onnxcam.imaging.localization import Box
 from onnxcam.imaging.text import clip, drawable, wrap
@@ -71,11 +71,13 @@ def save_png(image: Image.Image, path: str | Path) -> None:
     """Write a PNG, which says that it is ours, whole or not at all.
 
     Raises:
-        ImageError: the file cannot be written.
+        OutputError: the file cannot be written.
     """
     said = PngInfo()
     said.add_text(*_OURS)
-    write_whole(Path(path), lambda file: image.save(file, format="PNG", pnginfo=said, compress_level=_COMPRESSION))
+    path = Path(path)
+    with naming_output(path):
+        write_whole(path, lambda made: image.save(made, format="PNG", pnginfo=said, compress_level=_COMPRESSION))
 
 
 def is_ours(path: str | Path) -> bool:

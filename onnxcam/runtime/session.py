@@ -10,9 +10,9 @@ from typing import Any
 
 import numpy.typing as npt
 
+from onnxcam.arguments import is_text
 from onnxcam.errors import InputError, ModelError
 from onnxcam.runtime.providers import check_provider, load_onnxruntime, provider_list
-from onnxcam.runtime.wire import is_utf8
 
 Feeds = Mapping[str, npt.NDArray[Any]]
 NO_OPTIMIZATION = "ORT_DISABLE_ALL"
@@ -68,9 +68,9 @@ class Session:
         options.intra_op_num_threads = threads
         for pool in ("intra", "inter"):
             options.add_session_config_entry(f"session.{pool}_op.allow_spinning", "0")
-        if not isinstance(model, bytes) and not is_utf8(str(model)):
+        if not isinstance(model, bytes) and not is_text(str(model)):
             raise ModelError(f"ONNX Runtime cannot load {name}: the path is not UTF-8, rename it")
-        if isinstance(model, bytes) and folder is not None and is_utf8(str(folder)):
+        if isinstance(model, bytes) and folder is not None and is_text(str(folder)):
             options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(folder))
         if not optimize:
             options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, NO_OPTIMIZATION)

@@ -22,11 +22,6 @@ class WireField(NamedTuple):
     end: int
 
 
-def is_utf8(name: str) -> bool:
-    """Whether a file's name can be a string of protobuf; of one that cannot Python makes lone surrogates."""
-    return not any("\ud800" <= character <= "\udfff" for character in name)
-
-
 def varint(data: Buffer, at: int, end: int) -> tuple[int, int]:
     """A base-128 integer and the position behind it; ValueError when it is cut off."""
     value = shift = 0

@@ -16,7 +16,7 @@ from onnxcam.targets.kinds import Array, check_class
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
 BLANK = "blank"  # the name of the token between two letters, in front of an alphabet
 SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
-FORMS = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows", "RD": "detections"}
+FORM_OF_AXES = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows", "RD": "detections"}
 
 
 def nowhere(_: Any) -> Any:
@@ -58,7 +58,7 @@ class Reading:
 
         Of detections a row names its class, instead of scoring every one.
         """
-        return "classes" if self.scores.ndim == 1 else FORMS.get(self.axes, "")
+        return "classes" if self.scores.ndim == 1 else FORM_OF_AXES.get(self.axes, "")
 
     @property
     def axis(self) -> int:
@@ -102,7 +102,7 @@ def class_counts(shape: Sequence[int], axes: str) -> tuple[int, ...]:
     """The numbers of labels that fit scores of a shape: see `Reading.before`. Empty where no axis holds classes."""
     if len(shape) == 1:
         return tuple(shape)
-    if FORMS.get(axes) == "rows":
+    if FORM_OF_AXES.get(axes) == "rows":
         return tuple(size - spare for size in shape for spare in (0, BOX, BOX_AND_OBJECTNESS) if size > spare)
     if "C" in axes:
         return (shape[axes.index("C")],)

@@ -13,7 +13,7 @@ import onnx
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import Graph, ValueType, reads
+from onnxcam.graph import Graph, ValueType, copied, reads
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, RuleFunction, RuleSet, rule
 from onnxcam.vjp.sweep import reverse, unsupported
@@ -160,8 +160,7 @@ def pull_back(
         g.nodes.append(helper.make_node("Identity", [there], [name], name=g.fresh("Identity")))
     for node in body.nodes:
         if any(name and name not in kept for name in node.output):
-            copy = onnx.NodeProto()
-            copy.CopyFrom(node)
+            copy = copied(node)
             copy.output[:] = [g.fresh("unread") if name in kept else name for name in node.output]
             g.nodes.append(copy)
     return reverse(g.reading(body), seeds, wrt, rules)

@@ -10,10 +10,10 @@ from typing import Any
 import onnx
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import BRANCH, Graph, Layer, fixed, inspected, load
+from onnxcam.graph import BRANCH, Graph, Layer, inspected, load, with_feeds
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import STANDARD, RuleSet
-from onnxcam.vjp.sweep import called, opset_of, path, reverse
+from onnxcam.vjp.sweep import operator_name, opset_of, path, reverse
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ def blocking_operators(
     Raises:
         ModelError, LayerError: as `list_layers`.
     """
-    seen = inspected(fixed(load(model), feeds or {}), score)
+    seen = inspected(with_feeds(load(model), feeds or {}), score)
     between, _ = path(seen.graph, [seen.score.name], [seen.image.name], rules)
     return Coverage(used(seen.graph, between, rules), covered(seen.graph, seen.score.name, seen.layers, rules))
 
@@ -73,7 +73,9 @@ def used(graph: Graph, between: Iterable[int], rules: RuleSet) -> list[OperatorU
         node = graph.nodes[i]
         alike.setdefault((node.domain, node.op_type), []).append(node)
     return [
-        OperatorUse(called(nodes[0]), opset_of(graph, nodes[0]), len(nodes), all(rules.find(graph, n) for n in nodes))
+        OperatorUse(
+            operator_name(nodes[0]), opset_of(graph, nodes[0]), len(nodes), all(rules.find(graph, n) for n in nodes)
+        )
         for _, nodes in sorted(alike.items())
     ]
 

@@ -27,7 +27,7 @@ class Emitter:
 
     Attributes:
         graph: the primal graph.
-        uncut: integers of whose range no end counts: those of a score.
+        uncut: quantized integers whose clipping is ignored: those a score is read from.
         nodes, initializers: what was written; much of it may be read by nobody (see `needed`).
         stopped: (cotangent, primal value): the cotangent is 0 wherever the value is not positive.
     """

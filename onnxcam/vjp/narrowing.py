@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import onnx
 
-from onnxcam.graph import Graph, attributes, captures, has_one_scale, reduced_axes, stretches
+from onnxcam.graph import Graph, attributes, captures, copied, has_one_scale, reduced_axes, stretches
 from onnxcam.vjp.emitter import Emitter
 
 MOST = 0.5  # of the positions: of more it is not worth while
@@ -192,7 +192,7 @@ def known(sizes: Sequence[int | str | None]) -> list[int]:
 
 
 Step = Callable[[Graph, onnx.NodeProto, int], Sequence[int | None] | None]
-VIEWS = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
+RESHAPING = ("Reshape", "Flatten", "Squeeze", "Unsqueeze")
 STEPS: dict[str, Step] = {
     **dict.fromkeys([
         "Identity", "Cast", "Dropout", "Relu", "LeakyRelu", "Elu", "Selu", "Celu", "Gelu", "Erf", "Sigmoid", "Tanh",
@@ -205,7 +205,7 @@ STEPS: dict[str, Step] = {
     ], broadcast),
     **dict.fromkeys(["Softmax", "LogSoftmax", "LayerNormalization", "RMSNormalization"], within),
     **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax", "ReduceL2", "ReduceSumSquare"], reduced),
-    **dict.fromkeys(VIEWS, reshaped),
+    **dict.fromkeys(RESHAPING, reshaped),
     "MatMul": product, "Transpose": transposed,
 }  # fmt: skip
 
@@ -237,10 +237,9 @@ class Writer:
 
     def _at_few(self, node: onnx.NodeProto, here: Few, parts: Sequence[Wanted]) -> onnx.NodeProto:
         """A node that makes its output at a few positions, under a new name."""
-        few = onnx.NodeProto()
-        few.CopyFrom(node)
+        few = copied(node)
         few.input[: len(parts)] = [self._part(name, part) for name, part in zip(node.input, parts, strict=False)]
-        if node.op_type in VIEWS:
+        if node.op_type in RESHAPING:
             shape = self.g.graph.shape(node.output[0]) or ()
             sizes = [len(here.at) if axis == here.axis else size for axis, size in enumerate(shape)]
             few = onnx.helper.make_node("Reshape", [few.input[0], self.g.ints(0, *known(sizes[1:]))], node.output)

@@ -13,9 +13,10 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper
 
-from onnxcam.graph import MICROSOFT, Graph, attributes, has_one_scale, optional, pruned
+from onnxcam.graph import MICROSOFT, Graph, attributes, has_one_scale, optional, pruned, reduced_axes
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.settling import extended
+from onnxcam.vjp.sweep import operator_name
 
 CLASS = "onnxcam/class"
 HALF_BYTES = (TensorProto.INT4, TensorProto.UINT4)  # which ONNX Runtime's Gather does not take
@@ -63,7 +64,7 @@ class Chooser:
 
     def _picked(self, name: str, axis: int) -> str:
         node = None if name == self.keep else self.graph.maker(name)
-        step = STEPS.get(f"{node.domain}.{node.op_type}".removeprefix(".")) if node is not None else None
+        step = STEPS.get(operator_name(node)) if node is not None else None
         found = step(self, node, axis) if step is not None and node is not None else None
         return found if found is not None else self.gathered(name, axis)
 
@@ -272,18 +273,12 @@ def qlinear_pooled(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
 
 def reduced(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """A reduction over other axes."""
-    attrs, rank = attributes(node), c.graph.rank(node.input[0])
-    axes = c.graph.constant(given) if (given := optional(node, 1)) else attrs.get("axes")
-    if rank is None or axes is None:
+    gone, before = reduced_axes(c.graph, node), axis
+    if not gone or 0 in gone:
         return None
-    gone = sorted({int(a) % rank for a in list(axes)})
-    before = axis
-    if not attrs.get("keepdims", 1):
-        before = [i for i in range(rank) if i not in gone][axis]
-    if before in gone or 0 in gone or not gone:
-        return None
-    x = c.pick(node.input[0], before)
-    return str(c.g.op(node.op_type, x, *node.input[1:], **attrs))
+    if not attributes(node).get("keepdims", 1):
+        before = [i for i in range(c.graph.rank(node.input[0]) or 0) if i not in gone][axis]
+    return None if before in gone else one_input(c, node, before)
 
 
 STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, int], str | None]] = {

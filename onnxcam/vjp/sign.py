@@ -9,7 +9,7 @@ from onnxcam.graph import RANGES, Graph, optional
 from onnxcam.vjp.emitter import Emitter
 
 NEVER_NEGATIVE = frozenset({"Relu", "Sigmoid", "HardSigmoid", "Softmax", "Exp", "Abs", "Softplus", "Sqrt"})
-KEEPING = frozenset(
+KEEP_SIGN = frozenset(
     [
         "Identity", "Cast", "Dropout", "Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Expand", "Tile",
         "Slice", "Gather", "Split", "Concat", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool",
@@ -33,7 +33,7 @@ def never_negative(g: Emitter, name: str) -> bool:
             return False
         if node.op_type in NEVER_NEGATIVE or cuts_at_zero(g.graph, node):
             continue
-        if node.op_type not in KEEPING:
+        if node.op_type not in KEEP_SIGN:
             return False
         data = [read for read in data_of(node) if read not in seen]
         seen.update(data)
@@ -42,7 +42,7 @@ def never_negative(g: Emitter, name: str) -> bool:
 
 
 def data_of(node: onnx.NodeProto) -> list[str]:
-    """The inputs whose elements an operator of KEEPING passes on."""
+    """The inputs whose elements an operator of KEEP_SIGN passes on."""
     if node.op_type == "Where":
         return list(node.input[1:])
     return list(node.input if node.op_type in DATA else node.input[:1])

@@ -9,7 +9,7 @@ import onnx
 from onnx import TensorProto
 
 from onnxcam.errors import UnsupportedOpError
-from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, Shape, reads
+from onnxcam.graph import BLOCKED, CURE, QUANTIZERS, Graph, Shape, called, reads
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.masking import guarded
 from onnxcam.vjp.operators import OUT_OF_SCOPE
@@ -120,7 +120,7 @@ def back(
     graph = g.graph
     found = rules.find(graph, node)
     if found is None:
-        raise unsupported(graph, node, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(called(node), ""))
+        raise unsupported(graph, node, CURE if node.domain in BLOCKED else OUT_OF_SCOPE.get(operator_name(node), ""))
     names = operands(node)
     reached = frozenset(i for i, name in enumerate(names) if name in active)
     wanted = reached if found.only is None else reached & found.only
@@ -142,7 +142,7 @@ def back(
 
 def unsupported(graph: Graph, node: onnx.NodeProto, why: str = "") -> UnsupportedOpError:
     """The error for a node that cannot be passed."""
-    return UnsupportedOpError(called(node), opset_of(graph, node), node.name or node.output[0], ADVICE, why)
+    return UnsupportedOpError(operator_name(node), opset_of(graph, node), called(node), ADVICE, why)
 
 
 def opset_of(graph: Graph, node: onnx.NodeProto) -> int:
@@ -150,7 +150,7 @@ def opset_of(graph: Graph, node: onnx.NodeProto) -> int:
     return int(graph.opsets.get(node.domain, 1))
 
 
-def called(node: onnx.NodeProto) -> str:
+def operator_name(node: onnx.NodeProto) -> str:
     """An operator, with its domain when that is not ONNX's own."""
     return f"{node.domain}.{node.op_type}" if node.domain else node.op_type
 

@@ -10,7 +10,7 @@ import onnx
 
 from onnxcam.graph import Graph, attributes
 
-KEEPING = frozenset(
+KEEP_EQUAL = frozenset(
     [
         "Identity",
         "Relu",
@@ -43,7 +43,7 @@ def same_along(graph: Graph, name: str, axis: int) -> bool:
         if node.op_type in ("Reshape", "Flatten", "Squeeze") and before is not None and after is not None and axis == 1:
             if len(before) < 2 or len(after) < 2 or before[:2] != after[:2] or not isinstance(after[1], int):
                 return False
-        elif node.op_type not in KEEPING or graph.drops_out(node) or (axis != 1 and node.op_type.endswith("Pool")):
+        elif node.op_type not in KEEP_EQUAL or graph.drops_out(node) or (axis != 1 and node.op_type.endswith("Pool")):
             return False
         name = node.input[0]
     return False

@@ -122,7 +122,7 @@ import sys, time
 from pathlib import Path
 from onnxcam.cli.errors import for_the_user
 from onnxcam.cli.interrupts import interruptible
-from onnxcam.graph.write import write_whole
+from onnxcam.files import write_whole
 def write(path):
     path.write_text("half"); print("written", flush=True); time.sleep(60)
 with interruptible():

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxcam import Explainer, ImageError, UsageError, explain
+from onnxcam import Explainer, OutputError, UsageError, explain
 from onnxcam.explainer import Explanation
 from tests.nets import Array, as_array, net, normal
 
@@ -100,13 +100,14 @@ def test_an_array_is_shown_too(channels: int, weight: str) -> None:
 
 
 def test_saved_as_a_picture_and_as_numbers(blobs: Explanation, tmp_path: Path) -> None:
-    blobs.save(tmp_path / "map.npy")
-    np.testing.assert_array_equal(np.load(tmp_path / "map.npy"), blobs.map)
+    for name in ("map.npy", "again.NPY"):
+        blobs.save(tmp_path / name)
+        np.testing.assert_array_equal(np.load(tmp_path / name), blobs.map)
     blobs.save(str(tmp_path / "map.PNG"), with_boxes=True, colormap="jet")
     with Image.open(tmp_path / "map.PNG") as picture:
         assert picture.format == "PNG"
         assert np.array_equal(np.asarray(picture), np.asarray(blobs.picture(with_boxes=True, colormap="jet")))
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["map.PNG", "map.npy"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["again.NPY", "map.PNG", "map.npy"]
 
 
 def test_shown_in_a_notebook(blobs: Explanation) -> None:
@@ -129,10 +130,10 @@ def test_where_the_disk_says_no_nothing_is_left(
 
     (tmp_path / name).mkdir()
     for path in (tmp_path / "missing" / name, tmp_path / name):
-        with pytest.raises(ImageError, match=rf"{name} cannot be written: (No such file|it is a folder)"):
+        with pytest.raises(OutputError, match=rf"{name} cannot be written: (No such file|it is a folder)"):
             blobs.save(path)
     monkeypatch.setattr(os, "replace", refuse)
-    with pytest.raises(ImageError, match="cannot be written: Permission denied"):
+    with pytest.raises(OutputError, match="cannot be written: Permission denied"):
         blobs.save(tmp_path / f"other-{name}")
     assert [path.name for path in tmp_path.iterdir()] == [name]
 

@@ -13,9 +13,9 @@ from onnx import helper
 
 from onnxcam import (
     Explainer,
-    ImageError,
     LayerError,
     ModelError,
+    OutputError,
     PreprocessError,
     TargetError,
     UnsupportedOpError,
@@ -85,7 +85,7 @@ def test_a_folder_or_what_is_spelled_like_one_is_no_file(tmp_path: Path) -> None
 def test_a_file_in_the_way_of_a_folder_leaves_nothing(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("here", encoding="utf-8")
     out = tmp_path / "file" / "exported.onnx"
-    with pytest.raises(ModelError, match=f"^{out} cannot be written: Not a directory$|File exists"):
+    with pytest.raises(OutputError, match=f"^{out} cannot be written: Not a directory$|File exists"):
         export(model("any batch"), out)
     assert [path.name for path in tmp_path.rglob("*")] == ["file"]
 
@@ -99,7 +99,7 @@ def test_a_full_disk_leaves_the_old_file_alone(tmp_path: Path, monkeypatch: pyte
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(onnx, "save", half)
-    with pytest.raises(ModelError, match=r"exported\.onnx cannot be written: No space left on device$"):
+    with pytest.raises(OutputError, match=r"exported\.onnx cannot be written: No space left on device$"):
         export(model("a batch of 1"), path)
     assert path.read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["exported.onnx"]
@@ -169,12 +169,12 @@ def test_a_manifest_that_says_nothing(tmp_path: Path, text: str) -> None:
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes")
 def test_what_is_no_file_is_left_alone(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
-    with pytest.raises(ModelError, match=r"pipe cannot be written: it is no regular file$"):
+    with pytest.raises(OutputError, match=r"pipe cannot be written: it is no regular file$"):
         export(model("any batch"), tmp_path / "pipe")
     assert (tmp_path / "pipe").is_fifo()
     (tmp_path / "map.png").symlink_to(tmp_path / "pipe")
     e = Explainer(model("any batch"))(X[0])
-    with pytest.raises(ImageError, match=r"map\.png cannot be written: it is no regular file$"):
+    with pytest.raises(OutputError, match=r"map\.png cannot be written: it is no regular file$"):
         e.save(tmp_path / "map.png")
     assert [path.name for path in sorted(tmp_path.iterdir())] == ["map.png", "pipe"]
 

@@ -347,6 +347,18 @@ def test_a_score_whose_classes_axis_only_a_run_tells(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_rows_as_many_as_are_found_are_no_images(tmp_path: Path) -> None:
+    text = """(float[1, 3, 6, 8] x) => (float[n, 5] y) {
+  c = Conv(x, stem) a = Relu(c) t = Transpose<perm = [0, 2, 3, 1]>(a) r = Reshape(t, places)
+  m = ReduceMax<axes = [1], keepdims = 0>(r) h = Greater(m, least) f = NonZero(h) i = Reshape(f, all)
+  g = Gather(r, i) y = Gemm<transB = 1>(g, w, b)
+}"""
+    width = FLOATS["w"].shape[1]
+    found = net(text, {**FLOATS, "places": np.array([-1, width]), "least": np.float32(0.5), "all": np.array([-1])})
+    with pytest.raises(ModelError, match=r"^which axis of the score 'y' holds the classes cannot be told before"):
+        export(found, tmp_path / "one.onnx")
+
+
 def test_one_number_for_each_image_is_exported_for_any_number_of_images(tmp_path: Path) -> None:
     """A score [N] has no axis of classes: its axis is the images'."""
     text = """(float[N, 3, 6, 8] x) => (float[N] y) { c = Conv<pads = [1, 1, 1, 1]>(x, k) a = Relu(c)

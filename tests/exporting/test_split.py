@@ -8,7 +8,7 @@ import numpy as np
 import onnx
 import pytest
 
-from onnxcam import Explainer, LayerError, ModelError, differentiate
+from onnxcam import Explainer, LayerError, OutputError, differentiate
 from onnxcam.exporting import split
 from tests.nets import Array, net, normal, run, session
 
@@ -120,6 +120,6 @@ def test_what_cannot_be_split_leaves_nothing(tmp_path: Path) -> None:
         split(model("one path"), tmp_path / "out", layer="nope")
     assert list(tmp_path.iterdir()) == []
     (tmp_path / "file").write_text("here", encoding="utf-8")
-    with pytest.raises(ModelError, match="cannot be written"):
+    with pytest.raises(OutputError, match="cannot be written"):
         split(model("one path"), tmp_path / "file")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]

@@ -9,7 +9,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import ModelError, UsageError
-from onnxcam.graph import check_fed, fixed, image_input, load, read_graph
+from onnxcam.graph import check_fed, image_input, load, read_graph, with_feeds
 from tests.graph.building import nodes_model
 from tests.nets import Array, net, normal, run
 
@@ -34,16 +34,16 @@ def test_what_is_fed_is_a_constant_and_the_rest_stays(ir: int) -> None:
         model.graph.input.extend(helper.make_tensor_value_info(*kind) for kind in kinds)
     image = normal(1, 3, 4, 4)
     expected = run(model, {"image": image, "shape": np.array([[3, 4]], np.float32), "ids": FEEDS["ids"]})["y"]
-    filled = fixed(load(model), FEEDS)  # shape: the axis of images put in front, and as float32
+    filled = with_feeds(load(model), FEEDS)  # shape: the axis of images put in front, and as float32
     np.testing.assert_array_equal(run(filled.proto, {"image": image})["y"], expected)
     graph = read_graph(filled)
     assert graph.inputs == ["image"]
     check_fed(graph, image_input(graph).name)
-    assert fixed(load(model), {}).proto == load(model).proto
+    assert with_feeds(load(model), {}).proto == load(model).proto
 
 
 def test_what_is_not_fed_is_asked_for_with_type_and_shape() -> None:
-    graph = read_graph(fixed(load(net(TWO, WEIGHTS)), {"shape": np.ones((1, 2))}))
+    graph = read_graph(with_feeds(load(net(TWO, WEIGHTS)), {"shape": np.ones((1, 2))}))
     says = (
         r"more than the image 'image': also 'ids' int64 \[T\]; give each with --feed ids=FILE\.npy \(in Python: feeds\)"
     )
@@ -55,7 +55,7 @@ def test_what_is_not_fed_is_asked_for_with_type_and_shape() -> None:
 def test_a_row_that_is_fed_is_the_model_s_only_one(rows: int, expected: tuple[int | str, ...]) -> None:
     """Its size was the images', and an exported file says what it takes; several rows may be texts for one image."""
     text = "(float[B,3,4,4] image, float[B,2] shape) => (float[B,5] y) { p = ReduceMean<axes=[2,3],keepdims=0>(image) "
-    graph = read_graph(fixed(load(net(text + "y = Concat<axis=1>(p, shape) }")), {"shape": np.ones((rows, 2))}))
+    graph = read_graph(with_feeds(load(net(text + "y = Concat<axis=1>(p, shape) }")), {"shape": np.ones((rows, 2))}))
     assert graph.shape("image") == expected
 
 
@@ -64,19 +64,19 @@ def test_inputs_that_nothing_reads_need_no_value() -> None:
     idle = "float[N,3,4,4] image, float[7] rest, int64[N] more"
     text = f"({idle}) => (float[N,2,4,4] y) {{ y = Conv(image, w) }}"
     model = net(text, {"w": normal(2, 3, 1, 1)})
-    filled = fixed(load(model), {})
+    filled = with_feeds(load(model), {})
     image = normal(2, 3, 4, 4)
     every = {"image": image, "rest": normal(7), "more": np.array([1, 2])}
     np.testing.assert_array_equal(run(filled.proto, {"image": image})["y"], run(model, every)["y"])
     check_fed(read_graph(filled), "image")
-    assert [value.name for value in fixed(load(model), {"rest": normal(7)}).proto.graph.input] == ["image"]
+    assert [value.name for value in with_feeds(load(model), {"rest": normal(7)}).proto.graph.input] == ["image"]
     with pytest.raises(UsageError, match=r"the feed 'rest' has shape \[8\]"):
-        fixed(load(model), {"rest": normal(8)})
+        with_feeds(load(model), {"rest": normal(8)})
 
 
 def test_of_two_pictures_the_one_that_is_not_fed_is_the_image() -> None:
     text = "(float[N,3,8,8] left, float[N,3,8,8] right) => (float[N,3,8,8] y) { y = Sub(left, right) }"
-    graph = read_graph(fixed(load(net(text)), {"left": np.zeros((1, 3, 8, 8))}))
+    graph = read_graph(with_feeds(load(net(text)), {"left": np.zeros((1, 3, 8, 8))}))
     assert image_input(graph).name == "right"
 
 
@@ -91,7 +91,7 @@ def test_an_optional_input_takes_what_is_fed_instead_of_its_default() -> None:
     model = nodes_model([helper.make_node("Mul", ["x", "scale"], ["y"])], {"scale": np.ones(1, np.float32)})
     model.graph.input.append(helper.make_tensor_value_info("scale", 1, [1]))
     x = normal(1, 4)
-    np.testing.assert_array_equal(run(fixed(load(model), {"scale": np.array([2])}).proto, {"x": x})["y"], 2 * x)
+    np.testing.assert_array_equal(run(with_feeds(load(model), {"scale": np.array([2])}).proto, {"x": x})["y"], 2 * x)
     (kept,) = model.graph.initializer
     assert numpy_helper.to_array(kept) == 1  # the model given is not changed
 
@@ -110,22 +110,22 @@ def test_an_optional_input_takes_what_is_fed_instead_of_its_default() -> None:
 )
 def test_what_does_not_fit_is_refused_in_one_line(feeds: dict[str, Any], says: str) -> None:
     with pytest.raises(UsageError, match=says) as caught:
-        fixed(load(net(TWO, WEIGHTS)), feeds)
+        with_feeds(load(net(TWO, WEIGHTS)), feeds)
     assert "\n" not in str(caught.value)
 
 
 def test_what_is_infinite_may_be_fed() -> None:
-    proto = fixed(load(net(TWO, WEIGHTS)), {"shape": [np.inf, 1]}).proto
+    proto = with_feeds(load(net(TWO, WEIGHTS)), {"shape": [np.inf, 1]}).proto
     fed = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}["shape"]
     np.testing.assert_array_equal(fed, [[np.inf, 1]])
 
 
 def test_strings_are_fed_to_strings() -> None:
     text = "(float[N,4] x, string[1] word) => (float[N,4] y, string[1] same) { y = Neg(x) same = Identity(word) }"
-    filled = fixed(load(net(text)), {"word": np.array(["cat"])})
+    filled = with_feeds(load(net(text)), {"word": np.array(["cat"])})
     assert run(filled.proto, {"x": normal(1, 4)})["same"].tolist() == ["cat"]
     with pytest.raises(UsageError, match="the feed 'word' holds int64, the model takes strings"):
-        fixed(load(net(text)), {"word": np.array([1])})
+        with_feeds(load(net(text)), {"word": np.array([1])})
     for broken in ("half \ud800", 3):
         with pytest.raises(UsageError, match="the feed 'word' holds something else than text"):
-            fixed(load(net(text)), {"word": np.array([broken], object)})
+            with_feeds(load(net(text)), {"word": np.array([broken], object)})

@@ -60,19 +60,6 @@ def test_weights_over_two_gigabytes_go_beside_it(tmp_path: Path, monkeypatch: py
         np.testing.assert_array_equal(load(path).array(weight), normal(4, 500, seed=seed))
 
 
-def test_nothing_half_written_stays(tmp_path: Path) -> None:
-    path = tmp_path / "model.onnx"
-    path.write_bytes(b"earlier")
-
-    def fails(made: Path) -> None:
-        made.write_bytes(b"half")
-        raise OSError("no space left")
-
-    with pytest.raises(OSError, match="no space left"):
-        write.write_whole(path, fails)
-    assert [(file.name, file.read_bytes()) for file in tmp_path.iterdir()] == [("model.onnx", b"earlier")]
-
-
 def test_the_model_comes_after_its_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(write, "LARGEST", 1000)
     path = tmp_path / "model.onnx"

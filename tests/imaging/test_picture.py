@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from onnxcam.errors import ImageError, UsageError
+from onnxcam.errors import OutputError, UsageError
 from onnxcam.imaging import Box, colormap, overlay, save_png
 
 LEGEND = ["gradcam, target 285 'Egyptian cat'", "score 17.61 (logit)", "layer features.18/Relu6"]
@@ -159,6 +159,6 @@ def test_save_png_that_fails_names_the_path_and_leaves_nothing(tmp_path: Path) -
     folder = tmp_path / "folder.png"
     folder.mkdir()
     for path in (folder, tmp_path / "none" / "out.png", tmp_path / ("x" * 300 + ".png")):
-        with pytest.raises(ImageError, match=f"{path.name} cannot be written"):
+        with pytest.raises(OutputError, match=f"{path.name} cannot be written"):
             save_png(Image.new("L", (2, 2)), path)
     assert [file.name for file in tmp_path.iterdir()] == ["folder.png"]

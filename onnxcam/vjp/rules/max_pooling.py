@@ -22,7 +22,7 @@ from onnxcam.vjp.rules.indexing import put_back
 from onnxcam.vjp.rules.pooling import repeated, tiles
 
 FINITE = frozenset({"Relu", "Clip", "Conv", "BatchNormalization", "Sigmoid"})  # make no minus infinity
-MOVING = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
+KEEP_FINITE = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of finite values
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
 FEW_TAPS = 4  # of a window along a single axis, up to which they are faster than ranks
 LONGEST = 2**30  # pixels along an axis: no image has more
@@ -99,9 +99,9 @@ def is_finite(g: Emitter, name: str) -> bool:
     waiting, seen = [name], set[str]()
     while waiting:
         maker = g.graph.maker(waiting.pop())
-        if maker is None or maker.op_type not in FINITE | MOVING:
+        if maker is None or maker.op_type not in FINITE | KEEP_FINITE:
             return False
-        if maker.op_type in MOVING and maker.output[0] not in seen:
+        if maker.op_type in KEEP_FINITE and maker.output[0] not in seen:
             waiting += maker.input
             seen.add(maker.output[0])
     return True

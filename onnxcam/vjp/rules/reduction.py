@@ -10,7 +10,7 @@ BOTH = (13, 18)  # the axes are an attribute, or an input
 Axes = list[int] | str
 
 
-def reduced_axes(n: Node) -> Axes:
+def axes_or_name(n: Node) -> Axes:
     """The axes a reduction runs over, counted from the front; the name of their value where it is computed."""
     if n.has(1):
         given = n.const(1)
@@ -43,14 +43,14 @@ def kept(g: Emitter, n: Node, value: str, axes: Axes) -> str:
 @rule("ReduceSum", versions=(13,))
 def reduce_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct everywhere."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     return [g.op("Expand", kept(g, n, ct, axes), g.shape_of(n.input[0])) if axes else ct]
 
 
 @rule("ReduceMean", versions=BOTH)
 def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct / count everywhere."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     if isinstance(axes, str):
         count = g.op("Div", g.op("Size", n.input[0]), g.op("Size", ct))
         share = g.op("Div", kept(g, n, ct, axes), g.cast(count, n.elem_type))
@@ -61,7 +61,7 @@ def reduce_mean(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceMax", "ReduceMin", versions=(13, 18, 20))
 def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
     """ct goes to the extremum, ties share it evenly. It is found again: y may be rounded (float16, a quantizer)."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     if not axes:
         return [ct]
     hit = g.cast(g.op("Equal", n.x(), reduced(g, n, n.proto.op_type, n.x(), axes)), n.elem_type)
@@ -72,13 +72,13 @@ def reduce_extremum(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceL1", versions=BOTH)
 def reduce_l1(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = sum |x|;  dx = ct sign x."""
-    return [g.op("Mul", kept(g, n, ct, reduced_axes(n)), g.op("Sign", n.x()))]
+    return [g.op("Mul", kept(g, n, ct, axes_or_name(n)), g.op("Sign", n.x()))]
 
 
 @rule("ReduceL2", versions=BOTH)
 def reduce_l2(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = |x|;  dx = ct x / y, 0 where y = 0."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     y, zero = kept(g, n, n.y(), axes), n.array(0)
     safe = g.op("Where", g.op("Equal", y, zero), n.array(1), y)
     return [g.op("Mul", n.x(), g.op("Div", kept(g, n, ct, axes), safe))]
@@ -87,13 +87,13 @@ def reduce_l2(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceSumSquare", versions=BOTH)
 def reduce_sum_square(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = 2 ct x."""
-    return [g.op("Mul", kept(g, n, ct, reduced_axes(n)), g.op("Add", n.x(), n.x()))]
+    return [g.op("Mul", kept(g, n, ct, axes_or_name(n)), g.op("Add", n.x(), n.x()))]
 
 
 @rule("ReduceLogSum", versions=(*BOTH, 28))
 def reduce_log_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = log sum x;  dx = ct e^-y everywhere."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     slope = g.op("Mul", ct, g.op("Exp", g.op("Neg", n.y())))
     return [g.op("Expand", kept(g, n, slope, axes), g.shape_of(n.input[0]))]
 
@@ -101,7 +101,7 @@ def reduce_log_sum(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceLogSumExp", versions=(*BOTH, 28))
 def reduce_log_sum_exp(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = log sum e^x;  dx = ct e^(x - y)."""
-    axes = reduced_axes(n)
+    axes = axes_or_name(n)
     share = g.op("Exp", g.op("Sub", n.x(), kept(g, n, n.y(), axes)))
     return [g.op("Mul", kept(g, n, ct, axes), share)]
 
@@ -109,7 +109,7 @@ def reduce_log_sum_exp(g: Emitter, n: Node, ct: str) -> Cotangents:
 @rule("ReduceProd", versions=BOTH)
 def reduce_prod(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx = ct times the product of the others, right also where one of them, or x itself, is 0."""
-    axes, x = reduced_axes(n), n.x()
+    axes, x = axes_or_name(n), n.x()
     if not axes:
         return [ct]
     is_zero = g.op("Equal", x, n.array(0))
