@@ -11,6 +11,7 @@ from onnx import helper
 
 from onnxcam.arguments import NAME, NAMES, Kind, require
 from onnxcam.errors import LayerError, ModelError, did_you_mean
+from onnxcam.files import naming_output
 from onnxcam.graph import Graph, as_deployed, load, read_graph, restore_interface, save, with_told_sizes
 from onnxcam.vjp.emitter import Emitter, cotangent_type
 from onnxcam.vjp.registry import STANDARD, RuleSet
@@ -35,8 +36,9 @@ class Differentiated:
     gradients: Mapping[str, str]
 
     def save(self, path: str | Path) -> None:
-        """Write the model; over 2 GB its weights go to external data beside it. OSError when the disk says no."""
-        save(self.model, Path(path))
+        """Write the model; over 2 GB its weights go to external data beside it. OutputError: it cannot be written."""
+        with naming_output(Path(path)):
+            save(self.model, Path(path))
 
 
 def differentiate(

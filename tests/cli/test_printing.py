@@ -21,12 +21,20 @@ def test_a_table_aligns_words_left_and_numbers_right() -> None:
     assert text == "  who      n  why\n  cat      7  x\n  a dog  123"
 
 
-def test_a_table_is_printable_and_keeps_its_shape() -> None:
-    lines = table([("\x1b[31m", 1), ("y" * 100, 2)]).splitlines()
+@pytest.mark.parametrize(("on_a_terminal", "width"), [(True, 60), (False, 1000)])
+def test_a_table_is_printable_and_keeps_its_shape(
+    monkeypatch: pytest.MonkeyPatch, on_a_terminal: bool, width: int
+) -> None:
+    monkeypatch.setattr("sys.stdout.isatty", lambda: on_a_terminal, raising=False)
+    lines = table([("\x1b[31m", 1), ("y" * 2000, 2)]).splitlines()
     assert lines[0].startswith("?[31m ")
-    assert [len(line) for line in lines] == [63, 63]
+    assert [len(line) for line in lines] == [width + 3, width + 3]
     assert "..." in lines[1]
     assert table([]) == ""
+
+
+def test_names_are_whole_where_no_terminal_shows_them() -> None:
+    assert table([("layer" * 30, "why")]) == "layer" * 30 + "  why"
 
 
 @pytest.mark.parametrize(("text", "value"), [("0.5", 0.5), ("1/255", 1 / 255), ("-3", -3), ("1e-2", 0.01)])

@@ -12,7 +12,7 @@ import pytest
 from onnx import TensorProto
 from onnxruntime.capi.onnxruntime_pybind11_state import Fail
 
-from onnxcam.errors import LayerError
+from onnxcam.errors import LayerError, OutputError
 from onnxcam.vjp import Differentiated, differentiate
 from tests.nets import net, normal, run
 
@@ -108,6 +108,8 @@ def test_save(model: onnx.ModelProto, tmp_path: Path) -> None:
     result.save(tmp_path / "gradient.onnx")
     saved = onnx.load(tmp_path / "gradient.onnx")
     np.testing.assert_array_equal(gradients(result, SEED, saved)["x"], gradients(result, SEED)["x"])
+    with pytest.raises(OutputError, match="cannot be written: it is a folder"):
+        result.save(tmp_path)
 
 
 @pytest.mark.parametrize(("kind", "gradient"), [("float16", "FLOAT"), ("float", "FLOAT"), ("double", "DOUBLE")])
