@@ -13,12 +13,16 @@ from onnxcam.methods import get_method
 
 WHY = {
     "ok": "ok",
-    "saturated": "saturated: a probability within 1e-6 of 0 or 1, or a cosine of 1, is all there is: gradients vanish",
+    "saturated": "saturated: the gradient of a probability within 1e-6 of 0 or 1, or of a cosine of 1, vanishes: "
+    "--score NAME explains the logits, where the graph holds them",
     "not-finite": "not-finite: the map holds NaN or infinity",
 }
 OPPOSED = "blank: no position speaks for it at this layer"
 EVEN = "blank: the map is the same everywhere"
-NOTHING = "blank: the map is zero everywhere: no gradient, or its parts cancel: try another method or layer"
+NOTHING = (
+    "blank: the map is zero everywhere: no gradient, as where a probability is certain (--score NAME explains its logits), "
+    "or its parts cancel: try another method or layer"
+)
 
 
 def heading(explainer: Explainer, record: Record) -> str:

@@ -91,9 +91,9 @@ def test_a_map_is_told_with_what_to_think_of_it() -> None:
     assert made(record(status="blank")).endswith(": blank: no position speaks for it at this layer")
     zero, even = ({"shape": [7, 7], "min": value, "max": value} for value in (0.0, 2.0))
     for method in ("gradcam", "saliency", "guidedbackprop"):  # a sum over channels may cancel: more is not known
-        assert made(record(status="blank", method=method, map=zero)).endswith(
-            ": blank: the map is zero everywhere: no gradient, or its parts cancel: try another method or layer"
-        )
+        told = made(record(status="blank", method=method, map=zero))
+        assert ": blank: the map is zero everywhere: no gradient, as where a probability is certain" in told
+        assert told.endswith(", or its parts cancel: try another method or layer")
     assert made(record(status="blank", map=even)).endswith(": blank: the map is the same everywhere")
     assert "probability within 1e-6 of 0 or 1" in made(record(status="saturated"))
     assert made(record(status="not-finite", gradient="numeric")) == (
