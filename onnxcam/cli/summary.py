@@ -20,8 +20,8 @@ WHY = {
 OPPOSED = "blank: no position speaks for it at this layer"
 EVEN = "blank: the map is the same everywhere"
 NOTHING = (
-    "blank: the map is zero everywhere: no gradient, as where a probability is certain (--score NAME explains its logits), "
-    "or its parts cancel: try another method or layer"
+    "blank: the map is zero everywhere: no gradient, as where a probability is certain (--score NAME explains its "
+    "logits), or its parts cancel: try another method or layer"
 )
 
 
