@@ -20,7 +20,7 @@ from onnxcam.explainer.rewritten import Rewritten
 from onnxcam.explainer.task import Task
 from onnxcam.graph import NOMINAL, at_usual_size
 from onnxcam.methods import get_method, grad_cam
-from onnxcam.runtime import apart, moved
+from onnxcam.runtime import apart, largest, moved
 from onnxcam.targets import Reading, Spec, Target, best, class_target, named_output, resolve, some_target
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iter
                 shapes = f"{list(outputs[output].shape)} and {list(value.shape)}"
                 yield CheckResult(f"forward: {name}", False, f"shapes {shapes}", "the same", output)
                 continue
-            found = apart(outputs[output], value)
+            found = apart(outputs[output], value) / (largest(value) or 1.0)
             yield CheckResult(f"forward: {name}", found <= limit, f"{found:.1e}", f"{limit:.0e}", output)
 
 

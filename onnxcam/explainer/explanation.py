@@ -20,6 +20,7 @@ from onnxcam.runtime import Score
 from onnxcam.targets import SATURATED, Target, check_class
 
 Array = npt.NDArray[Any]
+HARDLY = 1e-4  # the largest value of a map of probabilities that are certain
 BRIGHTEST = 99  # per cent of an input-level map that its colours tell apart
 
 
@@ -148,8 +149,9 @@ class Explanation:
         return "saturated" if found in ("ok", "blank") and self._at_its_end() else found
 
     def _at_its_end(self) -> bool:
-        """Whether all that is explained is probabilities next to 0 or 1."""
-        if self.score_kind != "probability":
+        """Whether all that is explained is probabilities next to 0 or 1, or numbers like them that hardly move."""
+        moves = float(np.max(np.abs(self.map), initial=0.0)) > HARDLY
+        if self.score_kind == "logit" or (self.score_kind != "probability" and moves):
             return False
         read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
         ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED

@@ -216,14 +216,12 @@ def objection(
 def sums_channels(graph: Graph, layer: Layer, score: str) -> bool:
     """Whether what lies behind a layer adds up its channels, without weights: a distance, a likeness."""
     channels, known = layer.shape[layer.layout.channel], layouts(graph)
-    for i in graph.ancestors([score], stop=[layer.name]) if channels != 1 else ():
-        node = graph.nodes[i]
-        if node.op_type in SUMMING and node.input[0]:
+    for name in articulations(graph, layer.name, score) if channels != 1 else ():  # beside other sums they may go on
+        node = graph.maker(name)
+        if node is not None and node.op_type in SUMMING:
             axes, shape, layout = reduced_axes(graph, node), graph.shape(node.input[0]), known.get(node.input[0])
-            channel = (
-                [layout.channel] if layout else [axis for axis, size in enumerate(shape or ()) if size == channels]
-            )
-            if axes is not None and not set(axes).isdisjoint(channel):
+            there = [layout.channel] if layout else [axis for axis, size in enumerate(shape or ()) if size == channels]
+            if axes is not None and len(there) == 1 and there[0] in axes:
                 return True
     return False
 
@@ -260,9 +258,10 @@ def all_arrive(graph: Graph, name: str, end: str) -> bool:
 
 
 def is_picked(known: Layouts, name: str, following: str) -> bool:
-    """Whether of the cells of a value along a side one alone is left in another, which is made of it."""
+    """Whether of all the cells of a value one alone is left in another, which is made of it."""
     here, there = known.positions.get(name, {}), known.positions.get(following, {})
-    return any(along.axes and label in there and there[label].at.size == 1 for label, along in here.items())
+    sides = [label for label, along in here.items() if along.axes]
+    return bool(sides) and all(label in there and there[label].at.size == 1 for label in sides)
 
 
 MEASURING_SCALE = "DynamicQuantizeLinear"  # over all positions, which is no way from one to the others

@@ -87,8 +87,10 @@ class Layouts(Mapping[str, Layout]):
         told = self._at_nominal_size(name)
         if told is None or self._image is None or not (told.grid or told.window):
             return told
-        sizes = zip(self._image.layout, self._graph.shape(self._image.name) or (), strict=True)
-        return told if all(isinstance(size, int) for label, size in sizes if label in SPATIAL) else None
+        sizes = dict(zip(self._image.layout, self._graph.shape(self._image.name) or (), strict=True))
+        sides = zip((label for label in SPATIAL if label in sizes), told.window or (), strict=False)
+        hanging = set(SPATIAL) if told.grid else {label for label, side in sides if sorted(side) != list(ALL)}
+        return told if all(isinstance(sizes[label], int) for label in hanging & sizes.keys()) else None
 
     def _at_nominal_size(self, name: str) -> Layout | None:
         """The layout, of which grid and window are those of one size where the model takes several."""
@@ -198,7 +200,8 @@ def token_layout(
 
 
 def evenly_spread(layout: Layout, sides: Mapping[str, Along], whole: Mapping[str, int]) -> Layout | None:
-    """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there.
+    """The layout with the part of the image that its grid shows; None where its cells do not lie evenly there, or all
+    beside it.
 
     `sides`: the cells along each coordinate; of one that is left out, or has no place, a single cell shows all.
     """
@@ -207,7 +210,7 @@ def evenly_spread(layout: Layout, sides: Mapping[str, Along], whole: Mapping[str
         if label in whole:
             placed = label in sides and not sides[label].placeless
             stretch = stretch_of(sides[label], whole[label]) if placed else ALL
-            if stretch is None:
+            if stretch is None or max(stretch) <= 0 or min(stretch) >= 1:
                 return None
             window.append(stretch)
     return layout if set(window) == {ALL} else replace(layout, window=tuple(window))

@@ -156,7 +156,7 @@ def sliced(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     for part in parts:
         at, step = part.axis % len(old), part.step
         index = np.arange(old[at])[part.of(old[at])]
-        if step > 1 and len(index) > 1 and index[0] < step and index[-1] + step >= old[at]:  # as windows of one cell
+        if step > 1 and len(index) and index[0] < step and index[-1] + step >= old[at]:  # as windows of one cell
             window = Windows(1, step, int(index[0]))
             here = kept(here, lambda a, at=at, window=window, index=index: over(a, at, window, len(index)))  # type: ignore[misc]
         else:

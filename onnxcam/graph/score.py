@@ -20,7 +20,7 @@ from onnxcam.runtime.manifest import ImageInput, Score
 
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
-CORNERS = 4  # numbers of a box
+CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
 LENGTHY = 190  # characters of names in a message
 
 
@@ -63,7 +63,8 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
     scores = without_boxes(graph, traced(graph))
     classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
-    classes = [score for score in classes if score.squash or not is_single(seen_shape(graph, score))] or classes
+    if any(score.squash for score in classes):  # a single number beside it is an age, an uncertainty
+        classes = [score for score in classes if score.squash or not is_single(seen_shape(graph, score))]
     squashed = [score for score in scores if score.squash]
     likely = next(filter(None, (classes, squashed, scores)), [])
     distinct = {
@@ -85,12 +86,13 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
 
 
 def without_boxes(graph: Graph, scores: Sequence[Score]) -> list[Score]:
-    """Scores but for corners of boxes: rows of four numbers beside as many rows of others, as of a DETR."""
-    shapes = {score.output: seen_shape(graph, score) or () for score in scores}
-    rows = {shape[:-1] for shape in shapes.values() if len(shape) > 2 and shape[-1] != CORNERS}
-    return [
-        score for score in scores if shapes[score.output][-1:] != (CORNERS,) or shapes[score.output][:-1] not in rows
-    ]
+    """Two scores without the boxes: rows of four, sigmoids or so named, beside as many rows of others (DETR)."""
+    shapes = [seen_shape(graph, score) or () for score in scores]
+    if len(scores) != 2 or len(shapes[0]) != ROWS_OF_BOXES or shapes[0][:-1] != shapes[1][:-1]:
+        return list(scores)
+    told = [score.squash == "sigmoid" or "box" in score.output.lower() for score in scores]
+    boxes = [shape[-1] == CORNERS and is_told for shape, is_told in zip(shapes, told, strict=True)]
+    return [score for score, is_box in zip(scores, boxes, strict=True) if not is_box or all(boxes)]
 
 
 def is_single(shape: Shape | None) -> bool:
@@ -175,7 +177,7 @@ def in_place(graph: Graph, output: str, score: str) -> bool:
         node = graph.nodes[graph.producer[name]]
         if node.op_type in REORDERING:
             return False
-        name = node.input[0]
+        name = before_display(graph, node) or node.input[0]
     return name == score
 
 

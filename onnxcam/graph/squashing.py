@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 
 import onnx
 
@@ -14,7 +15,6 @@ from onnxcam.graph.scoreaxes import class_axis
 
 QUANTIZED = {"QLinearSoftmax": "softmax", "QLinearSigmoid": "sigmoid"}
 SQUASHING = {"Softmax": "softmax", "LogSoftmax": "softmax", "Sigmoid": "sigmoid", **QUANTIZED}
-DISPLAYING = frozenset({"Clip", "Round", "Log"})
 NEXT_TO_NOTHING = 1e-3  # of a probability
 ALL_BEHIND = 13  # the first opset whose softmax takes one axis, not all from it on
 
@@ -91,19 +91,35 @@ def before_display(graph: Graph, node: onnx.NodeProto) -> str | None:
 
     It is kept from 0 and 1, rounded, given in per cent or as a logarithm. (Other factors make pixels of it, or places.)
     """
-    if node.op_type in DISPLAYING:
+    if node.op_type in ("Round", "Log"):
         return str(node.input[0])
-    known = [graph.constant(name) for name in node.input]
-    if len(known) != 2 or sum(value is None for value in known) != 1:
+    numbers = {i: number(graph, name) for i, name in enumerate(node.input) if name}
+    if node.op_type == "Clip":
+        low, high = numbers.get(1, -math.inf), numbers.get(2, math.inf)
+        inside = low is not None and high is not None and low <= NEXT_TO_NOTHING and high >= 1 - NEXT_TO_NOTHING
+        return str(node.input[0]) if inside else None
+    known = [value for value in numbers.values() if value is not None]
+    fits = DISPLAYING.get(node.op_type)
+    if fits is None or len(numbers) != 2 or len(known) != 1 or (node.op_type == "Div" and numbers[1] is None):
         return None
-    number = next(value for value in known if value is not None)
-    if number.size != 1:
-        return None
-    small, decimals = abs(float(number.item())) <= NEXT_TO_NOTHING, is_power_of_ten(float(number.item()))
-    shown = {"Max": True, "Min": True, "Add": small, "Mul": decimals, "Div": decimals and known[0] is None}
-    return str(node.input[known[1] is None]) if shown.get(node.op_type) else None
+    return str(node.input[numbers[1] is None]) if fits(known[0]) else None
+
+
+def number(graph: Graph, name: str) -> float | None:
+    """The single number that a value is; None where it is none, or not known."""
+    value = graph.constant(name)
+    return float(value.item()) if value is not None and value.size == 1 else None
 
 
 def is_power_of_ten(number: float) -> bool:
     """Whether a number shifts the decimal point."""
-    return number > 0 and abs(math.log10(number) - round(math.log10(number))) < 1e-6
+    return 0 < number < math.inf and abs(math.log10(number) - round(math.log10(number))) < 1e-6
+
+
+DISPLAYING: dict[str, Callable[[float], bool]] = {  # by which numbers
+    "Add": lambda number: abs(number) <= NEXT_TO_NOTHING,
+    "Max": lambda number: number <= NEXT_TO_NOTHING,
+    "Min": lambda number: number >= 1 - NEXT_TO_NOTHING,
+    "Mul": is_power_of_ten,
+    "Div": is_power_of_ten,
+}

@@ -19,14 +19,22 @@ def widened(proto: onnx.ModelProto) -> onnx.ModelProto:
     """
     for graph in all_graphs(proto.graph):
         for value in (*graph.input, *graph.output, *graph.value_info):
-            if value.type.tensor_type.elem_type in NARROW:
-                value.type.tensor_type.elem_type = TensorProto.FLOAT
+            widen_type(value.type)
         for node in graph.node:
             for attribute in node.attribute:
                 widen_attribute(attribute)
         if casts := [cast_of(tensor) for tensor in graph.initializer if tensor.data_type in NARROW]:
             replace_nodes(graph, [*casts, *graph.node])
     return proto
+
+
+def widen_type(held: onnx.TypeProto) -> None:
+    """In place: the type of a tensor, or of what a sequence or an optional value holds."""
+    kind = held.WhichOneof("value")
+    if kind in ("sequence_type", "optional_type"):
+        widen_type(getattr(held, kind).elem_type)
+    elif kind == "tensor_type" and held.tensor_type.elem_type in NARROW:
+        held.tensor_type.elem_type = TensorProto.FLOAT
 
 
 def widen_attribute(attribute: onnx.AttributeProto) -> None:

@@ -13,12 +13,12 @@ from onnxcam.runtime.manifest import (
 )
 from onnxcam.runtime.numeric import distance_from_differences, mean_gradient, moved
 from onnxcam.runtime.providers import short_name
-from onnxcam.runtime.rows import Rows, apart
+from onnxcam.runtime.rows import Rows, apart, largest
 from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
     "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score",
-    "Session", "apart", "distance_from_differences", "mean_gradient", "metadata", "moved", "read_manifest",
+    "Session", "apart", "distance_from_differences", "largest", "mean_gradient", "metadata", "moved", "read_manifest",
     "short_name",
 ]  # fmt: skip

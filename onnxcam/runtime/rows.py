@@ -138,12 +138,17 @@ def far_from(array: npt.NDArray[Any]) -> npt.NDArray[Any]:
 
 
 def close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
-    """Equal up to rounding."""
-    return np.shape(one) == np.shape(other) and apart(one, other) <= TOLERANCE
+    """Equal up to rounding, relative to the largest value."""
+    return np.shape(one) == np.shape(other) and apart(one, other) <= TOLERANCE * largest(other) + 1e-30
+
+
+def largest(array: npt.NDArray[Any]) -> float:
+    """The largest magnitude among the finite values of an array; 0 where there are none."""
+    return float(np.max(np.abs(array.astype(np.float64)), initial=0.0, where=np.isfinite(array)))
 
 
 def apart(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
-    """The largest difference of arrays of one shape, in units of the other's largest value.
+    """The largest difference of arrays of one shape.
 
     Where one is NaN or infinite the other has to be the same; else the difference is infinite.
     """
@@ -151,5 +156,4 @@ def apart(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
     finite = np.isfinite(second)
     if not np.array_equal(first[~finite], second[~finite], equal_nan=True) or not np.isfinite(first[finite]).all():
         return float("inf")
-    scale = float(np.max(np.abs(second), initial=0.0, where=finite)) or 1.0
-    return float(np.max(np.abs(first[finite] - second[finite]), initial=0.0)) / scale
+    return float(np.max(np.abs(first[finite] - second[finite]), initial=0.0))

@@ -103,6 +103,14 @@ def test_a_probability_within_bounds_is_not() -> None:
     assert 1e-6 < e.score < 1 - 1e-6
 
 
+def test_averaged_probabilities_that_are_certain_are_saturated() -> None:
+    body = LINEAR + " s = Softmax(y) t = Softmax(y) two = Add(s, t) q = Mul(two, half)"
+    e = Explainer(model(body, "q", half=np.array(0.5, np.float32), b=np.array([200, 0, 0, 0, 0], np.float32)))(
+        X, target=0
+    )
+    assert (e.score, e.score_kind, e.status) == (1, "output", "saturated")
+
+
 @pytest.mark.parametrize("value", [0, 1])
 def test_a_number_that_is_no_probability_is_not_saturated_there(value: float) -> None:
     explainer = Explainer(model(LINEAR + " q = Sub(y, aside)", "q", aside=np.zeros(5, np.float32)))

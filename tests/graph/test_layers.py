@@ -100,10 +100,47 @@ def test_what_is_held_against_prototypes_is_a_layer(name: str) -> None:
     assert automatic(net(f"(float[N,3,4,4] x) => (float[N,5] y) {{ {body} }}", weights)) == "a"
 
 
-def test_a_mean_over_as_many_positions_as_there_are_channels_is_none_over_these() -> None:
-    weights = {**CONVS, "w5": normal(5, 4, 1, 1)}
-    body = f"{STEM} maps = Conv(a, w5) y = ReduceMean<axes = [2, 3], keepdims = 0>(maps)"
+CLASS_MAPS = {
+    "mean over as many positions": "y = ReduceMean<axes = [2, 3], keepdims = 0>(maps)",
+    "mean over as many of the highest": (
+        "f = Reshape(maps, flat) t, i = TopK(f, five) y = ReduceMean<axes = [2], keepdims = 0>(t)"
+    ),
+    "softmax, spelled": (
+        "e = Exp(maps) s = ReduceSum(e, one) d = Div(e, s) y = ReduceMean<axes = [2, 3], keepdims = 0>(d)"
+    ),
+    "less their mean": "p = GlobalAveragePool(maps) m = ReduceMean<axes = [1]>(p) d = Sub(p, m) y = Flatten(d)",
+}
+
+
+@pytest.mark.parametrize("name", CLASS_MAPS)
+def test_class_maps_whose_channels_something_is_summed_of(name: str) -> None:
+    """What is worked out of them all goes back to each of them; or it is no sum over channels."""
+    weights = {
+        **CONVS,
+        "w5": normal(5, 4, 1, 1),
+        "flat": np.array([0, 5, -1]),
+        "five": np.array([5]),
+        "one": np.array([1]),
+    }
+    body = f"{STEM} maps = Conv(a, w5) {CLASS_MAPS[name]}"
     assert automatic(net(f"(float[N,3,5,5] x) => (float[N,5] y) {{ {body} }}", weights)) == "a"
+
+
+def test_patches_that_are_merged_to_one_all_arrive() -> None:
+    rows = " ".join(f"r{i} = Slice(a, {i}, far, two, two)" for i in ("zero", "one"))
+    weights = {**CONVS, "zero": np.array([0]), "one": np.array([1]), "two": np.array([2]), "far": np.array([9])}
+    body = f"{STEM} {rows} h = Add(rzero, rone) f = Flatten(h) y = MatMul(f, wide)"
+    model = net(f"(float[N,3,2,1] x) => (float[N,5] y) {{ {body} }}", {**weights, "wide": normal(4, 5)})
+    assert automatic(model) == "a"
+
+
+def test_the_frame_of_a_film_that_is_picked() -> None:
+    """Its own layer has no axis for the frames; what it is picked from is one still."""
+    weights = {"k3": normal(4, 3, 1, 1, 1), "w": normal(4, 4, 1, 1), "fc": normal(4, 5), "two": np.array(2)}
+    model = net("""(float[N,3,4,8,8] x) => (float[N,5] y) {
+        c = Conv(x, k3) a = Relu(c) f = Gather<axis = 2>(a, two) m = Conv(f, w) r = Relu(m) p = GlobalAveragePool(r)
+        v = Flatten(p) y = MatMul(v, fc) }""", weights)  # fmt: skip
+    assert automatic(model) == "a"
 
 
 PICKS = {

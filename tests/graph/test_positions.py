@@ -64,9 +64,30 @@ def test_a_row_that_is_picked_shows_its_own_stretch(pick: str) -> None:
     assert known["y"].window == ((2 / 8, 3 / 8), (0.0, 1.0))
 
 
-def test_a_row_that_all_were_mixed_into_shows_the_whole() -> None:
-    known = found("y = ReduceMean<axes = [2], keepdims = 1>(x)")
+MERGED = {
+    "mean": "y = ReduceMean<axes = [2], keepdims = 1>(x)",
+    "slices": "a = Slice(x, zero, far, two, two) b = Slice(x, one, far, two, two) y = Add(a, b)",  # every second row
+}
+
+
+@pytest.mark.parametrize("way", MERGED)
+def test_a_row_that_all_were_merged_into_shows_the_whole(way: str) -> None:
+    known = found(MERGED[way], "1,3,2,8", zero=[0], one=[1], two=[2], far=[99])
     assert known["y"] == Layout("NCHW")
+
+
+def test_a_row_beside_the_image_is_none() -> None:
+    known = found("p = Pad(x, around, nought) y = Slice(p, zero, one, axis)", around=[0, 0, 2, 0, 0, 0, 0, 0],
+                  nought=np.float32(0), zero=[0], one=[1], axis=[2])  # fmt: skip
+    assert "p" in known
+    assert "y" not in known
+
+
+def test_where_a_row_lies_hangs_on_its_own_side_alone() -> None:
+    text = "(float[1,3,8,W] x) => (float[A] y) { y = Gather<axis=2>(x, two) }"
+    known = layouts(graph_of(net(text, {"two": np.array([2])})))
+    assert known["y"].window == ((2 / 8, 3 / 8), (0.0, 1.0))
+    assert layouts(graph_of(net(text.replace("8,W", "H,8"), {"two": np.array([2])}))).get("y") is None
 
 
 def test_gathers_and_splits() -> None:

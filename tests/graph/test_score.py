@@ -67,7 +67,7 @@ def test_the_score_behind_the_output(tail: str, score: str, squash: str) -> None
 DISPLAYED = {
     "kept from 0 and 1": "y = Clip(p, e, o)",
     "kept from 0 and 1, spelled": "m = Max(p, e) y = Min(o, m)",
-    "per cent": "y = Mul(p, hundred)",
+    "per cent": "y = Mul(hundred, p)",
     "per cent by division": "y = Div(p, hundredth)",
     "two decimals": "m = Mul(hundred, p) r = Round(m) y = Div(r, hundred)",
     "decided": "y = Round(p)",
@@ -79,12 +79,17 @@ OTHERWISE = {
     "less": "y = Sub(p, e)",
     "added to": "y = Add(p, o)",
     "one over": "y = Div(e, p)",
+    "cut off": "y = Clip(p, e, half)",
+    "cut off from below": "y = Max(p, half)",
+    "cut off from above": "y = Min(half, p)",
+    "over infinity": "y = Div(p, endless)",
     "weighted": "y = Mul(p, each)",
     "the other way round": "y = Mul(p, minus)",
 }
 NUMBERS = {
     "e": np.float32(1e-7), "o": np.float32(1 - 1e-7), "hundred": np.float32(100), "hundredth": np.float32(0.01),
-    "bytes": np.float32(255), "minus": np.float32(-100), "each": np.array([100.0, 100, 100], np.float32),
+    "bytes": np.float32(255), "half": np.float32(0.5), "endless": np.float32(np.inf), "minus": np.float32(-100),
+    "each": np.array([100.0, 100, 100], np.float32),
 }  # fmt: skip
 
 
@@ -269,8 +274,11 @@ def test_two_outputs_of_one_score_are_no_tie() -> None:
 
 @pytest.mark.parametrize(("other", "keepdims"), [("float[N,1] age", 1), ("float[N] age", 0)])
 def test_a_row_of_classes_comes_before_a_single_number(other: str, keepdims: int) -> None:
-    tail = f"age = ReduceSum<keepdims={keepdims}>(features, axis)\n classes = MatMul(features, fc)"
-    assert find_score(graph_of(several(f"{other}, float[N,5] classes", FEATURES + AXIS + tail))).name == "classes"
+    tail = f"{FEATURES}{AXIS}age = ReduceSum<keepdims={keepdims}>(features, axis)\n raw = MatMul(features, fc)\n"
+    classes = several(f"{other}, float[N,5] classes", tail + "classes = Softmax(raw)")
+    assert find_score(graph_of(classes)).name == "raw"
+    with pytest.raises(ModelError, match="several outputs"):  # which may be anything: an embedding
+        find_score(graph_of(several(f"{other}, float[N,5] raw", tail)))
 
 
 def test_a_sigmoid_of_one_number_is_a_class() -> None:
@@ -287,6 +295,28 @@ def test_boxes_beside_the_rows_of_classes_are_no_score(squash: str) -> None:
         r = Reshape(x, order) t = Transpose<perm = [0, 2, 1]>(r)
         logits = MatMul(t, classes) b = MatMul(t, corners) boxes = {squash}(b) }}""", weights)  # fmt: skip
     assert find_score(graph_of(model)).name == "logits"
+
+
+@pytest.mark.parametrize(
+    "outputs",
+    [
+        "p = Softmax(c) q = Identity(d)",  # three classes and none, beside hidden states
+        "p = Identity(c) q = Identity(d)",  # quaternions beside translations
+        "p = Sigmoid(c) q = Identity(d) r = Identity(b)",  # four classes, hidden states, boxes
+    ],
+)
+def test_rows_of_four_that_may_be_anything(outputs: str) -> None:
+    weights = {"w4": normal(3, 4), "v4": normal(3, 4), "w8": normal(3, 8)}
+    declared = "float[N,16,4] p, float[N,16,8] q" + (", float[N,16,4] r" if "r =" in outputs else "")
+    model = net(
+        f"(float[N,16,3] x) => ({declared}) {{ c = MatMul(x, w4) b = MatMul(x, v4) d = MatMul(x, w8) {outputs} }}",
+        weights,
+    )
+    if "Identity(c)" in outputs:
+        with pytest.raises(ModelError, match="several outputs"):
+            find_score(graph_of(model))
+    else:
+        assert find_score(graph_of(model)).name == "c"
 
 
 def test_rows_of_four_alone_are_a_score() -> None:

@@ -19,12 +19,17 @@ BODIES = {
     "constants": "n = Shape(x) o = ConstantOfShape<value = float16[1] {14336}>(n) p = Add(o, x) y = MatMul(p, w)",
     "eye": "m = MatMul(x, w) e = EyeLike<dtype = 10>(w) i = MatMul(e, e) y = MatMul(m, i)",
     "quantizer": "q = QuantizeLinear(x, s, z) d = DequantizeLinear(q, s, z) y = MatMul(d, w)",
+    "sequences": """m = ReduceMax(x) big = Greater(m, naught)
+        held = If(big) <then_branch = a () => (seq(float16[2, 4]) p) { p = SequenceConstruct(x, x) },
+                     else_branch = b () => (seq(float16[2, 4]) q) { n = Neg(x) q = SequenceConstruct(n, x) }>
+        t = SequenceAt(held, first) y = MatMul(t, w)""",
     "branches": """m = ReduceMax(x) big = Greater(m, naught)
         y = If(big) <then_branch = a () => (float16[2, 4] p) { p = MatMul(x, w) },
                      else_branch = b () => (float16[2, 4] q) { q = Relu(x) }>""",
 }
 WEIGHTS = {
     "w": normal(4, 4, seed=1).astype(np.float16), "s": np.float16(0.05), "z": np.uint8(120), "naught": np.float16(0),
+    "first": np.int64(0),
 }  # fmt: skip
 
 
@@ -34,8 +39,9 @@ def test_the_same_but_for_roundings(name: str) -> None:
     model = net(f"(float16[2, 4] x) => (float16[2, 4] y) {{ {BODIES[name]} }}", WEIGHTS, opset=opset)
     half = read_graph(load(model)).proto
     full = widened(onnx.ModelProto.FromString(half.SerializeToString()))
-    kinds = {value.type.tensor_type.elem_type for graph in all_graphs(full.graph) for value in graph.output}
-    assert kinds == {TensorProto.FLOAT}
+    told = str([value.type for graph in all_graphs(full.graph) for value in (*graph.input, *graph.output)])
+    assert f"elem_type: {TensorProto.FLOAT}\n" in told
+    assert f"elem_type: {TensorProto.FLOAT16}\n" not in told
     x = normal(2, 4).astype(np.float16)
     expected, found = run(half, {"x": x})["y"], run(full, {"x": x.astype(np.float32)})["y"]
     assert found.dtype == np.float32

@@ -257,5 +257,6 @@ def test_equal_up_to_rounding() -> None:
     assert not close(np.array([np.inf]), np.array([-np.inf]))
     assert close(np.zeros(3), np.zeros(3))
     assert not close(np.zeros(3), np.full(3, 1e-20))
+    assert not close(np.full(3, 5e-5), np.zeros(3))
     assert close(np.array([True, False]), np.array([True, False]))
     assert not close(np.array([3], np.uint8), np.array([4], np.uint8))
