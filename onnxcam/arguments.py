@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from operator import index
@@ -25,7 +26,7 @@ class Kind:
 def require(name: str, value: object, kind: Kind) -> None:
     """UsageError unless an argument is what it has to be."""
     if not kind.fits(value):
-        plain = isinstance(value, bool | int | float) or value is None
+        plain = isinstance(value, bool | float) or value is None or (isinstance(value, int) and abs(value) < 2**64)
         raise UsageError(f"{name} should be {kind.words}, not {value if plain else type(value).__name__}")
 
 
@@ -47,9 +48,11 @@ def is_text(value: object) -> bool:
     return isinstance(value, str) and not any("\ud800" <= letter <= "\udfff" for letter in value)
 
 
-def whole(least: int) -> Kind:
-    """An integer from some number on."""
-    return Kind(f"an integer from {least} on", lambda value: is_whole(value) and value >= least)  # type: ignore[operator]
+def whole(least: int, most: int | None = None) -> Kind:
+    """An integer from some number on, or to another."""
+    words = f"an integer from {least} on" if most is None else f"an integer from {least} to {most}"
+    last = math.inf if most is None else most
+    return Kind(words, lambda value: is_whole(value) and least <= value <= last)  # type: ignore[operator]
 
 
 def words(value: object) -> bool:

@@ -17,7 +17,10 @@ from onnxcam.errors import OutputError
 
 def check_regular(path: str | Path) -> None:
     """OSError unless a path leads to a regular file."""
-    mode = Path(path).stat().st_mode
+    try:
+        mode = Path(path).stat().st_mode
+    except ValueError as error:  # a null character, or half a pair of letters
+        raise OSError(errno.EINVAL, "no file has such a name") from error
     if not stat.S_ISREG(mode):
         raise OSError(errno.EINVAL, f"it is {'a folder' if stat.S_ISDIR(mode) else 'no regular file'}", str(path))
 

@@ -131,8 +131,28 @@ def test_saving(arguments: dict[str, Any], tmp_path: Path, monkeypatch: pytest.M
     assert list(tmp_path.iterdir()) == []
 
 
+ODD: dict[str, list[Any]] = {
+    "preprocess": ["a" * 5000, "a\0b", {"channels": "RGB", "scale": 1, "mean": [10**5000] * 3}],
+    "labels": ["a\0b", "\ud800.txt", "a" * 5000],
+    "threads": [2**70, 10**5000, 5000],
+}
+
+
+@pytest.mark.parametrize(("name", "which"), [(name, which) for name in ODD for which in range(len(ODD[name]))])
+def test_values_that_nobody_means(name: str, which: int) -> None:
+    with pytest.raises(OnnxCamError) as caught:
+        onnxcam.explain(TINY, BLOBS, **{name: ODD[name][which]})
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("target", [10**5000, -(10**5000)], ids=["many digits", "as many below zero"])
+def test_a_target_of_many_digits(target: int) -> None:
+    with pytest.raises(TargetError, match="a number of very many digits is out of range"):
+        onnxcam.explain(TINY, BLOBS, target=target)
+
+
 def test_what_is_said() -> None:
-    with pytest.raises(OnnxCamError, match=r"^threads should be an integer from 0 on, not -1$"):
+    with pytest.raises(OnnxCamError, match=r"^threads should be an integer from 0 to 4096, not -1$"):
         onnxcam.Explainer(TINY, threads=-1)
     with pytest.raises(OnnxCamError, match=r"^layer should be a text, or None, not 3$"):
         onnxcam.explain(TINY, BLOBS, layer=3)

@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 Picture = str | Path | bytes | Photo | Array
 FROM_PHOTO = (str, Path, bytes, Photo)
 Targets = Spec | Sequence[Spec] | None
+MOST_THREADS = 4096
 GRADIENTS = ("symbolic", "numeric", "auto")
 
 
@@ -71,7 +72,7 @@ class Explainer:
             OnnxCamError: one line on what is wrong.
         """
         require("provider", provider, NAME)
-        require("threads", threads, whole(0))
+        require("threads", threads, whole(0, MOST_THREADS))
         require("max_pixels", max_pixels, whole(1).or_none())
         require("labels", labels, NAMES_OF_CLASSES)
         self.subject: Subject = open_subject(model, provider=provider, threads=threads, score=score, feeds=feeds)

@@ -82,9 +82,17 @@ def given_recipe(
         return given
     if isinstance(given, Mapping):
         return Preprocess.from_json(given, name="given", layout=photo_layout(image), dtype=image.dtype)
-    if isinstance(given, Path) or Path(given).suffix == ".json" or Path(given).is_file():
+    if isinstance(given, Path) or Path(given).suffix == ".json" or is_file(given):
         return load_preprocess(given, layout=photo_layout(image), dtype=image.dtype)
     return named(given, image, places=places, line=line)
+
+
+def is_file(name: str) -> bool:
+    """Whether there is a file of that name."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # longer than any name, or with a null character
+        return False
 
 
 def own_recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:

@@ -22,6 +22,7 @@ from onnxcam.explainer.target_layer import chosen_layer
 from onnxcam.graph import (
     Graph,
     Model,
+    PerilError,
     any_class_row,
     behind_output,
     check_calls,
@@ -159,6 +160,8 @@ class Rewritten:
         try:
             graph = read_layers(self.model)
             _ = graph.types
+        except PerilError:
+            raise
         except ModelError:
             self.open(self.model.proto)
             raise

@@ -43,6 +43,7 @@ from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.lines import line_height
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.loops import is_placeholder
+from onnxcam.graph.malformed import PerilError
 from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, called, captures, copied, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
@@ -85,6 +86,7 @@ __all__ = [
     "Head",
     "Layer",
     "Model",
+    "PerilError",
     "Shape",
     "ValueType",
     "all_arrive",

@@ -29,6 +29,7 @@ from onnxcam.runtime import wire
 
 MODEL = Kind("a path, bytes or a ModelProto", lambda value: isinstance(value, str | Path))
 MOST_A_BYTE = 4  # elements: the smallest types have two bits
+MOST_AXES = 64
 IN_MEMORY = "*in memory*"  # the location of weights that lie in `Model.data`
 
 
@@ -149,8 +150,11 @@ def load(source: str | Path | bytes | onnx.ModelProto) -> Model:
 def check_filled(tensor: onnx.TensorProto, model: Model) -> None:
     """ModelError where a shape is far larger than the data that the model holds for it: no memory is taken for that.
 
-    A sparse tensor's dense shape is its own; data in other files is measured when it is read.
+    Nor time for one of more axes than NumPy knows. A sparse tensor's dense shape is its own; data in other files is
+    measured when it is read.
     """
+    if len(tensor.dims) > MOST_AXES:
+        raise ModelError(f"{model.weight(tensor)} has {len(tensor.dims):,} axes, which no tensor has")
     if is_external(tensor) and not model.owns(tensor):
         return
     held = tensor.ByteSize() + ((place_of(tensor).length or 0) if is_external(tensor) else 0)

@@ -57,8 +57,11 @@ def state_types(model: onnx.ModelProto, node: onnx.NodeProto, types: Types) -> l
 def makes_a_step(model: onnx.ModelProto, node: onnx.NodeProto) -> bool:
     """Whether a loop is known to run its body once at least."""
     asked = [name for name in node.input[:2] if name]
-    known = [tensor for tensor in model.graph.initializer if tensor.name in asked and not tensor.external_data]
-    return len(known) == len(asked) and all(bool((numpy_helper.to_array(tensor) > 0).all()) for tensor in known)
+    given = (tensor for tensor in model.graph.initializer if tensor.name in asked and not tensor.external_data)
+    known = [
+        numpy_helper.to_array(tensor) for tensor in given if tensor.data_type in (TensorProto.INT64, TensorProto.BOOL)
+    ]
+    return len(known) == len(asked) and all(bool((value > 0).all()) for value in known)
 
 
 def is_placeholder(before: Shape | None, behind: Shape | None) -> bool:

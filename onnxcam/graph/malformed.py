@@ -17,7 +17,14 @@ TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z 
 LONGEST_EQUATION = 1000  # characters
 LARGEST_BLOCK = 2**15  # pixels along a side
 MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
+LONGEST_VECTOR = 2**22  # sizes, or numbers of a Range
+GROWING = frozenset({"Concat", "Range"})
+LIKE_SIZES = GROWING | {"Cast", "Add", "Sub", "Mul", "Neg", "Abs", "Identity", "Slice", "Gather", "Where"}
 LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
+
+
+class PerilError(ModelError):
+    """A model that onnx or ONNX Runtime neither refuses nor survives: neither is to be asked what is wrong with it."""
 
 
 def check_nodes(proto: onnx.ModelProto, name: str) -> None:
@@ -77,18 +84,18 @@ def check_scan(node: onnx.NodeProto, name: str) -> None:
 
 
 def check_perils(node: onnx.NodeProto, name: str) -> None:
-    """ModelError at what onnx or ONNX Runtime neither refuses nor survives: it never ends, or ends the process."""
+    """PerilError at what onnx or ONNX Runtime neither refuses nor survives: it never ends, or ends the process."""
     for given in node.attribute if node.domain in ("", MICROSOFT) else ():
         if given.name == "group" and given.i < 1:
-            raise ModelError(f"{name} is broken: {described(node)} has {given.i} groups")
+            raise PerilError(f"{name} is broken: {described(node)} has {given.i} groups")
         if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
-            raise ModelError(f"{name} is broken: {described(node)} has blocks of {given.i}")
+            raise PerilError(f"{name} is broken: {described(node)} has blocks of {given.i}")
         if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
-            raise ModelError(f"{name} is broken: {described(node)} has an equation that is none")
+            raise PerilError(f"{name} is broken: {described(node)} has an equation that is none")
 
 
 def check_constants(graph: onnx.GraphProto, name: str) -> None:
-    """ModelError at constants that their readers neither refuse nor survive.
+    """PerilError at constants that their readers neither refuse nor survive.
 
     A Slice by steps that no tensor has, which onnx's inference counts without end; a OneHot of a depth that is no
     number, which ends ONNX Runtime.
@@ -100,9 +107,37 @@ def check_constants(graph: onnx.GraphProto, name: str) -> None:
         for tensor in body.initializer:
             if tensor.name in sliced and is_absurd(tensor):
                 node = described(sliced[tensor.name])
-                raise ModelError(f"{name} is broken: {node} takes steps of more than any tensor holds")
+                raise PerilError(f"{name} is broken: {node} takes steps of more than any tensor holds")
             if tensor.name in spread and math.prod(tensor.dims) != 1:
-                raise ModelError(f"{name} is broken: {described(spread[tensor.name])} has a depth that is no number")
+                raise PerilError(f"{name} is broken: {described(spread[tensor.name])} has a depth that is no number")
+
+
+def check_growth(graph: onnx.GraphProto, name: str) -> None:
+    """PerilError where sizes are put together to a vector longer than any shape: onnx's inference writes it all out.
+
+    The nodes are in order. What is no vector of sizes counts as one number.
+    """
+    lengths = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
+    numbers = {tensor.name: tensor for tensor in graph.initializer if not math.prod(tensor.dims) > 1}
+    for node in graph.node:
+        read = [lengths.get(value, 1) for value in node.input]
+        length = max(read, default=1)
+        if node.op_type == "Concat":
+            length = sum(read)
+        elif node.op_type == "Range" and all(value in numbers for value in node.input):
+            length = steps_of(*(numbers[value] for value in node.input))
+        if length > LONGEST_VECTOR and node.op_type in GROWING:
+            raise PerilError(f"{name} is broken: {described(node)} makes a vector of {length:,} numbers")
+        lengths |= dict.fromkeys(node.output[:1] if node.op_type in LIKE_SIZES else (), length)
+
+
+def steps_of(start: onnx.TensorProto, limit: onnx.TensorProto, step: onnx.TensorProto) -> int:
+    """How many numbers a Range of constants makes; 0 where they are none."""
+    try:
+        first, last, by = (float(numpy_helper.to_array(tensor).item()) for tensor in (start, limit, step))
+        return max(math.ceil((last - first) / by), 0)
+    except (ValueError, OverflowError, ZeroDivisionError):
+        return 0
 
 
 def is_absurd(tensor: onnx.TensorProto) -> bool:

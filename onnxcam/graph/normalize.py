@@ -17,7 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
-from onnxcam.graph.malformed import check_constants, check_nodes, check_sparse
+from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_sparse
 from onnxcam.graph.nodes import all_nodes, described, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
@@ -50,6 +50,7 @@ def normalize(model: Model) -> onnx.ModelProto:
     lift_constants(proto.graph, model.name)
     check_constants(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
+    check_growth(proto.graph, model.name)
     forget_shapes(proto.graph)
     return proto
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxcam.errors import PreprocessError, did_you_mean
 from onnxcam.imaging.text import printable
 
+LEAST_SHARE = 0.01  # of a picture that a crop leaves
 _LARGEST = 1e30
 _LARGEST_WHOLE = 1 << 31
 
@@ -100,5 +101,8 @@ def _is_number(value: object) -> bool:
 
 def _shown(value: object) -> str:
     """A value in a message, cut where it is long."""
-    text = repr(value) if not isinstance(value, int) or abs(value) < _LARGEST else "a huge number"
+    try:
+        text = repr(value) if not isinstance(value, int) or abs(value) < _LARGEST else "a huge number"
+    except (ValueError, RecursionError):  # numbers without end in it, brackets without end
+        text = f"a {type(value).__name__}"
     return text if len(text) <= 60 else text[:57] + "..."

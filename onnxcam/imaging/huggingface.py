@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from onnxcam.imaging.fields import Fields
+from onnxcam.imaging.fields import LEAST_SHARE, Fields
 
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # at Pillow's numbers
 _TYPES = ("image_processor_type", "feature_extractor_type")
@@ -87,8 +87,8 @@ def _geometry(fields: Fields) -> tuple[dict[str, object], list[int] | None]:
         return {"how": "none"}, crop
     family, to = _family(fields), _size(fields)
     share = fields.number("crop_pct", _IMAGENET_MARGIN if family == "ConvNext" else 1)
-    if not 0 < share <= 1:
-        raise fields.wrong("crop_pct", "a share above 0, at most 1")
+    if not LEAST_SHARE <= share <= 1:
+        raise fields.wrong("crop_pct", f"a share from {LEAST_SHARE} to 1")
     if _crops_by_share(fields, family) and isinstance(to, int):
         square = [to, to]
         return ({"how": "exact", "to": square}, crop) if to >= _CONVNEXT_WARPS_FROM else (_short(to / share), square)

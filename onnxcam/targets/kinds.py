@@ -66,7 +66,8 @@ def check_class(which: int, count: int) -> None:
     if not is_whole(which):
         raise TargetError(f"a class is an integer, not {which!r:.40}")
     if not 0 <= which < count:
-        raise TargetError(f"target {which} is out of range: the model has classes 0 to {count - 1}")
+        told = which if abs(which) < 2**64 else "a number of very many digits"
+        raise TargetError(f"target {told} is out of range: the model has classes 0 to {count - 1}")
 
 
 def one_hot(which: int, scores: Array) -> Array:

@@ -18,6 +18,7 @@ from onnxcam.vjp.comparing import integer_bound
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
+MOST_IMPLIED = 50  # tests that are looked at for one that another implies
 
 
 class Emitter:
@@ -149,10 +150,13 @@ class Emitter:
         return None
 
     def _implied(self, test: str) -> set[str]:
-        """The tests that hold where one does: itself, and what it was put together from."""
-        made = self.made(test)
-        parts = made.input if made is not None and made.op_type == "And" else []
-        return {test}.union(*map(self._implied, parts))
+        """The tests that hold where one does: itself, and what it was put together from (of a long chain, the last)."""
+        found, waiting = set[str](), [test]
+        while waiting and len(found) < MOST_IMPLIED:
+            found.add(one := waiting.pop())
+            made = self.made(one)
+            waiting += made.input if made is not None and made.op_type == "And" else []
+        return found
 
     def is_narrow(self, name: str) -> bool:
         """Whether a name is a computed primal value in float16.
@@ -310,6 +314,8 @@ class Emitter:
         if shape is None or small is None:
             return self._summed_at_run_time(ct, to)
         extra = len(shape) - len(small)
+        if extra < 0:  # as only a broken model has it
+            return self._summed_at_run_time(ct, to)
         axes = list(range(extra))
         for axis, (wide, narrow) in enumerate(zip(shape[extra:], small, strict=True), extra):
             if narrow == 1 and wide != 1:

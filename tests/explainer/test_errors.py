@@ -205,3 +205,11 @@ def test_an_array_of_another_shape_is_told_what_to_do(shape: tuple[int, ...], sa
     told = rf"the model's input 'image' takes \[3, 32, 32\] \(CHW\): {says}$"
     with pytest.raises(ImageError, match=told):
         Explainer(TINY)(tmp_path / "x.npy")
+
+
+def test_what_ends_onnx_runtime_is_not_shown_to_it() -> None:
+    weights = {"k": np.ones((3, 3, 1, 1), np.float32), "w": np.ones((3, 2), np.float32)}
+    body = "c = ConvTranspose<group = 0>(x, k) p = GlobalAveragePool(c) f = Flatten(p) y = MatMul(f, w)"
+    proto = net(f"(float[N,3,4,4] x) => (float[N,2] y) {{ {body} }}", weights)
+    with pytest.raises(ModelError, match=r"^the model is broken: ConvTranspose 'node0' has 0 groups$"):
+        Explainer(proto)

@@ -8,7 +8,7 @@ import pytest
 from onnx import helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph import load, read_graph
+from onnxcam.graph import PerilError, load, read_graph
 from onnxcam.graph.normalize import normalize
 from tests.graph.building import graph_of, nodes_model
 from tests.nets import net
@@ -60,16 +60,37 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
         (helper.make_node("ConvTranspose", ["x", "kernel"], ["y"], group=0), "ConvTranspose 'y' has 0 groups"),
         (helper.make_node("FusedConv", ["x", "kernel"], ["y"], domain="com.microsoft", group=-1), "has -1 groups"),
         (helper.make_node("OneHot", ["zero", "none", "ends"], ["y"]), "OneHot 'y' has a depth that is no number"),
+        (helper.make_node("Range", ["start", "limit", "step"], ["y"]), "Range 'y' makes a vector of 1,099,511,627,776"),
     ],
 )
 def test_what_would_end_or_hang_the_process_is_refused(made: onnx.NodeProto, says: str) -> None:
     """onnx or ONNX Runtime loops for ever, divides by zero, or counts beyond its memory."""
     weights = {
         "zero": np.array([0]), "far": np.array([2**63 - 1]), "kernel": np.ones((4, 4, 1, 1), np.float32),
+        "start": np.array(0), "limit": np.array(2**40), "step": np.array(1),
         "none": np.zeros(0, np.int64), "ends": np.array([0, 1], np.float32),
     }  # fmt: skip
     with pytest.raises(ModelError, match=says):
         read_graph(load(nodes_model([made], weights, shape=(1, 4, 2, 2))))
+
+
+def test_sizes_put_together_without_end_are_refused() -> None:
+    nodes = [node("Shape", ["x"], ["v0"]), *(node("Concat", [f"v{i}"] * 2, [f"v{i + 1}"], axis=0) for i in range(40))]
+    with pytest.raises(PerilError, match=r"Concat 'v2\d' makes a vector of \d,\d{3},\d{3} numbers"):
+        graph_of(nodes_model([*nodes, node("Expand", ["x", "v40"], ["y"])]))
+
+
+@pytest.mark.parametrize("limit", [float("nan"), float("inf"), -5.0, 100.0])
+def test_ranges_that_are_harmless(limit: float) -> None:
+    numbers = {"start": np.float32(0), "limit": np.float32(limit), "step": np.float32(1)}
+    graph_of(nodes_model([node("Range", ["start", "limit", "step"], ["r"]), node("Neg", ["x"], ["y"])], numbers))
+
+
+def test_a_weight_of_endless_axes_is_refused() -> None:
+    model = nodes_model([node("Neg", ["x"], ["y"])], {"w": np.zeros(3, np.float32)})
+    model.graph.initializer[0].dims[:] = [2**62] * 1000
+    with pytest.raises(ModelError, match="the weight 'w' of the model has 1,000 axes, which no tensor has"):
+        load(model)
 
 
 def test_sparse_weights_that_are_too_large_together_are_refused() -> None:

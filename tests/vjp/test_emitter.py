@@ -46,3 +46,13 @@ def test_a_reshape_of_a_reshape_is_one(g: Emitter) -> None:
 def test_a_size_that_the_first_reshape_makes_is_left_to_it(g: Emitter) -> None:
     first = g.op("Reshape", "x", g.ints(6, 4))
     assert list(made(g, g.op("Reshape", first, g.ints(0, 2, 2))).input) == [first, g.ints(0, 2, 2)]
+
+
+def test_a_long_chain_of_tests_is_not_followed_to_its_end(g: Emitter) -> None:
+    """As of a thousand rectifiers one behind the other: what is near is merged still."""
+    tests = [g.op("Greater", f"r{i}", "x") for i in range(3000)]
+    chain = tests[0]
+    for test in tests[1:]:
+        chain = g.op("And", chain, test)
+    assert g.op("And", chain, tests[-1]) == chain
+    assert g.op("And", chain, tests[0]) != chain

@@ -25,6 +25,7 @@ REFUSED = [
     ("SAME padding is negative", case("Conv", normal(1, 1, "H", "W"), held(normal(1, 1, 1, 1)), strides=[3, 1],
                                       auto_pad="SAME_LOWER")),
     ("its axis 3 is none of 2", case("LayerNormalization", normal(2, 3), held(normal(3)), axis=3, opset=17)),
+    ("its mode 'none' is none of", case("GridSample", normal(1, 1, 3, 3), held(normal(1, 2, 2, 2)), mode="none")),
     ("half a spectrum", case("DFT", normal(2, 5, 2), index(7), inverse=1, onesided=1)),
     ("half a spectrum", case("DFT", normal(2, 5, 2), fed(index(8)), inverse=1, onesided=1)),
     ("half a spectrum", case("DFT", normal(2, 5, 2), index(9), fed(index(1)), opset=20, onesided=1, inverse=1)),

@@ -82,7 +82,10 @@ def attention(w: Emitter, n: Node) -> Outputs:
     stages.append(capped(w, n, stages[0]))
     stages += masked(w, n, q, k, past, stages[1])
     y = w.op("MatMul", stages[3], values)
-    return [from_heads(w, y) if flat else y, k, v, stages[n.attr("qk_matmul_output_mode", 0)]]
+    stage = n.attr("qk_matmul_output_mode", 0)
+    if not 0 <= stage < len(stages):
+        raise RuleError(f"its qk_matmul_output_mode is {stage}")
+    return [from_heads(w, y) if flat else y, k, v, stages[stage]]
 
 
 def filled(w: Emitter, n: Node) -> str:
@@ -96,6 +99,7 @@ def settled(n: Node) -> bool:
     return keys == 1 or (isinstance(queries, int) and queries > 1) or (queries is not None and queries == keys)
 
 
+MOST_SHARING = 1024  # heads of queries on one of keys
 HEADS = ("q_num_heads", "kv_num_heads", "kv_num_heads")
 
 
@@ -111,6 +115,8 @@ def shared_by(w: Emitter, n: Node, x: str) -> str:
     """Keys or values, once for every query head that shares them."""
     own = heads_of(n, 1)
     times = heads_of(n, 0) // own
+    if not 0 < times <= MOST_SHARING:
+        raise RuleError(f"{heads_of(n, 0)} heads of queries do not share {own} of keys")
     if times == 1:
         return x
     copies = w.op("Concat", *[w.op("Unsqueeze", x, w.ints(2))] * times, axis=2)

@@ -30,7 +30,9 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     The taps that lie outside are folded back, not the position: that is the same, since all kernels are symmetric.
     """
     rank = n.rank() - 2
-    kernel, aligned = KERNELS[n.attr("mode", "linear")], bool(n.attr("align_corners", 0))
+    kernel, aligned = KERNELS.get(mode := n.attr("mode", "linear")), bool(n.attr("align_corners", 0))
+    if kernel is None:
+        raise RuleError(f"its mode '{mode}' is none of {', '.join(KERNELS)}")
     padding = n.attr("padding_mode", "zeros")
     sizes = [g.dims(n.input[0], (axis, 1)) for axis in range(2, rank + 2)]
     points = g.op("Transpose", g.op("Reshape", n.x(1), g.ints(0, -1, rank)), perm=[0, 2, 1])

@@ -262,6 +262,8 @@ def may_collide(n: Node) -> bool:
     if index is None:
         return True
     nd = n.proto.op_type == "ScatterND"
+    if not nd and index.ndim != n.rank():
+        return True  # as only a broken model has it
     axes = range(index.shape[-1]) if nd and index.ndim else [n.axis(0)]
     sizes = [n.size(axis) for axis in axes]
     if np.any(index < 0) and None in sizes:

@@ -110,7 +110,7 @@ def gates_first(w: Emitter, n: Node, i: int, scale: int) -> str:
 
     Its scale and zero point are one per direction, or one a gate of each.
     """
-    rank = len(n.shape(scale) or ())
+    rank = len(n.shape(scale) or ()) if n.has(scale) and n.has(scale + 1) else 0
     if rank not in (1, 2):
         raise RuleError("a scale is neither one number for each direction nor one for each gate")
     factor, point = (

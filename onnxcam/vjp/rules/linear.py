@@ -142,6 +142,8 @@ def subscripts(equation: str, ranks: Sequence[int]) -> tuple[list[str], str]:
     """The letters of every operand and of the output, an ellipsis spelled out."""
     left, arrow, out = equation.replace(" ", "").partition("->")
     terms = left.split(",")
+    if len(terms) != len(ranks):
+        raise RuleError(f"the equation '{equation}' does not fit its {len(ranks)} inputs")
     if not arrow:
         once = (letter for letter in left if letter.isalpha() and left.count(letter) == 1)
         out = ("..." if "..." in left else "") + "".join(sorted(once))

@@ -182,6 +182,8 @@ def rms_normalization(g: Emitter, n: Node, ct: str | None, ct_inverse: str | Non
 @rule("MeanVarianceNormalization", versions=(13,))
 def mean_variance_normalization(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = (X - mean) / deviation over `axes`."""
+    if not n.rank():
+        raise RuleError("its input has no axes")
     axes = [axis % n.rank() for axis in n.attr("axes", [0, 2, 3])]
     _, inverse = standardized(g, n, n.x(), axes, 0.0)
     return [normalized_cotangent(g, ct, n.y(), inverse, axes)]

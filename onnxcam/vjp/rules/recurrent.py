@@ -67,11 +67,16 @@ Run = tuple[str, States, Step]  # what the gates get from the input at every ste
 Written = Callable[[Emitter, Node, Direction], Run]
 
 
+WAYS = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}
+
+
 def directions(n: Node, defaults: Sequence[str]) -> list[Direction]:
     """The directions of a node whose activations are `defaults` where it names none."""
     if n.attr("layout", 0):
         raise RuleError("its batch comes first (layout 1)")
-    ways = {"forward": [False], "reverse": [True], "bidirectional": [False, True]}[n.attr("direction", "forward")]
+    ways = WAYS.get(n.attr("direction", "forward"))
+    if ways is None or not n.attr("hidden_size"):
+        raise RuleError("it does not say its direction or hidden_size as ONNX does")
     spelled = {name.lower(): name for name in PARAMETERS}
     names = [spelled.get(name.lower(), "") for name in n.attr("activations", list(defaults) * len(ways))]
     if len(names) != len(defaults) * len(ways) or not all(names):

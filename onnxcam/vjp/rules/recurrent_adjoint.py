@@ -14,7 +14,7 @@ from functools import cached_property
 
 from onnxcam.graph import ValueType
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node
+from onnxcam.vjp.registry import Cotangents, Node, RuleError
 from onnxcam.vjp.rules.scan import Along, scan_node
 from onnxcam.vjp.subgraph import closed
 
@@ -44,8 +44,11 @@ class Course:
 
     @property
     def width(self) -> int:
-        """H."""
-        return int(self.n.attr("hidden_size"))
+        """H; RuleError where it is not said."""
+        size = self.n.attr("hidden_size")
+        if not size:
+            raise RuleError("it does not say its hidden_size")
+        return int(size)
 
     @cached_property
     def before(self) -> str:
