@@ -144,7 +144,8 @@ def close(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> bool:
 
 def largest(array: npt.NDArray[Any]) -> float:
     """The largest magnitude among the finite values of an array; 0 where there are none."""
-    return float(np.max(np.abs(array.astype(np.float64)), initial=0.0, where=np.isfinite(array)))
+    wide = np.asarray(array, np.float64)
+    return float(np.max(np.abs(wide), initial=0.0, where=np.isfinite(wide)))
 
 
 def apart(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> float:
