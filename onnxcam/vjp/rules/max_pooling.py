@@ -26,7 +26,7 @@ KEEP_FINITE = frozenset({"Concat", "MaxPool", "Identity"})  # nor do these, of f
 MOST_TAPS = 32  # of a window along one axis: each takes some nodes
 FEW_TAPS = 4  # of a window along a single axis, up to which they are faster than ranks
 LONGEST = 2**30  # pixels along an axis: no image has more
-AXIS, RANKS, AXES = 8_000, 20_000, 70_000  # pixels looked at from which a form is worth its nodes
+AXIS, RANKS, AXES = 8_000, 20_000, 300_000  # pixels looked at from which a form is worth its nodes
 
 
 @rule("MaxPool", versions=(12, 22))
