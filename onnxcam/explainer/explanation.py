@@ -150,8 +150,9 @@ class Explanation:
 
     def _at_its_end(self) -> bool:
         """Whether all that is explained is probabilities next to 0 or 1, or numbers like them that hardly move."""
-        moves = float(np.max(np.abs(self.map), initial=0.0)) > HARDLY
-        if self.score_kind == "logit" or (self.score_kind != "probability" and moves):
+        if self.score_kind == "logit":
+            return False
+        if self.score_kind != "probability" and np.max(np.abs(self.map), initial=0.0) > HARDLY:
             return False
         read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
         ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED

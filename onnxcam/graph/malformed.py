@@ -118,7 +118,8 @@ def check_growth(graph: onnx.GraphProto, name: str) -> None:
     The nodes are in order. What is no vector of sizes counts as one number.
     """
     lengths = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
-    numbers = {tensor.name: tensor for tensor in graph.initializer if not math.prod(tensor.dims) > 1}
+    held = (tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL)
+    numbers = {tensor.name: tensor for tensor in held if math.prod(tensor.dims) <= 1}
     for node in graph.node:
         read = [lengths.get(value, 1) for value in node.input]
         length = max(read, default=1)

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from onnxcam.errors import PreprocessError, did_you_mean
 from onnxcam.imaging.text import printable
 
-LEAST_SHARE = 0.01  # of a picture that a crop leaves
+_LEAST_SHARE = 0.01
 _LARGEST = 1e30
 _LARGEST_WHOLE = 1 << 31
 
@@ -74,6 +74,13 @@ class Fields:
         if not _is_number(value):
             raise self.wrong(key, "a finite number")
         return float(value)  # type: ignore[arg-type]
+
+    def share(self, key: str, default: float) -> float:
+        """How much of a picture a crop leaves, 0.01 to 1."""
+        value = self.number(key, default)
+        if not _LEAST_SHARE <= value <= 1:
+            raise self.wrong(key, f"a share from {_LEAST_SHARE} to 1")
+        return value
 
     def numbers(self, key: str, count: int, default: float) -> tuple[float, ...]:
         """A finite number for each of `count` channels; a single number holds for all."""

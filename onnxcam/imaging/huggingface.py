@@ -9,7 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from onnxcam.imaging.fields import LEAST_SHARE, Fields
+from onnxcam.imaging.fields import Fields
 
 _FILTERS = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")  # at Pillow's numbers
 _TYPES = ("image_processor_type", "feature_extractor_type")
@@ -86,9 +86,7 @@ def _geometry(fields: Fields) -> tuple[dict[str, object], list[int] | None]:
     if not fields.flag("do_resize", fields.has("size")):
         return {"how": "none"}, crop
     family, to = _family(fields), _size(fields)
-    share = fields.number("crop_pct", _IMAGENET_MARGIN if family == "ConvNext" else 1)
-    if not LEAST_SHARE <= share <= 1:
-        raise fields.wrong("crop_pct", f"a share from {LEAST_SHARE} to 1")
+    share = fields.share("crop_pct", _IMAGENET_MARGIN if family == "ConvNext" else 1)
     if _crops_by_share(fields, family) and isinstance(to, int):
         square = [to, to]
         return ({"how": "exact", "to": square}, crop) if to >= _CONVNEXT_WARPS_FROM else (_short(to / share), square)

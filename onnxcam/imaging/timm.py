@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from onnxcam.imaging.fields import LEAST_SHARE, Fields
+from onnxcam.imaging.fields import Fields
 
 _CONFIG = "pretrained_cfg"
 _SHARE = 0.875  # of the resized picture, where nothing is said
@@ -33,9 +33,7 @@ def translated(fields: Fields) -> dict[str, object]:
     channels, height, width = (int(side) for side in _input_size(fields))
     if channels != 3:
         raise fields.wrong("input_size", "[3, height, width], that of a colour photo")
-    share = fields.number("crop_pct", _SHARE)
-    if not LEAST_SHARE <= share <= 1:
-        raise fields.wrong("crop_pct", f"a share from {LEAST_SHARE} to 1")
+    share = fields.share("crop_pct", _SHARE)
     return {
         "channels": "RGB",
         "resize": _resize(fields, math.floor(width / share), math.floor(height / share)),

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import pytest
@@ -84,6 +86,15 @@ def test_sizes_put_together_without_end_are_refused() -> None:
 def test_ranges_that_are_harmless(limit: float) -> None:
     numbers = {"start": np.float32(0), "limit": np.float32(limit), "step": np.float32(1)}
     graph_of(nodes_model([node("Range", ["start", "limit", "step"], ["r"]), node("Neg", ["x"], ["y"])], numbers))
+
+
+def test_a_range_whose_numbers_lie_in_another_file(tmp_path: Path) -> None:
+    numbers = {"start": np.float32(0), "limit": np.float32(4), "step": np.float32(1)}
+    model = nodes_model([node("Range", ["start", "limit", "step"], ["r"]), node("Add", ["x", "r"], ["y"])], numbers)
+    path = tmp_path / "range.onnx"
+    onnx.save(model, path, save_as_external_data=True, location="numbers.bin", size_threshold=0)
+    with pytest.raises(ModelError, match="Cannot parse data from external tensors"):  # ONNX Runtime's own words
+        _ = read_graph(load(path)).types
 
 
 def test_a_weight_of_endless_axes_is_refused() -> None:
