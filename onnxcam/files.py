@@ -6,8 +6,9 @@ A pipe would be waited for without end, and a device may never end.
 from __future__ import annotations
 
 import errno
+import secrets
+import shutil
 import stat
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,13 +43,20 @@ def write_whole(path: Path, write: Callable[[Path], None]) -> None:
     """
     if path.exists():
         check_regular(path)
-    with tempfile.TemporaryDirectory(prefix=f".{path.name[:40]}.", dir=path.parent) as folder:
-        main = Path(folder) / path.name
+    folder = (
+        path.parent / f".{path.name[:40]}.{secrets.token_hex(4)}"
+    )  # named first: an interruption leaves none behind
+    try:
+        folder.mkdir(mode=0o700)
+        main = folder / path.name
         write(main)
-        for beside in sorted({*Path(folder).iterdir()} - {main}):
+        for beside in sorted({*folder.iterdir()} - {main}):
             beside.chmod(main.stat().st_mode)  # onnx lets nobody else read the data, whatever the user's mask says
             beside.replace(path.parent / beside.name)
         main.replace(path)
+        folder.rmdir()
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
