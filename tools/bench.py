@@ -96,7 +96,7 @@ def measure(path: Path, rounds: int, threads: int) -> Costs:
             "input": lambda: whole.run(wanted, {image.name: x, differentiated.seed: seed}),
         },
         rounds,
-        time.process_time if threads == 1 else time.perf_counter,
+        time.thread_time if threads == 1 else time.perf_counter,
     )
     memory = {name: peak_mb(script, path) for name, script in (("plain", PLAIN), ("ours", EXPLAINED))}
     return Costs(

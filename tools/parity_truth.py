@@ -215,4 +215,4 @@ def torch_ms(net: nn.Module, truth: Truth) -> float:
         found = run(net, x, target)
         found.scores.gather(1, found.target[:, None]).sum().backward()
 
-    return 1e3 * medians({"torch": both}, ROUNDS, time.process_time)["torch"]
+    return 1e3 * medians({"torch": both}, ROUNDS, time.thread_time)["torch"]
