@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -137,14 +137,16 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
     computed, on_all_paths = weighted_before(graph, image.name), articulations(graph, image.name, score.name)
     weights_behind = weighted_behind(graph, score.name)
     arrives = arriving(graph, on_all_paths, score.name, known)
-    merged: dict[str, Layer] = {}
+    merged, sums = dict[str, Layer](), list[onnx.NodeProto]()  # sums: that lie behind, on all paths too
     for name in reversed(on_all_paths):
         if name not in computed:  # the image itself, scaled or turned
             break
         origin = None if name in hidden else candidate(graph, name, arrives.keys(), known)
         if origin is not None and origin.name not in merged:
-            why_not = objection(graph, name, origin, score, weights_behind, arrives)
+            weighs = weights_behind.get(name, False) or score.kind == "embedding" or sums_channels(graph, origin, sums)
+            why_not = objection(graph, origin.name, weighs=weighs, arrives=arrives[name])
             merged[origin.name] = replace(origin, reason=why_not)
+        sums += [node for node in (graph.maker(name),) if node is not None and node.op_type in SUMMING]
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
     return ranked(graph, [*merged.values()], score.name)
@@ -199,30 +201,30 @@ def as_layer(graph: Graph, name: str, layout: Layout | None) -> Layer | None:
     return Layer(name, node.name, node.op_type, shape, layout, grid, False, "")
 
 
-def objection(
-    graph: Graph, name: str, shown: Layer, score: Score, weights_behind: dict[str, bool], arrives: dict[str, bool]
-) -> str:
-    """Why a value, which shows another again, is not taken by itself; empty when it is suitable."""
-    if why := better_before(graph, shown.name):
+def objection(graph: Graph, name: str, *, weighs: bool, arrives: bool) -> str:
+    """Why a value is not taken by itself; empty when it is suitable.
+
+    Args:
+        weighs: whether its channels count differently in the score.
+        arrives: whether all its positions reach the score.
+    """
+    if why := better_before(graph, name):
         return why
-    weighs = weights_behind.get(name, False) or score.kind == "embedding" or sums_channels(graph, shown, score.name)
     if not weighs:
         return "holds class maps: no weights between it and the score"
-    if not arrives[name]:
-        return IN_PART
-    return ""
+    return "" if arrives else IN_PART
 
 
-def sums_channels(graph: Graph, layer: Layer, score: str) -> bool:
-    """Whether what lies behind a layer adds up its channels, without weights: a distance, a likeness."""
+def sums_channels(graph: Graph, layer: Layer, sums: Iterable[onnx.NodeProto]) -> bool:
+    """Whether one of the sums behind a layer adds up its channels, without weights: a distance, a likeness."""
     channels, known = layer.shape[layer.layout.channel], layouts(graph)
-    for name in articulations(graph, layer.name, score) if channels != 1 else ():  # beside other sums they may go on
-        node = graph.maker(name)
-        if node is not None and node.op_type in SUMMING:
-            axes, shape, layout = reduced_axes(graph, node), graph.shape(node.input[0]), known.get(node.input[0])
-            there = [layout.channel] if layout else [axis for axis, size in enumerate(shape or ()) if size == channels]
-            if axes is not None and len(there) == 1 and there[0] in axes:
-                return True
+    if channels == 1:
+        return False
+    for node in sums:  # beside other values they may go on
+        axes, shape, layout = reduced_axes(graph, node), graph.shape(node.input[0]), known.get(node.input[0])
+        there = [layout.channel] if layout else [axis for axis, size in enumerate(shape or ()) if size == channels]
+        if axes is not None and len(there) == 1 and there[0] in axes:
+            return True
     return False
 
 

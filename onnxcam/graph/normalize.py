@@ -2,7 +2,8 @@
 
 model-local functions inlined; default domain spelled ""; opset at least 16 (`upgrade`); initializers are no inputs;
 constants are initializers; nodes in topological order; value_info forgotten (it may be stale, and then inference
-believes it); defaults that inference gets wrong spelled out. Value names, inputs and outputs stay as they are.
+believes it); defaults that inference gets wrong spelled out; Dropouts in training mode say what they drop. Value names,
+inputs and outputs stay as they are.
 """
 
 from __future__ import annotations
@@ -18,9 +19,10 @@ from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.load import Model
 from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_sparse
-from onnxcam.graph.nodes import all_nodes, described, reads, replace_nodes
+from onnxcam.graph.nodes import all_nodes, described, optional, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
+from onnxcam.graph.upgrade_patch import Facts
 
 LATEST = 2**31 - 1  # what onnx holds versions in
 WHERE_NONE_IS_USED = 17  # the opset of a model that has no operator of the default domain
@@ -47,6 +49,7 @@ def normalize(model: Model) -> onnx.ModelProto:
     check_nodes(proto, model.name)
     check_sparse(proto.graph, model.name)
     spell_out(proto)
+    name_masks(proto)
     lift_constants(proto.graph, model.name)
     check_constants(proto.graph, model.name)
     sort_nodes(proto.graph, model.name)
@@ -125,6 +128,15 @@ def spell_out(proto: onnx.ModelProto) -> None:
     for node in all_nodes(proto.graph):
         if node.op_type == "STFT" and not node.domain and all(a.name != "onesided" for a in node.attribute):
             node.attribute.append(helper.make_attribute("onesided", 1))
+
+
+def name_masks(proto: onnx.ModelProto) -> None:
+    """Have every Dropout that may be in training mode say what it dropped, which its gradient needs to know."""
+    if silent := [n for n in all_nodes(proto.graph) if n.op_type == "Dropout" and not n.domain and optional(n, 2)]:
+        facts = Facts(proto)
+        for node in silent:
+            kept, *mask = node.output
+            node.output[:] = [kept, *mask] if any(mask) else [kept, facts.fresh(f"{kept}_mask")]
 
 
 def lift_constants(graph: onnx.GraphProto, name: str) -> None:

@@ -15,8 +15,6 @@ from tests.vjp.harness import build, draw
 CROP = held(values([0.1, 0, 0.9, 1]))
 VECTOR, ROI = held(normal(3)), held(values([0, 0, 0, 0, 1, 1, 1, 1]))
 REFUSED = [
-    ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), index(True, bool))),
-    ("drops out at random", case("Dropout", normal(2, 3), held(values(0.5)), fed(index(False, bool)))),
     ("its ratio depends", case("Dropout", normal(2, 3), values(0.5), index(True, bool), outputs=2)),
     ("its slope is larger than its input", case("PRelu", normal(3), normal(2, 3))),
     ("its slope is larger than its input", case("PRelu", normal(2, 1), normal(3))),
