@@ -114,7 +114,7 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
         if around == (0, 0):
             continue
         if around is not None and can_fold(n, axis, *around):
-            dx = folded(g, n, dx, axis, *around)
+            dx = (multiplied if is_short(n, axis, *around) else folded)(g, n, dx, axis, *around)
             continue
         amount = g.op("Gather", n.input[1], g.ints(i, i + axes.size))
         origin = g.op("Pad", positions(g, n, axis), amount, mode=mode)
@@ -122,6 +122,7 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
+FEW = 32  # pixels of an axis (measured: twice as fast up to 32, slower from 56 on)
 COPIED = {"reflect": -1, "wrap": 0, "edge": 2**31}  # mode -> how much more than its size an axis may be padded
 
 
@@ -131,6 +132,18 @@ def can_fold(n: Node, axis: int, before: int, after: int) -> bool:
     if not size or more is None:
         return False
     return min(before, after) >= 0 and max(before, after) <= size + more
+
+
+def is_short(n: Node, axis: int, before: int, after: int) -> bool:
+    """Whether an axis is one of the last two, with so few pixels that a product is faster than cutting and adding."""
+    return 2 <= n.rank() <= axis + 2 and max(n.size(axis) or 0, before, after) <= FEW
+
+
+def multiplied(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
+    """The adjoint of padding one of the last two axes with copies: a product with what says which is whose copy."""
+    copies = np.pad(np.eye(n.size(axis) or 0), [(0, 0), (before, after)], mode=n.attr("mode"))
+    last = axis == n.rank() - 1
+    return g.op("MatMul", ct, n.array(copies.T)) if last else g.op("MatMul", n.array(copies), ct)
 
 
 def folded(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:

@@ -39,6 +39,9 @@ CASES = [
     case("Pad", normal(3, 4), ints(2, 0, 2, 3), mode="reflect"),
     case("Pad", normal(3, 4), ints(3, 1, 2, 4), mode="wrap", opset=19),
     case("Pad", normal(3, 1), ints(5, 1, 0, 2), mode="edge"),
+    case("Pad", normal(40, 2, 36), ints(3, 0, 2, 4, 0, 5), mode="reflect"),
+    case("Pad", normal(36, 40), ints(3, 35, 4, 2), mode="wrap", opset=19),
+    case("Pad", normal(36, 1), ints(1, 0, 2, 40), mode="edge"),
     case("Pad", normal("N", 2, 4), ints(1, 2), None, ints(-1), opset=18),
     case(
         "Pad",
