@@ -10,6 +10,8 @@ from pathlib import Path
 
 from onnxcam.errors import UsageError
 
+MOST_THREADS = 4096  # more is a slip, which ONNX Runtime would try to start
+
 
 @dataclass(frozen=True)
 class Kind:

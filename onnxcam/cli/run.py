@@ -6,6 +6,7 @@ from typing import Any
 
 import click
 
+from onnxcam.arguments import MOST_THREADS
 from onnxcam.cli.options import (
     as_number,
     as_numbers,
@@ -62,7 +63,7 @@ OVERRIDES = ("size", "crop", "channels", "scale", "mean", "std")  # options that
 )  # fmt: skip
 @provider_option
 @click.option(
-    "--threads", metavar="N", type=click.IntRange(0, 4096), default=0,
+    "--threads", metavar="N", type=click.IntRange(0, MOST_THREADS), default=0,
     help="Threads per operator; 0, the default, lets ONNX Runtime choose.",
 )  # fmt: skip
 @labels_option

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, TypeGuard
 
 import numpy as np
 
-from onnxcam.arguments import NAME, NAMES_OF_CLASSES, require, whole
+from onnxcam.arguments import MOST_THREADS, NAME, NAMES_OF_CLASSES, require, whole
 from onnxcam.errors import ImageError, UsageError
 from onnxcam.explainer.arrays import read_array
 from onnxcam.explainer.explanation import Explanation, Item
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 Picture = str | Path | bytes | Photo | Array
 FROM_PHOTO = (str, Path, bytes, Photo)
 Targets = Spec | Sequence[Spec] | None
-MOST_THREADS = 4096
 GRADIENTS = ("symbolic", "numeric", "auto")
 
 

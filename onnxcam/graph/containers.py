@@ -67,8 +67,8 @@ class Unpacking:
         """A position that a node is given as its input i; None where it is computed."""
         if not (name := optional(node, i)):
             return default
-        value = self.graph.constant(name)
-        return int(value.item()) if value is not None and value.size == 1 else None
+        number = self.graph.number(name)
+        return None if number is None else int(number)
 
     def fresh(self, hint: str) -> str:
         """A free name."""

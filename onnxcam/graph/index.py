@@ -178,6 +178,11 @@ class Graph:
         tensor = self.initializers.get(name)
         return self.model.array(tensor) if tensor is not None and has_numpy_type(tensor) else None
 
+    def number(self, name: str) -> Any:
+        """The single number that a constant is; None where it is none, or not known."""
+        value = self.constant(name)
+        return value.item() if value is not None and value.size == 1 else None
+
     @cached_property
     def fixed(self) -> set[str]:
         """Names of all values that do not depend on any input, of whatever size."""

@@ -93,7 +93,7 @@ def before_display(graph: Graph, node: onnx.NodeProto) -> str | None:
     """
     if node.op_type in ("Round", "Log"):
         return str(node.input[0])
-    numbers = {i: number(graph, name) for i, name in enumerate(node.input) if name}
+    numbers = {i: graph.number(name) for i, name in enumerate(node.input) if name}
     if node.op_type == "Clip":
         low, high = numbers.get(1, -math.inf), numbers.get(2, math.inf)
         inside = low is not None and high is not None and low <= NEXT_TO_NOTHING and high >= 1 - NEXT_TO_NOTHING
@@ -103,12 +103,6 @@ def before_display(graph: Graph, node: onnx.NodeProto) -> str | None:
     if fits is None or len(numbers) != 2 or len(known) != 1 or (node.op_type == "Div" and numbers[1] is None):
         return None
     return str(node.input[numbers[1] is None]) if fits(known[0]) else None
-
-
-def number(graph: Graph, name: str) -> float | None:
-    """The single number that a value is; None where it is none, or not known."""
-    value = graph.constant(name)
-    return float(value.item()) if value is not None and value.size == 1 else None
 
 
 def is_power_of_ten(number: float) -> bool:
