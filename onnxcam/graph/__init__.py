@@ -48,7 +48,7 @@ from onnxcam.graph.named import named_layer, placed_before
 from onnxcam.graph.nodes import all_nodes, attributes, called, captures, copied, optional, reads, renamed, subgraphs
 from onnxcam.graph.normalize import lift_constants, sort_nodes
 from onnxcam.graph.normalized import white_of
-from onnxcam.graph.operators import has_one_scale, reduced_axes
+from onnxcam.graph.operators import has_one_scale, operand_order, reduced_axes
 from onnxcam.graph.pooled import global_mean, pooled_value
 from onnxcam.graph.quantized import (
     dequantized,
@@ -132,6 +132,7 @@ __all__ = [
     "named_layer",
     "of_one_image",
     "of_size",
+    "operand_order",
     "optional",
     "packing_pays",
     "placed_before",

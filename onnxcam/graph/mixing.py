@@ -8,7 +8,7 @@ from dataclasses import replace
 import onnx
 
 from onnxcam.graph.nodes import attributes
-from onnxcam.graph.operators import ATTENTION, PRODUCTS, reduced_axes
+from onnxcam.graph.operators import ATTENTION, PRODUCTS, operand_order, reduced_axes
 from onnxcam.graph.positions import Array, Known, Positions, Rule, averaged, kept, together
 
 
@@ -50,18 +50,24 @@ def multiplied(known: Known, node: onnx.NodeProto, i: int) -> Positions:
     if any(shape is None or len(shape) < 2 for shape in shapes):
         return {}
     attrs = attributes(node)
-    parts = []
-    for name, flag, axis in zip(operands, ("transA", "transB"), (-1, -2), strict=True):
-        here = known.of(name)
-        if attrs.get(flag, 0):
-            here = kept(here, lambda along: replace(along, at=along.at.swapaxes(-1, -2)))
-        parts.append(kept(here, lambda along, axis=axis: None if along.at.shape[axis] > 1 else along))  # type: ignore[misc]
+    orders = (operand_order(attrs, side, len(shape or ())) for side, shape in zip("AB", shapes, strict=True))
+    rows, columns = (turned(known.of(name), order) for name, order in zip(operands, orders, strict=True))
     if operands[1] in known.graph.fixed:
-        parts[0] = kept(known.of(operands[0]), lambda along: averaged(along, along.at.ndim - 1))
+        rows = all_averaged(rows, [len(shapes[0] or ()) - 1])
+    named = apart_from(rows, -1) or apart_from(columns, -2)
     rank = len(known.sizes(node.output[0]) or ())
     firm = any(name in known.graph.fixed for name in operands)
-    named = together([parts[0] or parts[1]], rank)
-    return kept(named, lambda along: replace(along, firm=along.firm and firm))
+    return kept(together([named], rank), lambda along: replace(along, firm=along.firm and firm))
+
+
+def turned(here: Positions, order: list[int]) -> Positions:
+    """The same with the axes in another order."""
+    return kept(here, lambda along: replace(along, at=along.at.transpose(order)))
+
+
+def apart_from(here: Positions, axis: int) -> Positions:
+    """The coordinates that do not change along an axis."""
+    return kept(here, lambda along: None if along.at.shape[axis] > 1 else along)
 
 
 def attended(known: Known, node: onnx.NodeProto, i: int) -> Positions:

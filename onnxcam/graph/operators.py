@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,21 @@ def reduced_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:
     if not np.size(axes) and not attrs.get("noop_with_empty_axes"):
         return list(range(rank))
     return sorted({int(axis) % max(rank, 1) for axis in np.ravel(axes)})
+
+
+def operand_order(attrs: Mapping[str, Any], side: str, rank: int) -> list[int]:
+    """How a product of matrices turns its operand A or B first (Transpose's perm).
+
+    Its first axis goes before its last (transBatch), then its last two are swapped (trans).
+    """
+    order = list(range(rank))
+    if rank < 2:
+        return order
+    if attrs.get(f"transBatch{side}"):
+        order = [*order[1:-1], 0, order[-1]]
+    if attrs.get(f"trans{side}"):
+        order[-2:] = order[:-3:-1]
+    return order
 
 
 def has_one_scale(graph: Graph, node: onnx.NodeProto) -> bool:

@@ -121,7 +121,9 @@ def positions(graph: Graph, images: dict[str, str], rules: dict[str, Rule]) -> d
             continue
         rule = rules.get(node.op_type, elementwise)
         for i, name in enumerate(node.output):
-            if known.sizes(name) is not None and (here := rule(known, node, i)):
+            sizes = known.sizes(name)
+            here = rule(known, node, i) if sizes is not None else {}
+            if here and all(fits(along.at.shape, sizes or ()) for along in here.values()):  # else a kind nobody knows
                 known.found[name] = here
     return known.found
 

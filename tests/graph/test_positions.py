@@ -245,6 +245,14 @@ def test_einsum_puts_axes_where_the_letters_say() -> None:
     assert "y" not in found('y = Einsum<equation="nchw,hd->ncdw">(x, w)', w=normal(8, 8))
 
 
+def test_a_fused_product_turns_what_it_multiplies() -> None:
+    """Along H the rows of what is (3, 8, 1, 8) then."""
+    known = found("y = com.microsoft.FusedMatMul<transBatchA=1>(x, w)", w=normal(8, 5))
+    assert known.positions["y"]["H"].at.shape == (1, 8, 1, 1)
+    known = found("y = com.microsoft.FusedMatMul<transA=1>(x, w)", w=normal(8, 5))
+    assert known.positions["y"]["W"].at.shape == (1, 1, 8, 1)
+
+
 # -- what slides --------------------------------------------------------------------------------------
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import MICROSOFT
+from onnxcam.graph import MICROSOFT, operand_order
 from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Node, RuleError
@@ -76,13 +76,8 @@ def fused_matmul(w: Emitter, n: Node) -> Outputs:
 
 
 def operand(w: Emitter, n: Node, i: int, side: str) -> str:
-    """One side of a FusedMatMul: its first axis before its last (transBatch), then its last two swapped (trans)."""
-    x, perm = n.x(i), list(range(n.rank(i)))
-    if n.attr(f"transBatch{side}", 0):
-        perm = [*perm[1:-1], 0, perm[-1]]
-    if n.attr(f"trans{side}", 0) and len(perm) > 1:
-        perm[-2:] = perm[:-3:-1]
-    return x if perm == sorted(perm) else w.op("Transpose", x, perm=perm)
+    """One side of a FusedMatMul, turned."""
+    return w.op("Transpose", n.x(i), perm=operand_order(n.attrs, side, n.rank(i)))
 
 
 @lowering("MatMulNBits", domain=MICROSOFT)
