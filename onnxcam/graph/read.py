@@ -17,6 +17,7 @@ from onnxcam.graph.normalize import normalize
 from onnxcam.graph.picking import with_plain_gathers
 from onnxcam.graph.skips import without_skips
 from onnxcam.graph.squeezing import is_known, squeezed, with_named_axes
+from onnxcam.graph.unblocked import unblocked
 from onnxcam.runtime.manifest import ImageInput
 
 MOST_ROUNDS = 32  # of simplifying what the last round made known: each infers the whole graph
@@ -24,7 +25,7 @@ MOST_ROUNDS = 32  # of simplifying what the last round made known: each infers t
 
 def read_graph(model: Model) -> Graph:
     """The normalized graph, simplified."""
-    return simplified(Graph(model, surface(normalize(model))))
+    return simplified(Graph(model, surface(unblocked(model, normalize(model)))))
 
 
 def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = None) -> Graph:

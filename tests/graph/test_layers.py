@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
@@ -568,42 +567,6 @@ def test_every_real_file_is_read_or_refused_in_one_line(shared: Path) -> None:
         with suppress(onnxcam.OnnxCamError):
             read += bool(list_layers(path))
     assert read > 30
-
-
-def optimized_offline(middle: str, folder: Path) -> onnx.ModelProto:
-    """A classifier as ONNX Runtime saves it at its highest level: convolutions on blocks of channels."""
-    convs = {"w": normal(16, 3, 3, 3), "v": normal(16, 16, 3, 3), "fc": normal(16, 5), "bias": normal(5)}
-    text = f"""(float[N,3,8,8] x) => (float[N,5] y) {{
-      c = Conv<pads=[1,1,1,1]>(x, w)
-      r = Relu(c)
-      d = Conv<pads=[1,1,1,1]>(r, v)
-      {middle}
-    {TAIL}"""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    onnxruntime.InferenceSession(net(text, convs).SerializeToString(), options, providers=["CPUExecutionProvider"])
-    return onnx.load(options.optimized_model_filepath)
-
-
-def test_blocked_layouts_are_read_behind_reorder_output(tmp_path: Path) -> None:
-    """Values of com.microsoft.nchwc hold channels in blocks under shapes like any other's: a map would be wrong."""
-    model = optimized_offline("last = Softplus(d)", tmp_path)
-    if not any(node.domain == "com.microsoft.nchwc" for node in model.graph.node):
-        pytest.skip("this CPU has no blocked kernels")
-    assert [layer.op for layer in layers_of(model)] == ["Softplus", "ReorderOutput"]
-    with pytest.raises(LayerError, match="holds blocks of channels: the model was optimised offline"):
-        named_layer(graph_of(model), model.graph.node[1].output[0])
-    with pytest.raises(onnxcam.OnnxCamError, match="optimised offline for one kind of CPU: use the original"):
-        onnxcam.differentiate(model, of="logits", wrt="x")
-
-
-def test_a_model_of_blocks_alone_is_refused_with_the_cure(tmp_path: Path) -> None:
-    model = optimized_offline("last = Relu(d)", tmp_path)
-    if not any(node.domain == "com.microsoft.nchwc" for node in model.graph.node):
-        pytest.skip("this CPU has no blocked kernels")
-    with pytest.raises(onnxcam.ModelError, match=r"shows no layer: the model was optimised .* use the original"):
-        layers_of(model)
 
 
 def test_views_that_are_quantized_again_show_what_was_quantized() -> None:
