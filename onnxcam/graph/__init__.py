@@ -24,6 +24,7 @@ from onnxcam.graph.edit import (
     write_metadata,
 )
 from onnxcam.graph.feeds import check_fed, type_name, with_feeds
+from onnxcam.graph.fused import ACTIVATION, activation_of
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import SWAP, images_second
 from onnxcam.graph.index import Graph
@@ -69,6 +70,7 @@ from onnxcam.graph.widened import widened
 from onnxcam.graph.write import data_of, save
 
 __all__ = [
+    "ACTIVATION",
     "BLOCKED",
     "BRANCH",
     "CURE",
@@ -89,6 +91,7 @@ __all__ = [
     "PerilError",
     "Shape",
     "ValueType",
+    "activation_of",
     "all_arrive",
     "all_nodes",
     "any_class_row",

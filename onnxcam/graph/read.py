@@ -9,6 +9,7 @@ from onnxcam.graph.agreeing import with_agreed_sizes
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
 from onnxcam.graph.flattened import without_flattens
+from onnxcam.graph.fused import without_fusions
 from onnxcam.graph.imagesfirst import with_images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import surface
@@ -53,8 +54,12 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
 
 
 def read_layers(model: Model) -> Graph:
-    """The graph that `read_graph` gives, with every value that may be a layer shown a row per image."""
-    return with_images_first(read_graph(model))
+    """The graph that `read_graph` gives, its fused products apart, and every value that may be a layer shown a row per
+    image.
+    """
+    graph = read_graph(model)
+    apart = without_fusions(graph)
+    return with_images_first(graph if apart is None else Graph(model, apart))
 
 
 def with_branches(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Graph:

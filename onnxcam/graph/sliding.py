@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from onnxcam.graph.nodes import attributes, optional
-from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed, together
+from onnxcam.graph.nodes import attributes
+from onnxcam.graph.positions import Along, Array, Known, Positions, Rule, averaged, kept, renewed
 from onnxcam.graph.sizing import reach_and_strides, same_in_front, same_padding
 
 
@@ -48,12 +48,6 @@ def slid(known: Known, node: onnx.NodeProto, i: int) -> Positions:
         return stepped
 
     return kept(known.of(node.input[0]), moved)
-
-
-def added(known: Known, node: onnx.NodeProto, i: int) -> Positions:
-    """A convolution and what is added to it."""
-    sizes = known.sizes(node.output[i])
-    return together([slid(known, node, i), known.of(optional(node, 3))], len(sizes or ()))
 
 
 def first_spatial(node: onnx.NodeProto) -> int:
@@ -168,8 +162,7 @@ def stretched(along: Along, new: Sequence[int], where: Where) -> Along | None:
 
 SLIDING: dict[str, Rule] = {
     **dict.fromkeys(
-        ["Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv", "DeformConv",
+        ["Conv", "MaxPool", "AveragePool", "LpPool", "ConvInteger", "QLinearConv", "DeformConv", "FusedConv",
          "QLinearAveragePool", "NhwcMaxPool"], slid),
     **dict.fromkeys(["ConvTranspose", "Resize"], resized),
-    "FusedConv": added,
 }  # fmt: skip

@@ -176,6 +176,14 @@ def reshaped(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     return c.g.op("Reshape", x, c.g.ints(-1, *[1] * (len(after) - 1)))
 
 
+def first_ones(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
+    """A Slice that leaves the first classes, as where channels were filled up: each is where it was."""
+    rank, (start, _, along, step) = c.graph.rank(node.input[0]), (optional(node, i) for i in range(1, 5))
+    if not along or rank is None or c.graph.number(start) != 0 or (step and c.graph.number(step) != 1):
+        return None
+    return c.pick(node.input[0], axis) if c.graph.number(along) in (axis, axis - rank) else None
+
+
 def transposed(c: Chooser, node: onnx.NodeProto, axis: int) -> str | None:
     """Where rows stay in front."""
     perm = attributes(node).get("perm")
@@ -288,6 +296,7 @@ STEPS: dict[str, Callable[[Chooser, onnx.NodeProto, int], str | None]] = {
     **dict.fromkeys(["Reshape", "Flatten", "Squeeze", "Unsqueeze"], reshaped),
     **dict.fromkeys(["GlobalAveragePool", "GlobalMaxPool", "AveragePool", "MaxPool"], pooled),
     **dict.fromkeys(["ReduceMean", "ReduceSum", "ReduceMax"], reduced),
-    "Transpose": transposed, "Gemm": gemm, "MatMul": matmul, "Conv": conv, "QLinearConv": qlinear_conv,
+    "Slice": first_ones, "Transpose": transposed,
+    "Gemm": gemm, "MatMul": matmul, "Conv": conv, "QLinearConv": qlinear_conv,
     f"{MICROSOFT}.QLinearGlobalAveragePool": qlinear_pooled,
 }  # fmt: skip

@@ -256,13 +256,6 @@ def test_a_fused_product_turns_what_it_multiplies() -> None:
 # -- what slides ------------------------------------------------------------------------------------
 
 
-def test_what_is_added_in_a_convolution_lies_where_its_result_does() -> None:
-    body = "a = MatMul(x, mix) b = Transpose<perm=[0,1,3,2]>(a) m = MatMul(b, mix)"
-    known = found(f"{body} y = com.microsoft.FusedConv(m, w, , x)", w=normal(3, 3, 1, 1), mix=normal(8, 8))
-    assert "m" not in known.positions
-    assert known["y"] == Layout("NCHW")
-
-
 @pytest.mark.parametrize(
     ("node", "rows"),
     [

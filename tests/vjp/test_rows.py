@@ -37,6 +37,10 @@ WEIGHTS: dict[str, Array] = {
     "wv": normal(6, 6, seed=9),
     "i0": np.array([0]),
     "i1": np.array([1]),
+    "i2": np.array([2]),
+    "i4": np.array([4]),
+    "i5": np.array([5]),
+    "m3": np.array([-3]),
     "i23": np.array([2, 3]),
     "last": np.array([-1, -2]),
     "first": np.array(0),
@@ -96,6 +100,10 @@ MOVED = {  # heads from a [N, 6, 4, 4] to y, in which the choice of the class ar
     "score [N, 1, K]": TOKENS + "g = ReduceMean<axes = [1]>(t) m = MatMul(g, wt) y = Add(m, b)",
     "score by Reshape": POOL + "m = Gemm<transB = 1>(f, w, b) y = Reshape(m, square)",
     "score [N, K, 1]": (POOL + "m = Gemm<transB = 1>(f, w, b) u = Unsqueeze(m, i1) y = Transpose<perm = [0, 2, 1]>(u)"),
+    "the first of more classes": POOL + "m = Gemm<transB = 1>(f, w, b) y = Slice(m, i0, i4, i1)",
+    "the first of more maps": (
+        "k = Conv(a, kernel, b) n = Slice(k, i0, i4, m3, i1) p = GlobalAveragePool(n) y = Flatten(p)"
+    ),
     "several Gemms with Relu": POOL + "h = Gemm<transB = 1>(f, w1, b1) r = Relu(h) y = Gemm<transB = 1>(r, w2, b)",
     "flattened, not pooled": "f = Flatten(a) y = Gemm<transB = 1>(f, flat, b)",
     "activations on the score": POOL + "m = Gemm<transB = 1>(f, w, b) t = Tanh(m) y = LeakyRelu<alpha = 0.3>(t)",
@@ -138,6 +146,10 @@ DENSE = {  # heads in which the choice has to be made earlier
     "weights computed from the image": (
         POOL
         + "u = ReduceMean<axes = [0], keepdims = 0>(f) n = Unsqueeze(u, i0) e = Mul(w, n) y = Gemm<transB = 1>(f, e)"
+    ),
+    "the last classes": POOL + "m = Gemm<transB = 1>(f, w, b) y = Slice(m, i1, i5, i1)",
+    "the first rows of class maps": (
+        "k = Conv(a, kernel, b) n = Slice(k, i0, i4, i2) p = GlobalAveragePool(n) y = Flatten(p)"
     ),
     "Gemm, transA": POOL + "t = Transpose<perm = [1, 0]>(f) y = Gemm<transA = 1>(t, wt)",
     "3x3 convolution of class maps": "c = Conv<pads = [1, 1, 1, 1]>(a, kernel3, b)" + GAP,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
-from onnxcam.graph import MICROSOFT, operand_order
+from onnxcam.graph import ACTIVATION, MICROSOFT, activation_of, operand_order
 from onnxcam.vjp.body import Outputs, lowering
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Node, RuleError
@@ -34,24 +34,13 @@ def skip_simplified_layer_normalization(w: Emitter, n: Node) -> Outputs:
 
 # -- products with an activation ------------------------------------------------------------------
 
-ACTIVATION = "activation", "activation_params", "activation_alpha", "activation_beta", "activation_gamma"
-PARAMETERS = {
-    "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",), "ThresholdedRelu": ("alpha",),
-}  # fmt: skip
-
 
 def activated(w: Emitter, n: Node, x: str) -> str:
-    """The activation that a fused node names, with its parameters."""
-    name, values = n.attr("activation", ""), n.attr("activation_params") or given(n)
+    """The activation that a fused node names."""
+    name, parameters = activation_of(n.attrs)
     if name == "Clip":
-        return w.op("Clip", x, *(n.array(limit) for limit in values))
-    return w.op(name, x, **dict(zip(PARAMETERS.get(name, ()), values, strict=False))) if name else x
-
-
-def given(n: Node) -> list[float]:
-    """The parameters that a FusedGemm spells out."""
-    values = [n.attr(f"activation_{which}") for which in ("alpha", "beta", "gamma")]
-    return [value for value in values if value is not None]
+        return w.op("Clip", x, *(n.array(limit) for limit in parameters.values()))
+    return w.op(name, x, **parameters) if name else x
 
 
 @lowering("FusedConv", domain=MICROSOFT)
