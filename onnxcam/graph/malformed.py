@@ -23,6 +23,13 @@ LIKE_SIZES = GROWING | {"Cast", "Add", "Sub", "Mul", "Neg", "Abs", "Identity", "
 LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
 
 
+TEXT, NUMBER, NUMBERS = onnx.AttributeProto.STRING, onnx.AttributeProto.INT, onnx.AttributeProto.INTS
+KINDS = {  # of attributes that mean the same wherever they are, as in operators of which onnx knows nothing
+    "auto_pad": TEXT, "activation": TEXT, "group": NUMBER, "kernel_shape": NUMBERS, "pads": NUMBERS, "strides": NUMBERS,
+    "dilations": NUMBERS, "activation_params": onnx.AttributeProto.FLOATS, "channels": NUMBER, "channels_last": NUMBER,
+}  # fmt: skip
+
+
 class PerilError(ModelError):
     """A model that onnx or ONNX Runtime neither refuses nor survives: neither is to be asked what is wrong with it."""
 
@@ -40,6 +47,8 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
         if any(attribute.ref_attr_name for attribute in node.attribute):
             raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
         check_perils(node, name)
+        if odd := next((a.name for a in node.attribute if KINDS.get(a.name, a.type) != a.type), None):
+            raise ModelError(f"{name} is broken: {described(node)} is malformed (its {odd} is of another kind)")
         unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)
         if unchecked or not onnx.defs.has(node.op_type, opsets[node.domain], node.domain):
             continue

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph import Graph, Head, Layer, candidates, find_score, image_input, load, read_graph
@@ -243,3 +244,12 @@ def vit(pooling: str) -> onnx.ModelProto:
 }}""",
         VIT | {"position": normal(1, 17 if pooling == "token" else 16, WIDTH, seed=2)},
     )
+
+
+def saved_by_runtime(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
+    """The same as ONNX Runtime saves it at its highest level: in blocks of channels, where the CPU has any."""
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+    options.optimized_model_filepath = str(folder / "optimized.onnx")
+    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return onnx.load(options.optimized_model_filepath)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -113,3 +114,12 @@ def test_sparse_weights_that_are_too_large_together_are_refused() -> None:
         model.graph.sparse_initializer[i].values.name = f"w{i}"
     with pytest.raises(ModelError, match="take 384 MB with their zeros"):
         graph_of(model)
+
+
+@pytest.mark.parametrize(("attribute", "value"), [("auto_pad", 3), ("pads", "1"), ("activation", 1.0), ("strides", 2)])
+def test_attributes_of_an_operator_that_onnx_does_not_know_are_of_their_kind(attribute: str, value: Any) -> None:
+    odd = node("FusedConv", ["x", "k"], ["y"], domain="com.microsoft", **{attribute: value})
+    proto = net("(float[1,1,4,4] x) => (float[A] z) { z = Identity(y) }", {"k": np.ones((1, 1, 1, 1), np.float32)})
+    proto.graph.node.insert(0, odd)
+    with pytest.raises(ModelError, match=rf"FusedConv 'y' is malformed \(its {attribute} is of another kind\)"):
+        read_graph(load(proto))

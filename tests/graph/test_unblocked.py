@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import pytest
 
 import onnxcam
@@ -18,7 +17,7 @@ from onnxcam.graph.load import load
 from onnxcam.graph.nodes import attributes
 from onnxcam.graph.normalize import normalize
 from onnxcam.graph.unblocked import WRITTEN_BACK, unblocked
-from tests.graph.building import graph_of
+from tests.graph.building import graph_of, saved_by_runtime
 from tests.nets import net, normal
 from tests.vjp.harness import session
 
@@ -67,12 +66,8 @@ def plain(way: str) -> onnx.ModelProto:
 
 
 def optimized(model: onnx.ModelProto, folder: Path) -> onnx.ModelProto:
-    """The same as ONNX Runtime saves it at its highest level: convolutions on blocks of channels."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 4
-    options.optimized_model_filepath = str(folder / "optimized.onnx")
-    onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    saved = onnx.load(options.optimized_model_filepath)
+    """The same as ONNX Runtime saves it, in blocks of channels."""
+    saved = saved_by_runtime(model, folder)
     if not any(node.domain == NCHWC for node in saved.graph.node):
         pytest.skip("this CPU has no blocked kernels")
     return saved

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxcam import export
-from tests.graph.building import residual, vit
+from tests.graph.building import residual, saved_by_runtime, vit
 from tests.hostile.mutations import damaged, with_odd_constant
 from tests.nets import net, normal
 
@@ -56,11 +57,13 @@ def server() -> Iterator[Callable[[Path, list[list[str]]], Answer]]:
 
 
 def models() -> dict[str, bytes]:
-    """What is damaged: a network with recipe and labels, the same exported, with branches, and with tokens."""
+    """What is damaged: a network with a recipe, the same exported and optimized, one of branches, one of tokens."""
     with tempfile.TemporaryDirectory() as folder:
         exported = export(SAMPLES / "tiny_cnn.onnx", Path(folder) / "exported.onnx").read_bytes()
+        optimized = saved_by_runtime(onnx.load(SAMPLES / "tiny_cnn.onnx"), Path(folder)).SerializeToString()
     return {
         "plain": (SAMPLES / "tiny_cnn.onnx").read_bytes(), "exported": exported,
+        "optimized": optimized,
         "residual": residual().SerializeToString(), "tokens": vit("token").SerializeToString(),
     }  # fmt: skip
 
