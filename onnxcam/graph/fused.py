@@ -19,7 +19,8 @@ from onnxcam.graph.nodes import attributes, optional, with_nodes
 FUSED = {"FusedConv": "Conv", "FusedGemm": "Gemm"}
 ADDED = 3  # the place of what a FusedConv adds, among its inputs
 ACTIVATION = "activation", "activation_params", "activation_alpha", "activation_beta", "activation_gamma"
-PARAMETERS = {
+SPELLED = "activation_"  # before the name of an attribute of the activation, in a FusedGemm
+PARAMETERS = {  # in their order in a FusedConv
     "Clip": ("min", "max"), "Elu": ("alpha",), "HardSigmoid": ("alpha", "beta"), "LeakyRelu": ("alpha",),
     "ThresholdedRelu": ("alpha",),
 }  # fmt: skip
@@ -42,15 +43,17 @@ def is_fused(node: onnx.NodeProto) -> bool:
     if node.domain != MICROSOFT or node.op_type not in FUSED or len(node.output) != 1 or len(node.input) < 2:
         return False
     name, _ = activation_of(attributes(node))
-    return not name or onnx.defs.has(name)
+    return not name or (onnx.defs.has(name) and not onnx.defs.get_schema(name).deprecated)
 
 
 def activation_of(attrs: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """The activation that a fused node names, "" for none, and its parameters: attributes, of a Clip inputs."""
     name = str(attrs.get("activation", ""))
-    spelled = [attrs[f"activation_{which}"] for which in ("alpha", "beta", "gamma") if f"activation_{which}" in attrs]
-    values = attrs.get("activation_params") or spelled  # as a FusedConv says it, and a FusedGemm
-    return name, dict(zip(PARAMETERS.get(name, ()), values, strict=False))
+    if values := attrs.get("activation_params"):  # as a FusedConv says them
+        return name, dict(zip(PARAMETERS.get(name, ()), values, strict=False))
+    known = onnx.defs.get_schema(name).attributes if onnx.defs.has(name) else ()
+    spelled = {key.removeprefix(SPELLED): value for key, value in attrs.items() if key.startswith(SPELLED)}
+    return name, {key: value for key, value in spelled.items() if key in known}
 
 
 def parts(graph: Graph, node: onnx.NodeProto) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:

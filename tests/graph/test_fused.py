@@ -46,13 +46,23 @@ def test_a_fused_convolution_comes_apart(case: str) -> None:
     np.testing.assert_allclose(run(graph.proto, {"x": x})["y"], run(given, {"x": x})["y"], rtol=1e-5, atol=1e-5)
 
 
-def test_a_fused_product_comes_apart() -> None:
+@pytest.mark.parametrize(
+    ("operator", "parameters"),
+    [
+        ("LeakyRelu", "activation_alpha=0.3"),
+        ("Selu", "activation_alpha=1.2, activation_gamma=0.8"),
+        ("Elu", "activation_alpha=0.4"),
+        ("HardSigmoid", "activation_beta=0.1, activation_alpha=0.7"),
+        ("Relu", "activation_beta=0.1"),
+    ],
+)
+def test_a_fused_product_comes_apart(operator: str, parameters: str) -> None:
     given = model(
         "p = GlobalAveragePool(z) g = Flatten(p) "
-        'y = com.microsoft.FusedGemm<activation="LeakyRelu", activation_alpha=0.3, alpha=0.5>(g, w, b)'
+        f'y = com.microsoft.FusedGemm<activation="{operator}", {parameters}, alpha=0.5>(g, w, b)'
     )
     graph = read_layers(load(given))
-    assert [node.op_type for node in graph.nodes][-2:] == ["Gemm", "LeakyRelu"]
+    assert [node.op_type for node in graph.nodes][-2:] == ["Gemm", operator]
     x = normal(2, 3, 6, 6, seed=4)
     np.testing.assert_allclose(run(graph.proto, {"x": x})["y"], run(given, {"x": x})["y"], rtol=1e-5, atol=1e-5)
 
@@ -82,12 +92,14 @@ def test_a_skip_connection_inside_keeps_the_place() -> None:
     assert [layer.name for layer in list_layers(given) if layer.automatic] == ["f"]
 
 
-@pytest.mark.parametrize("change", ["unknown", "two outputs", "no weight"])
+@pytest.mark.parametrize("change", ["unknown", "deprecated", "two outputs", "no weight"])
 def test_what_is_no_fused_product_stays(change: str) -> None:
     given = model(CONV.format(', activation="Relu"', "x, k, c") + HEAD)
     (node,) = (node for node in given.graph.node if node.op_type == "FusedConv")
     if change == "unknown":
         node.attribute[-1].s = b"Unheard"
+    elif change == "deprecated":
+        node.attribute[-1].s = b"Upsample"
     elif change == "two outputs":
         node.output.append("more")
     else:

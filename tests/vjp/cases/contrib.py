@@ -159,6 +159,8 @@ CASES = [
     ms("FusedGemm", normal("N", 3), normal(3, 4), normal(4), activation="Tanh", alpha=0.5, truth=gemm(np.tanh, 0.5)),
     ms("FusedGemm", normal("N", 3), held(normal(4, 3)), transB=1, activation="LeakyRelu", activation_alpha=0.25,
        truth=gemm(lambda y: np.where(y > 0, y, 0.25 * y), trans=True)),
+    ms("FusedGemm", normal("N", 3), normal(3, 4), activation="Selu", activation_alpha=1.2, activation_gamma=0.8,
+       truth=gemm(lambda y: 0.8 * np.where(y > 0, y, 1.2 * (np.exp(y) - 1)))),
     ms("FusedMatMul", normal("N", 2, 3), normal("N", 4, 3), transB=1, alpha=0.5,
        truth=lambda a, b: 0.5 * a @ b.swapaxes(1, 2)),
     ms("FusedMatMul", normal("N", 3, 2), normal(3, 4), transA=1, truth=lambda a, b: a.swapaxes(1, 2) @ b),
