@@ -146,7 +146,8 @@ def candidates(graph: Graph, image: ImageInput, score: Score) -> list[Layer]:
             weighs = weights_behind.get(name, False) or score.kind == "embedding" or sums_channels(graph, origin, sums)
             why_not = objection(graph, origin.name, weighs=weighs, arrives=arrives[name])
             merged[origin.name] = replace(origin, reason=why_not)
-        sums += [node for node in (graph.maker(name),) if node is not None and node.op_type in SUMMING]
+        if (node := graph.maker(name)) is not None and node.op_type in SUMMING:
+            sums.append(node)
     if not merged and hidden:
         raise ModelError(f"{graph.model.name} shows no layer: {CURE} ({next(iter(hidden.values()))})")
     return ranked(graph, [*merged.values()], score.name)

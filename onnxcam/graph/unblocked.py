@@ -78,8 +78,7 @@ class Unblocking:
 
     def whole(self) -> onnx.ModelProto:
         """The graph without blocks."""
-        written = onnx.ModelProto()
-        written.CopyFrom(self.proto)
+        written = copied(self.proto)
         graph = written.graph
         replace_nodes(graph, [new for node in graph.node for new in self.instead(node)])
         if any(port.name in self.plain for port in graph.output):
