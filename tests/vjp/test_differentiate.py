@@ -179,6 +179,7 @@ EMPTY = [
     "a = Conv<kernel_shape = [3, 3]>(x, w) b = Relu(a) c = MaxPool<kernel_shape = [2, 2]>(b) y = GlobalAveragePool(c)",
     "a = Reshape(x, to) b = Softmax(a) c = Gather<axis = 1>(b, grid) y = ReduceMax<axes = [1]>(c)",
     "a = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) y = Mul(a, a)",
+    "a = Pad<mode = \"reflect\">(x, p) y = Mul(a, a)",
     "a = Flatten(x) y = MatMul(a, m)",
 ]  # fmt: skip
 
@@ -186,7 +187,7 @@ EMPTY = [
 @pytest.mark.parametrize("body", EMPTY)
 def test_no_rows_have_no_gradients(body: str) -> None:
     text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N, 1, 4, 4] x) => (float[] y)
-    <int64[3] to = {{0, 4, 4}}, int64[1, 2] grid = {{1, 3}}> {{ {body} }}"""
+    <int64[3] to = {{0, 4, 4}}, int64[1, 2] grid = {{1, 3}}, int64[8] p = {{0, 0, 1, 1, 0, 0, 1, 1}}> {{ {body} }}"""
     model = onnx.parser.parse_model(text)
     weights = {"w": np.ones((2, 1, 3, 3), np.float32), "m": np.ones((16, 2), np.float32)}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())

@@ -60,9 +60,9 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     axes = sliced_axes(n)
     if axes is None:
         return [put_back(g, n, ct, g.op("Slice", numbered(g, n), *n.input[1:]))]
-    margins = slice_margins(n, axes)
-    if margins is not None:
-        return [g.op("Pad", ct, g.ints(*margins))]
+    taken = elements_taken(n, axes)
+    if taken is not None:
+        return [among_zeros(g, n, ct, taken)]
     dx = ct
     for i, axis in enumerate(axes):
         start, end, step = (
@@ -81,19 +81,43 @@ def sliced_axes(n: Node) -> list[int] | None:
     return None if count is None else list(range(count))
 
 
-def slice_margins(n: Node, axes: list[int]) -> list[int] | None:
-    """The padding that undoes a Slice with steps of 1; None when it has others, or is not known before it runs."""
-    starts, ends, steps, sizes = n.const(1), n.const(2), n.const(4), [n.size(axis) for axis in axes]
-    if n.has(4) and (steps is None or np.any(steps != 1)):
+def elements_taken(n: Node, axes: list[int]) -> dict[int, range] | None:
+    """Which elements a Slice takes along each of its axes; None: known when it runs."""
+    starts, ends, sizes = n.const(1), n.const(2), [n.size(axis) for axis in axes]
+    steps = n.const(4) if n.has(4) else np.ones(len(axes))
+    if starts is None or ends is None or steps is None or None in sizes:
         return None
-    if starts is None or ends is None or None in sizes:
-        return None
+    bounds = zip(starts.ravel(), ends.ravel(), steps.ravel(), strict=True)
+    cuts = [slice(int(start), int(end), int(step)) for start, end, step in bounds]
+    return {axis: range(*cut.indices(size or 0)) for axis, cut, size in zip(axes, cuts, sizes, strict=True)}
+
+
+def among_zeros(g: Emitter, n: Node, ct: str, taken: dict[int, range]) -> str:
+    """ct at the elements taken of each axis, zeros at the others: spread out, then padded or cut to input 0's size."""
     margins = np.zeros((2, n.rank()), np.int64)
-    for axis, start, end, known in zip(axes, starts.ravel(), ends.ravel(), sizes, strict=True):
-        size = known or 0
-        first, last, _ = slice(int(start), int(end)).indices(size)
-        margins[:, axis] = first, size - max(first, last)
-    return [int(margin) for margin in margins.ravel()]
+    sizes: list[int | tuple[int, int]] = [len(taken[i]) if i in taken else (i, 1) for i in range(n.rank())]
+    for axis, places in taken.items():
+        if places.step < 0 and len(places) > 1:
+            ct, places = g.op("Slice", ct, g.ints(-1), g.ints(-(2**31)), g.ints(axis), g.ints(-1)), places[::-1]
+        step, first = (places.step, places.start) if len(places) > 1 else (1, max(places.start, 0))
+        inside = min(first, step - 1)
+        if step > 1:
+            ct = spread(g, n, ct, axis, sizes, inside, step)
+        margins[:, axis] = first - inside, (n.size(axis) or 0) - (first - inside) - len(places) * step
+        sizes[axis] = len(places) * step
+    return g.op("Pad", ct, g.ints(*margins.ravel().tolist())) if margins.any() else ct
+
+
+def spread(g: Emitter, n: Node, ct: str, axis: int, sizes: list[int | tuple[int, int]], first: int, step: int) -> str:
+    """Elements of an axis `step` apart, with zeros before, between and after; by Concat: no other kernel is as fast."""
+    before, after = sizes[: axis + 1], sizes[axis + 1 :]
+
+    def zeros(count: int) -> list[str]:
+        return [g.op("Expand", n.array(0), g.dims(n.input[0], *before, count, *after))] if count else []
+
+    apart = g.op("Unsqueeze", ct, g.ints(axis + 1))
+    rows = g.op("Concat", *zeros(first), apart, *zeros(step - 1 - first), axis=axis + 1)
+    return g.op("Reshape", rows, g.dims(n.input[0], *before[:-1], -1, *after))
 
 
 @rule("Pad", versions=(13, 18, 19, 21, 23, 24, 25))
@@ -114,7 +138,8 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
         if around == (0, 0):
             continue
         if around is not None and can_fold(n, axis, *around):
-            dx = (multiplied if is_short(n, axis, *around) else folded)(g, n, dx, axis, *around)
+            short = can_multiply(n, axis) and max(n.size(axis) or 0, *around) <= FEW
+            dx = multiplied(g, n, dx, axis, copied(n, axis, *around)) if short else folded(g, n, dx, axis, *around)
             continue
         amount = g.op("Gather", n.input[1], g.ints(i, i + axes.size))
         origin = g.op("Pad", positions(g, n, axis), amount, mode=mode)
@@ -122,7 +147,8 @@ def pad(g: Emitter, n: Node, ct: str) -> Cotangents:
     return [dx]
 
 
-FEW = 32  # pixels of an axis (measured: twice as fast up to 32, slower from 56 on)
+# up to which size of an axis a product is faster (measured) than cutting and adding, than adding one by one
+FEW, SOME = 32, 96
 COPIED = {"reflect": -1, "wrap": 0, "edge": 2**31}  # mode -> how much more than its size an axis may be padded
 
 
@@ -134,16 +160,22 @@ def can_fold(n: Node, axis: int, before: int, after: int) -> bool:
     return min(before, after) >= 0 and max(before, after) <= size + more
 
 
-def is_short(n: Node, axis: int, before: int, after: int) -> bool:
-    """Whether an axis is one of the last two, with so few pixels that a product is faster than cutting and adding."""
-    return 2 <= n.rank() <= axis + 2 and max(n.size(axis) or 0, before, after) <= FEW
+def can_multiply(n: Node, axis: int) -> bool:
+    """Whether a product can go along an axis; ONNX Runtime makes none from the left where a batch may be empty."""
+    last = n.rank() - 1
+    return 0 < last == axis or (0 <= last - 1 == axis and all(n.size(i) for i in range(axis)))
 
 
-def multiplied(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
-    """The adjoint of padding one of the last two axes with copies: a product with what says which is whose copy."""
-    copies = np.pad(np.eye(n.size(axis) or 0), [(0, 0), (before, after)], mode=n.attr("mode"))
-    last = axis == n.rank() - 1
-    return g.op("MatMul", ct, n.array(copies.T)) if last else g.op("MatMul", n.array(copies), ct)
+def copied(n: Node, axis: int, before: int, after: int) -> Array:
+    """Which element of an axis each one of the padded axis is a copy of: ones in a matrix (size, padded size)."""
+    return np.pad(np.eye(n.size(axis) or 0), [(0, 0), (before, after)], mode=n.attr("mode"))
+
+
+def multiplied(g: Emitter, n: Node, ct: str, axis: int, copies: Array) -> str:
+    """The adjoint of copying elements of one of the last two axes: a product with what says which is whose copy."""
+    if axis == n.rank() - 1:
+        return g.op("MatMul", ct, n.array(copies.T))
+    return g.op("MatMul", n.array(copies), ct)
 
 
 def folded(g: Emitter, n: Node, ct: str, axis: int, before: int, after: int) -> str:
@@ -210,8 +242,12 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     if g.graph.rank(n.input[1]) != 1:
         count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
         ct = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, count)))
-    if index is not None and size is not None and is_permutation(order := index.ravel() % size, size):
-        return [g.op("Gather", ct, g.const(np.argsort(order), np.int64), axis=axis)]
+    if index is not None and size:
+        order = index.ravel() % size
+        if is_permutation(order, size):
+            return [g.op("Gather", ct, g.const(np.argsort(order), np.int64), axis=axis)]
+        if can_multiply(n, axis) and max(size, order.size / 2) <= SOME:
+            return [multiplied(g, n, ct, axis, np.eye(size)[:, order])]
     return [scatter_along(g, n, ct, as_int64(g, flat), axis)]
 
 
