@@ -115,8 +115,7 @@ def named(name: str, image: ImageInput, *, places: bool, line: int | None) -> Pr
     """A named recipe for this input.
 
     Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
-    objects that a map should show. Where a side is free the photo's own proportions stay, that side being the longer
-    one of what such models take.
+    objects that a map should show. Where a side is free the photo's own proportions stay.
     """
     width, height = image.size[0], image.size[1] or line
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
@@ -125,8 +124,10 @@ def named(name: str, image: ImageInput, *, places: bool, line: int | None) -> Pr
     resize = Resize("exact", size)
     if width is None and height is None:
         resize = Resize("short_side", USUAL_SHORT, multiple=STEP)
-    elif width is None or height is None:
-        resize = Resize("short_side", int(width or height or USUAL_SIDE))
+    elif width is None:
+        resize = Resize("height", height)
+    elif height is None:
+        resize = Resize("width", width)
     return replace(recipe, resize=resize, crop=None) if places or width != height else recipe
 
 

@@ -78,11 +78,23 @@ def _exact(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
 
 
 def _short_side(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
+    return _scaled(photo, resize, min(photo.size))
+
+
+def _width(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
+    return _scaled(photo, resize, photo.size[0])
+
+
+def _height(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
+    return _scaled(photo, resize, photo.size[1])
+
+
+def _scaled(photo: _Photo, resize: Resize, side: int) -> tuple[Pixels, Geometry]:
+    """Both sides by the factor that makes the number that is wanted of this one."""
     assert isinstance(resize.to, int)
-    short, step = min(photo.size), resize.multiple
-    width, height = (max(round(side * resize.to / short / step), 1) * step for side in photo.size)
-    size = (width, height)
-    return photo.resized(*size), Geometry.resized(photo.size, size)
+    step = resize.multiple
+    width, height = (max(round(n * resize.to / side / step), 1) * step for n in photo.size)
+    return photo.resized(width, height), Geometry.resized(photo.size, (width, height))
 
 
 def _short_side_floor(photo: _Photo, resize: Resize) -> tuple[Pixels, Geometry]:
@@ -116,6 +128,8 @@ RESIZERS: dict[str, Callable[[_Photo, Resize], tuple[Pixels, Geometry]]] = {
     "exact": _exact,
     "short_side": _short_side,
     "short_side_floor": _short_side_floor,
+    "width": _width,
+    "height": _height,
     "letterbox": _letterbox,
     "height_pad": _height_pad,
 }

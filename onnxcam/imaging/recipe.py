@@ -27,10 +27,11 @@ _LARGEST_FILE = 1 << 20
 _TOLD = ("name", "guess")  # what `onnxcam run --json` says besides; read back, they change nothing
 _RESIZE_KEYS: Final = {
     "none": (), "exact": ("to",), "short_side": ("to", "multiple"), "short_side_floor": ("to",),
+    "width": ("to",), "height": ("to",),
     "letterbox": ("to", "pad", "anchor"), "height_pad": ("to",),
 }  # fmt: skip
 HOWS: Final = tuple(_RESIZE_KEYS)
-_SHORT_SIDES: Final = ("short_side", "short_side_floor")
+_ONE_SIDE: Final = ("short_side", "short_side_floor", "width", "height")
 _KEYS = ("load", "resize", "filter", "crop", "channels", "scale", "mean", "std", "layout", "dtype")
 
 
@@ -39,10 +40,10 @@ class Resize:
     """How the photo gets its size.
 
     Attributes:
-        how: `none`; `exact` to [w, h]; `short_side`, keeping the aspect; `short_side_floor`, its long side
-            rounded down as by torchvision; `letterbox` into [w, h], keeping the aspect; `height_pad`: to the height of
-            [w, h], keeping the aspect up to its width, zeros on the right.
-        to: (width, height), or the short side; None for `none`.
+        how: `none`; `exact` to [w, h]; keeping the aspect: `short_side`, `short_side_floor`, its long side rounded
+            down as by torchvision, `width`, `height`; `letterbox` into [w, h], keeping the aspect; `height_pad`: to
+            the height of [w, h], keeping the aspect up to its width, zeros on the right.
+        to: (width, height), or the one side; None for `none`.
         pad: the grey of letterbox's bars, 0..255, before scale and mean.
         anchor: where letterbox puts the photo, `top-left` or `center`.
         multiple: of which both sides are, behind `short_side`, each rounded to the nearest.
@@ -154,7 +155,7 @@ def _read_resize(fields: Fields) -> Resize:
     fields.refuse_others(known | {key for keys in _RESIZE_KEYS.values() for key in keys if not fields.has(key)})
     if how == "none":
         return Resize()
-    to = fields.whole("to") if how in _SHORT_SIDES else fields.size("to")
+    to = fields.whole("to") if how in _ONE_SIDE else fields.size("to")
     return Resize(how, to, fields.whole("pad", 0), fields.word("anchor", "top-left"), fields.whole("multiple", 1))
 
 
@@ -193,8 +194,8 @@ def _unknown_words(recipe: Preprocess) -> Iterator[str]:
 
 def _wrong_sizes(recipe: Preprocess) -> Iterator[str]:
     how, to = recipe.resize.how, recipe.resize.to
-    if not (to is None if how == "none" else isinstance(to, int if how in _SHORT_SIDES else tuple)):
-        yield f"resize.to {to} does not go with {how}: none takes no size, a short side one number, the others two"
+    if not (to is None if how == "none" else isinstance(to, int if how in _ONE_SIDE else tuple)):
+        yield f"resize.to {to} does not go with {how}: none takes no size, one side one number, the others two"
     for key, size in {"resize.to": to, "crop": recipe.crop}.items():
         sides = size if isinstance(size, tuple) else (size,)
         if size is not None and not all(1 <= side <= LARGEST_SIDE for side in sides if side is not None):
@@ -244,8 +245,8 @@ def override(
 ) -> Preprocess:
     """The recipe with some parts replaced; None keeps a part.
 
-    A single `size` is the short side where the recipe keeps the aspect, else the side of a square; (width, height)
-    where there was a short side or no resize means exact, without the crop. One mean or std holds for all channels.
+    A single `size` is the one side where the recipe keeps the aspect, else the side of a square; (width, height)
+    where there was one side or no resize means exact, without the crop. One mean or std holds for all channels.
     Turning RGB into BGR turns the recipe's own mean and std along.
 
     Raises:
@@ -274,7 +275,7 @@ def _for_channels(values: tuple[float, ...], count: int) -> tuple[float, ...]:
 
 
 def _resized(resize: Resize, size: int | tuple[int, int]) -> Resize:
-    if resize.how in _SHORT_SIDES and isinstance(size, int):
+    if resize.how in _ONE_SIDE and isinstance(size, int):
         return replace(resize, to=size)
     pair = (size, size) if isinstance(size, int) else size
-    return Resize("exact", pair) if resize.how in ("none", *_SHORT_SIDES) else replace(resize, to=pair)
+    return Resize("exact", pair) if resize.how in ("none", *_ONE_SIDE) else replace(resize, to=pair)

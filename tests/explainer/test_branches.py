@@ -127,8 +127,9 @@ def test_a_reader_of_lines_of_any_size(method: str, target: str) -> None:
 def test_a_photo_is_read_at_the_height_of_a_line() -> None:
     explainer = onnxcam.Explainer(net(READER, READING))
     e = explainer(PIL.Image.new("RGB", (200, 50), "white"), "probs[3,2]")
-    assert (explainer.preprocess.recipe.resize, explainer.preprocess.guess) == (Resize("short_side", 32), True)
+    assert (explainer.preprocess.recipe.resize, explainer.preprocess.guess) == (Resize("height", 32), True)
     assert e.map.shape == (1, 128)
+    assert explainer(PIL.Image.new("RGB", (60, 80), "white"), "probs[3,2]").map.shape == (1, 24)
 
 
 def test_sizes_that_take_the_same_branches_share_sessions() -> None:

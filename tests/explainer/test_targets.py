@@ -228,7 +228,8 @@ def test_names_that_a_zipmap_holds(two_objects: Array, samples: Path, tmp_path: 
         ((None, None), False, Resize("short_side", 256), (224, 224)),
         ((None, None), True, Resize("short_side", 512, multiple=32), None),
         ((160, 60), False, Resize("exact", (160, 60)), None),
-        ((None, 48), True, Resize("short_side", 48), None),
+        ((None, 48), True, Resize("height", 48), None),
+        ((48, None), False, Resize("width", 48), None),
     ],
 )
 @pytest.mark.parametrize("given", [None, "imagenet"])
@@ -244,12 +245,12 @@ def test_lines_of_text_and_maps_lose_nothing_to_a_crop(
 def test_a_line_of_any_height_has_the_usual_one() -> None:
     image = ImageInput("x", "NCHW", (None, None), 3, "float32", None)
     chosen = choose_recipe(None, image, {}, places=True, line=48)
-    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 48), None)
+    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("height", 48), None)
 
 
 def test_a_free_width_keeps_the_aspect_by_any_name() -> None:
     chosen = choose_recipe("tf", ImageInput("x", "NCHW", (None, 32), 3, "float32", None), {})
-    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("short_side", 32), None)
+    assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("height", 32), None)
 
 
 @pytest.mark.parametrize(

@@ -81,6 +81,16 @@ def test_short_side_rounds_and_the_crop_floors() -> None:
     assert prepared.geometry.scale == (385 / 451, 256 / 300)
 
 
+@pytest.mark.parametrize(
+    ("how", "size", "made"),
+    [("height", (60, 80), (36, 48)), ("height", (300, 7), (2057, 48)), ("width", (60, 80), (48, 64))],
+)
+def test_one_side_keeps_the_aspect(how: str, size: tuple[int, int], made: tuple[int, int]) -> None:
+    prepared = prepare(photo(*size), recipe({"how": how, "to": 48}))
+    assert prepared.array.shape == (1, 3, *made[::-1])
+    assert prepared.geometry.scale == (made[0] / size[0], made[1] / size[1])
+
+
 def test_short_side_floor_is_torchvisions() -> None:
     image = photo(451, 300)
     prepared = prepare(image, recipe({"how": "short_side_floor", "to": 256}, crop=[224, 224]))
