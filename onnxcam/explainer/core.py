@@ -78,7 +78,7 @@ class Explainer:
         self._preprocess_given, self._labels_given = preprocess, labels
         if preprocess is not None:
             _ = self.preprocess  # what does not fit is said now
-        self._labels: dict[tuple[tuple[int, ...], bool], Labels] = {}
+        self._labels: dict[tuple[tuple[int, ...] | None, bool], Labels] = {}
         self._subjects: dict[str | None, Subject] = {None: self.subject}  # by the output that is their score
         self._others: dict[tuple[str | None, str], Array] = {}
         self.expected_layers: dict[tuple[Any, ...], TargetLayer | None] = {}  # the last ones, by what was asked
@@ -116,7 +116,7 @@ class Explainer:
         """
         return self.labels_for(counts, strict=strict).names
 
-    def labels_for(self, counts: tuple[int, ...], *, strict: bool) -> Labels:
+    def labels_for(self, counts: tuple[int, ...] | None, *, strict: bool) -> Labels:
         """The same with what is known of them."""
         key = (counts, strict)
         if key not in self._labels:

@@ -183,11 +183,16 @@ class Labels:
 
 
 def choose_labels(
-    given: str | Path | Sequence[str] | None, counts: Sequence[int], metadata: Mapping[str, str], *, strict: bool = True
+    given: str | Path | Sequence[str] | None,
+    counts: Sequence[int] | None,
+    metadata: Mapping[str, str],
+    *,
+    strict: bool = True,
 ) -> Labels:
     """Class names: a user's file or list, the model's own, ImageNet's for 1,000 classes.
 
-    `counts`: how many labels would fit. Where none of the user's do there are none, and if `strict` that is refused.
+    `counts`: how many labels would fit; None: any number. Where none of the user's do there are none, and if `strict`
+    that is refused.
 
     Raises:
         TargetError: a wrong number of labels, or a file that is no text.
@@ -201,9 +206,9 @@ def choose_labels(
     if LABELS in metadata or ultralytics.names(metadata):
         labels = parse_labels(metadata[LABELS]) if LABELS in metadata else ultralytics.names(metadata) or []
         return those_that_fit(labels, counts)
-    if CHARACTERS in metadata:
+    if CHARACTERS in metadata and counts is not None:
         return characters(metadata[CHARACTERS], counts)
-    return Labels(imagenet_labels(), guess=True) if tuple(counts) == (IMAGENET_CLASSES,) else Labels()
+    return Labels(imagenet_labels(), guess=True) if counts == (IMAGENET_CLASSES,) else Labels()
 
 
 def as_labels(given: str | Path | Sequence[str]) -> list[str]:
@@ -222,15 +227,18 @@ def characters(text: str, counts: Sequence[int]) -> Labels:
     return Labels(unfit=len(names)) if found is None else Labels(found)
 
 
-def those_that_fit(labels: list[str], counts: Sequence[int]) -> Labels:
+def those_that_fit(labels: list[str], counts: Sequence[int] | None) -> Labels:
     """Class names where there are as many as fit."""
-    return Labels(labels) if len(labels) in counts else Labels(unfit=len(labels))
+    return Labels(labels) if counts is None or len(labels) in counts else Labels(unfit=len(labels))
 
 
-def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping[str, str]) -> tuple[int, ...]:
-    """The numbers of labels that fit one image's scores: of some of Ultralytics' rows that of the model's own names.
+def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping[str, str]) -> tuple[int, ...] | None:
+    """The numbers of labels that fit one image's scores: of some of Ultralytics' rows that of the model's own names, of
+    other detections, which tell nothing but their own classes, any (None).
 
     `behind`: how many numbers follow a row's class scores.
     """
     own = ultralytics.names(metadata) if axes == ultralytics.DETECTIONS or behind else None
-    return (len(own),) if own else class_counts(shape, axes)
+    if own:
+        return (len(own),)
+    return None if axes == ultralytics.DETECTIONS else class_counts(shape, axes)

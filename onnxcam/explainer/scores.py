@@ -6,6 +6,7 @@ import numpy as np
 
 from onnxcam.errors import InputError, ModelError
 from onnxcam.explainer.subject import Array
+from onnxcam.explainer.ultralytics import DETECTIONS
 from onnxcam.runtime import Score
 
 
@@ -17,6 +18,8 @@ def checked_scores(scores: Array, images: int, score: Score) -> Array:
             f"the score '{name}' has shape {list(scores.shape)} for {images} image(s), "
             "which is not a row for each image: name another with --score"
         )
+    if not scores.size and score.axes == DETECTIONS:
+        raise InputError("the model detects nothing in this image")
     if not scores.size:
         raise ModelError(f"the score '{name}' is empty: its shape is {list(scores.shape)}")
     return finite(as_rows(scores, score), name)

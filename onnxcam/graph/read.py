@@ -8,6 +8,7 @@ from functools import partial
 from onnxcam.graph.agreeing import with_agreed_sizes
 from onnxcam.graph.branches import without_known_branches
 from onnxcam.graph.containers import without_containers
+from onnxcam.graph.detections import with_detections
 from onnxcam.graph.flattened import without_flattens
 from onnxcam.graph.fused import without_fusions
 from onnxcam.graph.imagesfirst import with_images_first
@@ -54,12 +55,12 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
 
 
 def read_layers(model: Model) -> Graph:
-    """The graph that `read_graph` gives, its fused products apart, and every value that may be a layer shown a row per
-    image.
+    """The graph that `read_graph` gives, its fused products apart, detections in parts shown together, and every value
+    that may be a layer shown a row per image.
     """
     graph = read_graph(model)
     apart = without_fusions(graph)
-    return with_images_first(graph if apart is None else Graph(model, apart))
+    return with_images_first(with_detections(graph if apart is None else Graph(model, apart)))
 
 
 def with_branches(graph: Graph, sizes: Mapping[str, Sequence[int | None]]) -> Graph:

@@ -7,6 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
+from onnxcam.graph.detections import rows_of_detections
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
@@ -21,6 +22,7 @@ from onnxcam.runtime.manifest import ImageInput, Score
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
+DETECTIONS = "RD"  # see `Score`
 LENGTHY = 190  # characters of names in a message
 
 
@@ -28,11 +30,15 @@ def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | No
     """The score a caller named (a value or an output), or the one that the graph suggests, with its axes read.
 
     Class scores come before all else, several of them before a single number (an age); of other outputs the one with a
-    softmax or sigmoid behind it. Boxes beside scores of as many rows are none.
+    softmax or sigmoid behind it. Boxes beside scores of as many rows are none; with a class for each these are
+    detections, which come before all else.
 
     Raises:
         LayerError: no value of that name. ModelError: no output, or several, can be the score.
     """
+    rows = rows_of_detections(graph)
+    if rows is not None and named in (None, rows):
+        return Score(rows, "output", "", rows, axes=DETECTIONS, rows=graph.rank(rows) == ROWS_OF_BOXES)
     score = suggested(graph, image) if named is None else exactly(graph, named)
     return read_axes(graph, score, image)
 

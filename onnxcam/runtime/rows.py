@@ -67,7 +67,8 @@ class Rows:
 
     def _alone(self, feeds: Arrays, row: int, outputs: Sequence[str]) -> Arrays:
         """The outputs of one row."""
-        fed = {name: array[row] if name in self._bare else array[row : row + 1] for name, array in feeds.items()}
+        fed = {name: array[row : row + 1] for name, array in feeds.items()}
+        fed |= {name: one.reshape(one.shape[1:]) for name, one in fed.items() if name in self._bare}
         if self._copies > 1:
             if self._copies * max(one.nbytes for one in fed.values()) > MOST_COPIED:
                 raise ModelError(f"the model takes {self._copies} images at once, more than any memory holds")

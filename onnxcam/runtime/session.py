@@ -96,7 +96,7 @@ class Session:
         try:
             values = self._session.run(names, dict(feeds))
         except ort_errors() as error:
-            advice = "".join(map(whole_steps, self.inputs, [feeds.get(port.name) for port in self.inputs]))
+            advice = next(filter(None, (whole_steps(port, feeds.get(port.name)) for port in self.inputs)), "")
             raise InputError(f"the model does not run on this input{advice}: {reason(error)}") from error
         return dict(zip(names, values, strict=True))
 

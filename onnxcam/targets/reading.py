@@ -84,7 +84,7 @@ class Reading:
         if self.form == "classes":
             return len(self.scores)
         if self.form == "detections":
-            return len(self.labels) if self.labels is not None else int(self.scores[:, CLASS].max(initial=0)) + 1
+            return max(len(self.labels or ()), int(self.scores[:, CLASS].max(initial=0)) + 1)
         return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before - self.behind
 
     @cached_property

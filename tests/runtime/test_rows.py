@@ -210,6 +210,13 @@ def test_a_model_without_rows() -> None:
     np.testing.assert_allclose(rows.run({"x": X}, ["y"])["y"], alone(mixing([0, 48]), "y"), rtol=1e-6)
 
 
+def test_a_single_number_is_a_row_of_a_model_without_rows() -> None:
+    model = net("(float[3] x, float s) => (float y) { z = Mul(x, s)\n y = ReduceSum<keepdims=0>(z) }")
+    x, s = normal(2, 3), np.array([2, 3], np.float32)
+    found = Rows(Session(model.SerializeToString()), bare=("x", "s", "y")).run({"x": x, "s": s}, ["y"])["y"]
+    np.testing.assert_allclose(found, x.sum(axis=1) * s, rtol=1e-6)
+
+
 @pytest.mark.parametrize(
     "text",
     [

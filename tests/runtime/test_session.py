@@ -11,7 +11,7 @@ import onnxruntime
 import pytest
 from onnx import TensorProto, helper
 
-from onnxcam.errors import ModelError, ProviderError
+from onnxcam.errors import InputError, ModelError, ProviderError
 from onnxcam.runtime import Session
 from onnxcam.runtime.session import Port, reason, whole_steps
 from tests.graph.building import nodes_model, residual
@@ -163,3 +163,10 @@ def test_reasons_without_source_files() -> None:
         "void onnxruntime::ValidateOpsetForDomain(const std::map<std::string, int>&, int) Opset 99 is too new."
     )
     assert reason(RuntimeError(text)) == "Opset 99 is too new."
+
+
+def test_the_advice_is_given_once() -> None:
+    model = net("(float[N,3,H,W] x, float[N,3,H,W] z) => (float[A,B,C,D] y) { y = Add(x, z) }")
+    with pytest.raises(InputError) as caught:
+        Session(model.SerializeToString()).run({"x": normal(1, 3, 33, 40), "z": normal(1, 3, 34, 40)})
+    assert str(caught.value).count("such as") == 1

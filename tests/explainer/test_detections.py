@@ -1,0 +1,163 @@
+"""Detectors that give out boxes, scores and classes apart, as torchvision's and TensorFlow's do."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+
+from onnxcam import Explainer, differentiate
+from onnxcam.errors import InputError, ModelError
+from onnxcam.graph import find_score, read_layers
+from onnxcam.graph.load import load
+from tests.nets import net, normal, run
+
+BODY = """
+  c = Conv<pads = [1, 1, 1, 1], strides = [4, 4]>({image}, w)
+  a = Relu(c)
+  h = Conv(a, v)
+  flat = Reshape(h, to)
+  rows = Transpose<perm = [0, 2, 1]>(flat)
+  corners, logits = Split<axis = 2>(rows, parts)
+  p = Sigmoid(logits)
+  best = ReduceMax<axes = [2], keepdims = 0>(p)
+  kind = ArgMax<axis = 2, keepdims = 0>(p)
+  sure, order = TopK<axis = 1>(best, three)
+  which = GatherElements<axis = 1>(kind, order)
+  wide = Unsqueeze(order, last)
+  four = Expand(wide, like)
+  box = GatherElements<axis = 1>(corners, four)"""
+ONE_BY_ONE = "x1 = Unsqueeze(image, zero)"
+WEIGHTS = {
+    "w": normal(6, 3, 3, 3), "v": normal(7, 6, 1, 1, seed=1) / 3, "to": np.array([0, 7, -1]), "parts": np.array([4, 3]),
+    "three": np.array([3]), "last": np.array([2]), "like": np.array([1, 1, 4]), "zero": np.array([0]),
+}  # fmt: skip
+X = normal(3, 16, 24, seed=4)
+
+
+def torchvisions(threshold: float = 0.0) -> onnx.ModelProto:
+    """A picture without an axis of images; as many boxes, scores and classes as are surer than a threshold."""
+    body = f"""{ONE_BY_ONE}{BODY.format(image="x1")}
+  most = Squeeze(sure, zero)
+  kept = Greater(most, threshold)
+  found = NonZero(kept)
+  at = Squeeze(found, zero)
+  s = Gather(most, at)
+  k = Squeeze(which, zero)
+  labels = Gather(k, at)
+  b = Squeeze(box, zero)
+  boxes = Gather(b, at)"""
+    outputs = "float[D, 4] boxes, int64[D] labels, float[D] s"
+    text = f"(float[3, H, W] image) => ({outputs}) {{ {body} }}"
+    return net(text, WEIGHTS | {"threshold": np.float32(threshold)})
+
+
+def tensorflows(suffix: str = "", more: str = "") -> onnx.ModelProto:
+    """Three rows each, the classes as floats, told by the names alone."""
+    body = BODY.format(image="x") + f" detection_classes{suffix} = Cast<to = 1>(which)"
+    body = body.replace("sure, order", f"detection_scores{suffix}, order").replace("box = G", f"boxes{suffix} = G")
+    outputs = [f"float[N, 3, 4] boxes{suffix}", f"float[N, 3] detection_scores{suffix}"]
+    outputs += [f"float[N, 3] detection_classes{suffix}", *([more] if more else [])]
+    body += " sure_too = Neg(detection_scores)" if more else ""
+    return net(f"(float[N, 3, 16, 24] x) => ({', '.join(outputs)}) {{ {body} }}", WEIGHTS)
+
+
+@pytest.mark.parametrize(
+    ("model", "names"),
+    [
+        (torchvisions(), ("boxes", "s", "labels")),
+        (tensorflows(), ("boxes", "detection_scores", "detection_classes")),
+        (tensorflows("_0"), ("boxes_0", "detection_scores_0", "detection_classes_0")),
+        (tensorflows(more="float[N, 3] sure_too"), ("boxes", "detection_scores", "detection_classes")),
+    ],
+    ids=["torchvision", "tensorflow", "tf2onnx", "more scores"],
+)
+def test_the_surest_row_is_explained_or_that_of_a_class(model: onnx.ModelProto, names: tuple[str, str, str]) -> None:
+    image = model.graph.input[0]
+    given = run(model, {image.name: X if image.name == "image" else X[None]})
+    columns = [np.reshape(given[name], (3, -1)) for name in names]
+    explainer = Explainer(model, labels=["ant", "bee", "cat", "dog"])
+    e = explainer(X, layer="a")
+    assert e.scored.axes == "RD"
+    np.testing.assert_allclose(e.scores, np.concatenate(columns, 1), rtol=1e-6)
+    kinds = columns[2][:, 0].astype(int)
+    labels = ["ant", "bee", "cat", "dog"]
+    assert (e.target.name, e.label) == (f"{labels[kinds[0]]} in row 0", labels[kinds[0]])
+    for row, which in enumerate(kinds):
+        if which not in kinds[:row]:
+            found, same = (explainer(X, target=target, layer="a") for target in (int(which), f"{names[1]}[{row}]"))
+            assert found.target.name == f"{labels[which]} in row {row}"
+            np.testing.assert_allclose(found.map, same.map, rtol=1e-5)
+            assert found.map.any()
+    missing = next(which for which in range(4) if which not in kinds)
+    with pytest.raises(InputError, match=r"^the model detects no .* in this image: name another class$"):
+        explainer(X, target=missing)
+
+
+def test_fewer_labels_than_classes_name_those_that_they_have() -> None:
+    kinds = np.asarray(run(torchvisions(), {"image": X})["labels"])
+    one = Explainer(torchvisions(), labels=["ant"])(X, layer="a")
+    assert one.label == ("ant" if kinds[0] == 0 else None)
+    assert Explainer(torchvisions())(X, layer="a").target.name == f"class {kinds[0]} in row 0"
+
+
+def test_where_nothing_is_detected_there_is_nothing_to_explain() -> None:
+    with pytest.raises(InputError, match=r"^the model detects nothing in this image$"):
+        Explainer(torchvisions(threshold=2.0))(X)
+
+
+def test_several_images_of_several_counts() -> None:
+    explainer = Explainer(torchvisions(threshold=0.55))
+    images = [normal(3, 16, 24, seed=seed) for seed in range(4, 8)]
+    found = [explainer(x, layer="a") for x in images if np.asarray(run(torchvisions(0.55), {"image": x})["s"]).size]
+    assert len(found) > 1
+    together = Explainer(tensorflows())(images, layer="a")
+    alone = [Explainer(tensorflows())(x, layer="a") for x in images]
+    for one, other in zip(together, alone, strict=True):
+        assert one.target.name == other.target.name
+        np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-7)
+
+
+def test_a_named_output_is_itself() -> None:
+    explainer = Explainer(torchvisions(), score="s")
+    assert explainer.subject.score.axes == ""
+    assert Explainer(torchvisions(), score="detections")(X, layer="a").scored.axes == "RD"
+
+
+@pytest.mark.parametrize(
+    ("outputs", "body"),
+    [
+        ("float[N, 3, 4] boxes, float[N, 3] sure", ""),  # no classes
+        ("float[N, 3, 4] boxes, float[N, 3] sure, float[N, 3] more", "more = Neg(sure)"),  # which are the classes?
+        ("float[N, 3, 4] boxes, int64[N, 3] which", ""),  # no scores
+        ("float[N, 3, 4] boxes, float[N, 3, 4] b, float[N, 3] sure, int64[N, 3] which", "b = Neg(boxes)"),
+    ],
+)
+def test_what_is_no_set_of_detections_stays_as_it_is(outputs: str, body: str) -> None:
+    model = net(
+        f"(float[N, 3, 16, 24] x) => ({outputs}) {{ {BODY.format(image='x').replace('box = G', 'boxes = G')} {body} }}",
+        WEIGHTS,
+    )
+    graph = read_layers(load(model))
+    assert "detections" not in graph.names
+    try:
+        found: Any = find_score(graph)
+    except ModelError:
+        return
+    assert found.axes != "RD"
+
+
+def test_a_value_that_is_called_so_already_keeps_its_name() -> None:
+    model = torchvisions()
+    for node in model.graph.node:
+        node.output[:] = ["detections" if name == "p" else name for name in node.output]
+        node.input[:] = ["detections" if name == "p" else name for name in node.input]
+    e = Explainer(model)(X, layer="a")
+    assert (e.scored.name, e.scored.axes) == ("detections_", "RD")
+
+
+def test_the_deployed_model_is_differentiated_as_it_is() -> None:
+    made = differentiate(torchvisions(), of="s", wrt="image").model
+    assert "detections" not in {name for node in made.graph.node for name in node.output}
