@@ -20,7 +20,6 @@ USUAL_SIDE = 640
 GREY = 114  # of its letterbox
 LONGER = ("segment", "pose", "obb")  # tasks whose rows go on behind the class scores
 MAIN = "output0"
-DECODER = "RTDETRDecoder"  # a `head` whose later exports choose, earlier ones giving a box and all class scores
 DETECTIONS, LEAST = "RD", 6  # axes of finished detections, and their columns: x1, y1, x2, y2, score, class, maybe more
 
 
@@ -43,22 +42,18 @@ def names(metadata: Mapping[str, str]) -> list[str] | None:
     return found if isinstance(found, list) and found and all(isinstance(name, str) for name in found) else None
 
 
-def finished(metadata: Mapping[str, str], columns: int) -> bool:
+def finished(metadata: Mapping[str, str]) -> bool:
     """Whether rows are finished detections: exported with `nms=True`, or of a network that needs no suppression."""
-    arguments, known = literal(metadata, "args"), names(metadata)
-    if known is None or columns < LEAST:
-        return False
+    arguments = literal(metadata, "args")
     suppressed = isinstance(arguments, dict) and arguments.get("nms") is True
-    chosen = metadata.get("head") == DECODER and columns == LEAST != BOX + len(known)
-    return suppressed or chosen or literal(metadata, "end2end") is True
+    return names(metadata) is not None and (suppressed or literal(metadata, "end2end") is True)
 
 
 def with_detections(score: Score, shape: Sequence[Any] | None, metadata: Mapping[str, str]) -> Score:
     """A score whose rows are known to be finished detections, which looks like rows of classes, as that."""
     columns = shape[-1] if shape else None
-    rows = score.axes == "RC"
-    told = rows and isinstance(columns, int) and finished(metadata, columns)
-    return replace(score, axes=DETECTIONS) if told else score
+    wide = score.axes == "RC" and isinstance(columns, int) and columns >= LEAST
+    return replace(score, axes=DETECTIONS) if wide and finished(metadata) else score
 
 
 def behind(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> int:

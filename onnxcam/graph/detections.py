@@ -1,21 +1,29 @@
-"""Detections that a model gives out in parts (boxes, a score each, a class each), shown as rows: box, score, class."""
+"""Finished detections: rows of a box, a score and a class, in one output or in three.
+
+Where a model gives them out apart, or in another order, a value is appended that shows them as such rows. Nothing is
+appended where an output is one already.
+"""
 
 from __future__ import annotations
 
-from itertools import starmap
+from itertools import accumulate, starmap
 from typing import NamedTuple
 
 import numpy as np
+import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import SURFACED
-from onnxcam.graph.nodes import with_nodes
+from onnxcam.graph.nodes import attributes, with_nodes
 from onnxcam.graph.types import INTEGERS, Dim
 
 CORNERS = 4  # numbers of a box
 NUMBERS = INTEGERS | {TensorProto.INT64}  # that may tell a class
 OF_CLASSES, OF_SCORES = ("class", "label"), ("score", "conf", "prob")  # in the names of outputs
+ORDER = [0, 1, 2, 3, 4, 5]  # of the columns: the box, its score, its class
+MOVING_ROWS = frozenset({"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Reshape"})
+MOVING = MOVING_ROWS | {"Transpose", "Gather", "GatherElements", "GatherND", "Expand", "Split"}
 
 
 class Parts(NamedTuple):
@@ -27,27 +35,39 @@ class Parts(NamedTuple):
 
 
 def with_detections(graph: Graph) -> Graph:
-    """The graph with detections given out in parts shown as rows [N, 6]; itself where there are none."""
-    parts = detection_parts(graph)
-    if parts is None or rows_of_detections(graph) is not None:
+    """The graph with detections given out apart, or in another order, shown as rows [N, 6]; itself where no need is."""
+    if rows_of_detections(graph) is not None:
         return graph
     name = fresh(graph, "detections")
-    kind, rank = graph.type(parts.boxes).elem_type, graph.rank(parts.boxes) or 0
-    last = numpy_helper.from_array(np.array([rank - 1]), f"{SURFACED}/{name}/last")
-    columns, nodes = [parts.boxes], []
-    for of, part in (("scores", parts.scores), ("classes", parts.classes)):
-        typed, column = f"{SURFACED}/{name}/{of}/typed", f"{SURFACED}/{name}/{of}"
-        nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
-        nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
-        columns.append(column)
-    nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}", axis=rank - 1))
-    return Graph(graph.model, with_nodes(graph.proto, [*graph.nodes, *nodes], [last]))
+    if (parts := detection_parts(graph)) is not None:
+        nodes, constants = put_together(graph, parts, name)
+    elif (found := detection_columns(graph)) is not None:
+        rows, columns = found
+        order = numpy_helper.from_array(np.array(columns), f"{SURFACED}/{name}/columns")
+        nodes = [helper.make_node("Gather", [rows, order.name], [name], f"{SURFACED}/{name}", axis=-1)]
+        constants = [order]
+    else:
+        return graph
+    return Graph(graph.model, with_nodes(graph.proto, [*graph.nodes, *nodes], constants))
 
 
 def rows_of_detections(graph: Graph) -> str | None:
-    """The value that shows the detections of a graph as rows; None where there is none."""
-    made = (node for node in graph.nodes if node.op_type == "Concat" and node.name.startswith(SURFACED))
-    return next((str(node.output[0]) for node in made), None)
+    """The value that holds, or shows, the detections of a graph as rows; None where there is none."""
+    for node in graph.nodes:
+        if node.op_type in ("Concat", "Gather") and node.name.startswith(SURFACED):
+            return str(node.output[0])
+    found = detection_columns(graph)
+    return found[0] if found is not None and found[1] == ORDER else None
+
+
+def fresh(graph: Graph, name: str) -> str:
+    """A name that no value has yet."""
+    while name in graph.names:
+        name += "_"
+    return name
+
+
+# -- three outputs ------------------------------------------------------------------------------------
 
 
 def detection_parts(graph: Graph) -> Parts | None:
@@ -93,8 +113,63 @@ def may_equal(one: Dim, other: Dim) -> bool:
     return not (isinstance(one, int) and isinstance(other, int)) or one == other
 
 
-def fresh(graph: Graph, name: str) -> str:
-    """A name that no value has yet."""
-    while name in graph.names:
-        name += "_"
-    return name
+def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """Nodes that make rows of three outputs, and the constants they read."""
+    kind, rank = graph.type(parts.boxes).elem_type, graph.rank(parts.boxes) or 0
+    last = numpy_helper.from_array(np.array([rank - 1]), f"{SURFACED}/{name}/last")
+    columns, nodes = [parts.boxes], []
+    for of, part in (("scores", parts.scores), ("classes", parts.classes)):
+        typed, column = f"{SURFACED}/{name}/{of}/typed", f"{SURFACED}/{name}/{of}"
+        nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
+        nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
+        columns.append(column)
+    nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}", axis=rank - 1))
+    return nodes, [last]
+
+
+# -- one output ---------------------------------------------------------------------------------------
+
+
+def detection_columns(graph: Graph) -> tuple[str, list[int]] | None:
+    """The output that holds finished detections, and its columns of a box, a score and a class; None: not just one."""
+    found = [(name, columns) for name in graph.outputs if (columns := columns_of(graph, name)) is not None]
+    return found[0] if len(found) == 1 else None
+
+
+def columns_of(graph: Graph, name: str) -> list[int] | None:
+    """Of rows that were joined of a box, a score and a whole number, perhaps with the image's number in front or other
+    things: the columns of box, score and class. None: they were not.
+    """
+    shape, joined = graph.shape(name) or (), graph.maker(name)
+    while joined is not None and moves_rows(graph, joined):
+        joined = graph.maker(joined.input[0])
+    if len(shape) not in (2, 3) or joined is None or joined.op_type != "Concat":
+        return None
+    shapes = [graph.shape(part) or (None,) for part in joined.input]
+    widths = [width for *_, width in shapes if isinstance(width, int)]
+    along_rows = attributes(joined)["axis"] in (-1, *(len(part) - 1 for part in shapes))
+    if not along_rows or len(widths) != len(shapes) or sum(widths) != shape[-1]:
+        return None
+    columns = list(zip(accumulate(widths, initial=0), widths, joined.input, strict=False))
+    boxes = [range(begin, begin + width) for begin, width, _ in columns if width == CORNERS]
+    whole = [begin for begin, width, part in columns if width == 1 and is_whole(graph, part)]
+    scores = [begin for begin, width, _ in columns if width == 1 and begin not in whole]
+    classes = whole[1:] if len(whole) == 2 and whole[0] == 0 else whole
+    return [*boxes[0], *scores, *classes] if len(boxes) == len(scores) == len(classes) == 1 else None
+
+
+def moves_rows(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node leaves out, reorders or reshapes rows at most."""
+    if node.op_type == "Gather":
+        rank = graph.rank(node.input[0])
+        return rank is not None and int(attributes(node).get("axis", 0)) % rank != rank - 1
+    return node.op_type in MOVING_ROWS
+
+
+def is_whole(graph: Graph, name: str) -> bool:
+    """Whether a value is a whole number made a float."""
+    while (node := graph.maker(name)) is not None and node.op_type in MOVING:
+        if node.op_type == "Cast" and graph.type(node.input[0]).elem_type in NUMBERS:
+            return True
+        name = node.input[0]
+    return False

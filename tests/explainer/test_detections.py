@@ -11,6 +11,7 @@ import pytest
 from onnxcam import Explainer, differentiate
 from onnxcam.errors import InputError, ModelError
 from onnxcam.graph import find_score, read_layers
+from onnxcam.graph.detections import rows_of_detections
 from onnxcam.graph.load import load
 from tests.nets import net, normal, run
 
@@ -161,3 +162,58 @@ def test_a_value_that_is_called_so_already_keeps_its_name() -> None:
 def test_the_deployed_model_is_differentiated_as_it_is() -> None:
     made = differentiate(torchvisions(), of="s", wrt="image").model
     assert "detections" not in {name for node in made.graph.node for name in node.output}
+
+
+def joined(columns: str, width: int, behind: str) -> onnx.ModelProto:
+    """Rows of one output, of some columns in some order."""
+    body = f"""{BODY.format(image="x")}
+  s = Unsqueeze(sure, last)
+  k = Unsqueeze(which, last)
+  kf = Cast<to = 1>(k)
+  none = Sub(k, k)
+  number = Cast<to = 1>(none)
+  p3 = GatherElements<axis = 1>(p, wider)
+  wider = Expand(wide, like3)
+  all = Concat<axis = 2>({columns})
+  {behind}"""
+    images, axes = ("1", f"D, {width}") if "Reshape" in behind else ("N", f"N, 3, {width}")
+    held = {"pairs": np.array([-1, width]), "like3": np.array([1, 1, 3])}
+    return net(f"(float[{images}, 3, 16, 24] x) => (float[{axes}] out) {{ {body} }}", WEIGHTS | held)
+
+
+@pytest.mark.parametrize(
+    ("columns", "width", "behind", "order"),
+    [
+        ("box, s, kf", 6, "out = Identity(all)", [0, 1, 2, 3, 4, 5]),
+        ("kf, s, box", 6, "out = Identity(all)", [2, 3, 4, 5, 1, 0]),  # PaddleDetection
+        ("kf, s, box", 6, "out = Reshape(all, pairs)", [2, 3, 4, 5, 1, 0]),
+        ("number, box, kf, s", 7, "out = Slice(all, zero, three, zero)", [1, 2, 3, 4, 6, 5]),  # YOLOv7
+        ("box, s, kf, p3", 9, "out = Identity(all)", [0, 1, 2, 3, 4, 5]),  # with what is for a mask
+    ],
+)
+def test_one_output_of_finished_detections(columns: str, width: int, behind: str, order: list[int]) -> None:
+    model = joined(columns, width, behind)
+    given = np.asarray(run(model, {"x": X[None]})["out"]).reshape(3, width)
+    e = Explainer(model, labels=["ant", "bee", "cat"])(X, layer="a")
+    assert e.scored.axes == "RD"
+    np.testing.assert_allclose(e.scores[:, :6], given[:, order], rtol=1e-6)
+    assert e.target.name == f"{['ant', 'bee', 'cat'][int(given[0, order[5]])]} in row 0"
+    same = Explainer(model)(X, target=f"out[0,{order[4]}]", layer="a")
+    np.testing.assert_allclose(e.map, same.map, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("columns", "width", "behind"),
+    [
+        ("box, s, s", 6, "out = Identity(all)"),  # nothing says which is a class
+        ("box, kf, kf", 6, "out = Identity(all)"),
+        ("box, box, s, kf", 10, "out = Identity(all)"),
+        ("box, s, kf", 6, "out = Gather<axis = 2>(all, turned)"),
+        ("box, s, kf", 6, "out = Transpose<perm = [0, 2, 1]>(all)"),
+    ],
+)
+def test_rows_that_nothing_tells_are_no_detections(columns: str, width: int, behind: str) -> None:
+    model = joined(columns, width, behind)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([5, 4, 3, 2, 1, 0]), "turned"))
+    graph = read_layers(load(model))
+    assert rows_of_detections(graph) is None
