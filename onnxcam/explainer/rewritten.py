@@ -101,10 +101,7 @@ class Rewritten:
         """The score: given, or the one that the graph suggests. LayerError, ModelError: as `find_score`."""
         if (output := self._scored["output"]) is not None:
             return behind_output(self.graph, output, image=self.image)
-        named = self._scored["score"]
-        if named is None:
-            named = ultralytics.main_output(self.metadata, self.graph.outputs)
-        found = find_score(self.graph, named, image=self.image)
+        found = find_score(self.graph, self._scored["score"], image=self.image)
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)
         return ultralytics.with_detections(found, shape, self.metadata) if is_output else found

@@ -19,7 +19,6 @@ LONGEST = 2**17  # characters of a literal, whose parsing takes 600 bytes for ea
 USUAL_SIDE = 640
 GREY = 114  # of its letterbox
 LONGER = ("segment", "pose", "obb")  # tasks whose rows go on behind the class scores
-MAIN = "output0"
 DETECTIONS, LEAST = "RD", 6  # axes of finished detections, and their columns: x1, y1, x2, y2, score, class, maybe more
 
 
@@ -61,12 +60,6 @@ def behind(shape: Sequence[int], axes: str, metadata: Mapping[str, str]) -> int:
     if axes not in ("RC", "CR") or metadata.get("task") not in LONGER or (found := names(metadata)) is None:
         return 0
     return max(shape[axes.index("C")] - BOX - len(found), 0)
-
-
-def main_output(metadata: Mapping[str, str], outputs: Sequence[str]) -> str | None:
-    """The output that holds the rows, where a second one is there to make masks of them."""
-    is_longer = MAIN in outputs and metadata.get("task") in LONGER and names(metadata) is not None
-    return MAIN if is_longer else None
 
 
 def recipe(metadata: Mapping[str, str], image: ImageInput) -> Preprocess | None:

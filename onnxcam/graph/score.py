@@ -22,6 +22,7 @@ from onnxcam.runtime.manifest import ImageInput, Score
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
+ROWS = "output0"  # what Ultralytics calls its first output
 DETECTIONS = "RD"  # see `Score`
 LENGTHY = 190  # characters of names in a message
 
@@ -39,8 +40,15 @@ def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | No
     rows = rows_of_detections(graph)
     if rows is not None and named in (None, rows):
         return Score(rows, "output", "", rows, axes=DETECTIONS, rows=graph.rank(rows) == ROWS_OF_BOXES)
+    named = main_output(graph) if named is None else named
     score = suggested(graph, image) if named is None else exactly(graph, named)
     return read_axes(graph, score, image)
+
+
+def main_output(graph: Graph) -> str | None:
+    """The output of Ultralytics' segmenters that holds the rows: a second one is there to make masks of them."""
+    said = {entry.key: entry.value for entry in graph.model.proto.metadata_props}
+    return ROWS if "stride" in said and said.get("task") == "segment" and ROWS in graph.outputs else None
 
 
 def exactly(graph: Graph, named: str) -> Score:

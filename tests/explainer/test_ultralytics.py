@@ -9,9 +9,9 @@ import onnx
 import pytest
 from PIL import Image
 
-from onnxcam import Explainer
+from onnxcam import Explainer, list_layers
 from onnxcam.errors import InputError, TargetError
-from onnxcam.explainer.ultralytics import finished, main_output, names, recipe, sides
+from onnxcam.explainer.ultralytics import finished, names, recipe, sides
 from onnxcam.imaging import Resize
 from onnxcam.runtime import ImageInput
 from tests.nets import net, normal, run
@@ -252,8 +252,6 @@ def test_what_follows_the_classes_is_none() -> None:
 
 
 def test_the_rows_are_what_is_explained() -> None:
-    both = ["output0", "output1"]
-    assert main_output({**SAID, "task": "segment"}, both) == "output0"
-    assert main_output(SAID, both) is None
-    assert main_output({**SAID, "task": "segment", "names": "?"}, both) is None
-    assert main_output({**SAID, "task": "segment"}, ["boxes"]) is None
+    assert list_layers(segmenting())[0].name == "a"
+    assert Explainer(segmenting()).subject.score.name == "output0"
+    assert Explainer(segmenting(task="detect")).subject.score.name != "output0"  # the only one behind a sigmoid
