@@ -10,6 +10,7 @@ from onnxcam.cli.table import table
 from onnxcam.explainer import Explainer
 from onnxcam.imaging import Preprocess, Resize
 from onnxcam.methods import get_method
+from onnxcam.runtime import DETECTIONS
 
 WHY = {
     "ok": "ok",
@@ -59,6 +60,8 @@ def doubts(explainer: Explainer, record: Record, *, target_named: bool) -> Itera
         yield f"nothing says how to preprocess, {guess}: say it with --preprocess"
     if score is not None and score.alike > 1 and score.name == name:
         yield f"{score.alike} outputs are alike, this explains the first, '{name}': say another with --score"
+    if score is not None and score.axes == DETECTIONS and score.output != score.name == name:
+        yield f"'{name}' are rows of a box, a score and a class, put together of the outputs {score.output}"
     if not target_named and target["index"] is None:
         yield f"no target was named, this explains {target['name']}: say another with --target"
     if score is not None and "R" in score.axes and score.name == name and get_method(record["method"]).mean_only:

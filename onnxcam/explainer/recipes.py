@@ -12,7 +12,7 @@ from onnxcam.arguments import NAMES_OF_CLASSES, Kind, is_text, require
 from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess
-from onnxcam.runtime import LABELS, PREPROCESS, STEP, ImageInput
+from onnxcam.runtime import DETECTIONS, LABELS, PREPROCESS, STEP, ImageInput
 from onnxcam.targets import BLANK, check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
@@ -229,7 +229,9 @@ def characters(text: str, counts: Sequence[int]) -> Labels:
 
 def those_that_fit(labels: list[str], counts: Sequence[int] | None) -> Labels:
     """Class names where there are as many as fit."""
-    return Labels(labels) if counts is None or len(labels) in counts else Labels(unfit=len(labels))
+    return (
+        Labels(labels) if (len(labels) > 0 if counts is None else len(labels) in counts) else Labels(unfit=len(labels))
+    )
 
 
 def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping[str, str]) -> tuple[int, ...] | None:
@@ -238,7 +240,7 @@ def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping
 
     `behind`: how many numbers follow a row's class scores.
     """
-    own = ultralytics.names(metadata) if axes == ultralytics.DETECTIONS or behind else None
+    own = ultralytics.names(metadata) if axes == DETECTIONS or behind else None
     if own:
         return (len(own),)
-    return None if axes == ultralytics.DETECTIONS else class_counts(shape, axes)
+    return None if axes == DETECTIONS else class_counts(shape, axes)

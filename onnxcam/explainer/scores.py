@@ -6,8 +6,8 @@ import numpy as np
 
 from onnxcam.errors import InputError, ModelError
 from onnxcam.explainer.subject import Array
-from onnxcam.explainer.ultralytics import DETECTIONS
-from onnxcam.runtime import Score
+from onnxcam.runtime import DETECTIONS, Score
+from onnxcam.targets import NOTHING
 
 
 def checked_scores(scores: Array, images: int, score: Score) -> Array:
@@ -19,7 +19,7 @@ def checked_scores(scores: Array, images: int, score: Score) -> Array:
             "which is not a row for each image: name another with --score"
         )
     if not scores.size and score.axes == DETECTIONS:
-        raise InputError("the model detects nothing in this image")
+        raise InputError(NOTHING)
     if not scores.size:
         raise ModelError(f"the score '{name}' is empty: its shape is {list(scores.shape)}")
     return finite(as_rows(scores, score), name)

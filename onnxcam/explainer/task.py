@@ -17,7 +17,7 @@ from onnxcam.explainer.recipes import label_counts
 from onnxcam.explainer.regions import WHOLE, Mask, seen_region
 from onnxcam.explainer.subject import Array, Ask, Seen, Subject, TargetLayer
 from onnxcam.methods import Evidence, Method
-from onnxcam.runtime import HIGHEST, short_name
+from onnxcam.runtime import DETECTIONS, HIGHEST, short_name
 from onnxcam.targets import Reading, Spec, Target, index_of, resolve
 
 if TYPE_CHECKING:
@@ -48,11 +48,12 @@ class Task:
 
     def explain(self, items: Sequence[Item], specs: Sequence[Spec | None]) -> list[list[list[Explanation]]]:
         """Explanations by image, then by what was asked for, which may stand for several."""
-        groups: dict[tuple[int, ...], list[int]] = {}
+        groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i, item in enumerate(items):
-            groups.setdefault(item.row.shape, []).append(i)
+            alone = i if self.subject.score.axes == DETECTIONS else 0  # of which each image has its own
+            groups.setdefault((item.row.shape, alone), []).append(i)
         found: dict[int, list[list[Explanation]]] = {}
-        for size, members in groups.items():  # images of one size share a run
+        for (size, _), members in groups.items():  # images of one size share a run
             subject = self.subject.for_size(size)
             sized = self if subject is self.subject else replace(self, subject=subject)
             for i, explained in zip(members, sized._together([items[i] for i in members], specs), strict=True):

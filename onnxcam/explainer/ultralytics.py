@@ -11,7 +11,7 @@ from dataclasses import replace
 from typing import Any
 
 from onnxcam.imaging import Preprocess, Resize
-from onnxcam.runtime import ImageInput, Score
+from onnxcam.runtime import DETECTIONS, ImageInput, Score
 from onnxcam.targets import BOX
 
 MARK = "stride"  # which its exports have, and hardly anybody else's
@@ -19,7 +19,7 @@ LONGEST = 2**17  # characters of a literal, whose parsing takes 600 bytes for ea
 USUAL_SIDE = 640
 GREY = 114  # of its letterbox
 LONGER = ("segment", "pose", "obb")  # tasks whose rows go on behind the class scores
-DETECTIONS, LEAST = "RD", 6  # axes of finished detections, and their columns: x1, y1, x2, y2, score, class, maybe more
+LEAST = 6  # columns of finished detections: x1, y1, x2, y2, score, class, maybe more
 
 
 def literal(metadata: Mapping[str, str], key: str) -> Any:

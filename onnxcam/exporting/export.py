@@ -31,7 +31,7 @@ from onnxcam.graph import (
     without_idle_weights,
     write_metadata,
 )
-from onnxcam.runtime import HIGHEST, LABELS, MANIFEST, PREPROCESS, Manifest
+from onnxcam.runtime import DETECTIONS, HIGHEST, LABELS, MANIFEST, PREPROCESS, Manifest
 from onnxcam.targets import check_labels
 from onnxcam.vjp import CLASS, GRADIENT, class_gradient, whole_class_gradient
 
@@ -139,7 +139,7 @@ def classes_along(subject: Rewritten) -> int | None:
     ModelError: it is no row of classes, or only a run could tell.
     """
     shape = subject.graph.shape(subject.score.name)
-    if subject.score.axes and not any(map(made_up, shape or ())):
+    if subject.score.axes == DETECTIONS or (subject.score.axes and not any(map(made_up, shape or ()))):
         raise ModelError(
             f"an exported file explains a row of class scores, '{subject.score.name}' is {shown(shape)}: "
             "name another with --score, or explain with `onnxcam run`"

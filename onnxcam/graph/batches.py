@@ -70,9 +70,12 @@ def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) ->
 
 
 def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
-    """A size: a number that all batches give or the batch itself, where it was not known; else what it was."""
+    """A size: a number that all batches give or the batch itself, where it was not known; else what it was.
+
+    No elements at all tell nothing: what takes the rows from 1 to 3 takes none of one, and none of many from the end.
+    """
     if dim is not None and not made_up(dim):
         return dim
     if tuple(sizes) == BATCHES:
         return batch
-    return sizes[0] if isinstance(sizes[0], int) and len(set(sizes)) == 1 else dim
+    return sizes[0] if isinstance(sizes[0], int) and sizes[0] and len(set(sizes)) == 1 else dim

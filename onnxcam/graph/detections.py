@@ -1,4 +1,4 @@
-"""Finished detections: rows of a box, a score and a class, in one output or in three.
+"""Finished detections: rows of a box, a score and a class, in one output or in two or three.
 
 Where a model gives them out apart, or in another order, a value is appended that shows them as such rows. Nothing is
 appended where an output is one already.
@@ -18,16 +18,20 @@ from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.nodes import attributes, with_nodes
 from onnxcam.graph.types import INTEGERS, Dim
 
-CORNERS = 4  # numbers of a box
+CORNERS = 4  # numbers of a box; mmdetection's have the score behind
 NUMBERS = INTEGERS | {TensorProto.INT64}  # that may tell a class
-OF_CLASSES, OF_SCORES = ("class", "label"), ("score", "conf", "prob")  # in the names of outputs
+OF_CLASSES, OF_SCORES = ("class", "label", "categor"), ("score", "conf", "prob")  # in the names of outputs
+OF_OTHERS = ("index", "indic", "idx", "keep", "batch", "track", "num", "count")
 ORDER = [0, 1, 2, 3, 4, 5]  # of the columns: the box, its score, its class
 MOVING_ROWS = frozenset({"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Reshape"})
 MOVING = MOVING_ROWS | {"Transpose", "Gather", "GatherElements", "GatherND", "Expand", "Split"}
 
 
 class Parts(NamedTuple):
-    """The outputs that hold detections: boxes [N, 4], their scores and classes [N]; or with an axis of images."""
+    """The outputs that hold detections: boxes [N, 4], their scores and classes [N]; or with an axis of images.
+
+    `scores` is "" where each box has its score behind, [N, 5].
+    """
 
     boxes: str
     scores: str
@@ -43,7 +47,7 @@ def with_detections(graph: Graph) -> Graph:
         nodes, constants = put_together(graph, parts, name)
     elif (found := detection_columns(graph)) is not None:
         rows, columns = found
-        order = numpy_helper.from_array(np.array(columns), f"{SURFACED}/{name}/columns")
+        order = numpy_helper.from_array(np.array(columns), fresh(graph, f"{SURFACED}/{name}/columns"))
         nodes = [helper.make_node("Gather", [rows, order.name], [name], f"{SURFACED}/{name}", axis=-1)]
         constants = [order]
     else:
@@ -60,35 +64,32 @@ def rows_of_detections(graph: Graph) -> str | None:
     return found[0] if found is not None and found[1] == ORDER else None
 
 
-def fresh(graph: Graph, name: str) -> str:
-    """A name that no value has yet."""
-    while name in graph.names:
-        name += "_"
-    return name
-
-
-# -- three outputs ------------------------------------------------------------------------------------
+# -- several outputs ------------------------------------------------------------------------------------
 
 
 def detection_parts(graph: Graph) -> Parts | None:
     """The outputs that hold a box, a score and a class for each detection; None unless there is one of each.
 
-    Classes are integers, or floats that are called classes (TensorFlow's).
+    Classes are called so, or are the only integers that are not called anything else. TensorFlow's are floats, and come
+    with all boxes before their suppression, which are called raw.
     """
-    found = [parts for boxes in graph.outputs if (parts := parts_beside(graph, boxes)) is not None]
+    outputs = [name for name in graph.outputs if not says(name, ("raw",))]
+    found = [parts for boxes in outputs if (parts := parts_beside(graph, boxes)) is not None]
     return found[0] if len(found) == 1 else None
 
 
 def parts_beside(graph: Graph, boxes: str) -> Parts | None:
     """The same for an output that may be the boxes."""
     shape = graph.shape(boxes) or ()
-    if len(shape) not in (2, 3) or shape[-1] != CORNERS or not graph.is_float(boxes):
+    if len(shape) not in (2, 3) or shape[-1] not in (CORNERS, CORNERS + 1) or not graph.is_float(boxes):
         return None
     beside = [name for name in graph.outputs if agree(graph.shape(name), shape[:-1])]
-    integers = [name for name in beside if graph.type(name).elem_type in NUMBERS]
-    classes = the_one(integers, OF_CLASSES) or the_one([name for name in beside if says(name, OF_CLASSES)], ())
-    scores = the_one([name for name in beside if graph.is_float(name) and name != classes], OF_SCORES)
-    return Parts(boxes, scores, classes) if classes and scores else None
+    named = [name for name in beside if says(name, OF_CLASSES) and not says(name, OF_SCORES)]
+    integers = [name for name in beside if graph.type(name).elem_type in NUMBERS and not says(name, OF_OTHERS)]
+    classes = the_one(named, ()) or the_one(integers, ())
+    floats = [name for name in beside if graph.is_float(name) and name != classes and not says(name, OF_OTHERS)]
+    scores = the_one(floats, OF_SCORES) if shape[-1] == CORNERS else ""
+    return Parts(boxes, scores, classes) if classes and scores is not None else None
 
 
 def the_one(names: list[str], words: tuple[str, ...]) -> str | None:
@@ -109,22 +110,34 @@ def agree(shape: tuple[Dim, ...] | None, other: tuple[Dim, ...]) -> bool:
 
 
 def may_equal(one: Dim, other: Dim) -> bool:
-    """Whether two sizes may be the same: two numbers only if they are."""
-    return not (isinstance(one, int) and isinstance(other, int)) or one == other
+    """Whether two sizes may be the same: of an unknown number of rows there is not always one."""
+    numbers = [size for size in (one, other) if isinstance(size, int)]
+    return one == other or not numbers or (len(numbers) == 1 and numbers[0] != 1)
 
 
 def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """Nodes that make rows of three outputs, and the constants they read."""
-    kind, rank = graph.type(parts.boxes).elem_type, graph.rank(parts.boxes) or 0
-    last = numpy_helper.from_array(np.array([rank - 1]), f"{SURFACED}/{name}/last")
-    columns, nodes = [parts.boxes], []
-    for of, part in (("scores", parts.scores), ("classes", parts.classes)):
-        typed, column = f"{SURFACED}/{name}/{of}/typed", f"{SURFACED}/{name}/{of}"
+    """Nodes that make rows of such outputs, and the constants they read."""
+    given = [part for part in parts if part]
+    is_double = any(graph.type(part).elem_type == TensorProto.DOUBLE for part in given)
+    kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT  # a narrower one would round the classes
+    rank = graph.rank(parts.boxes) or 0
+    last = numpy_helper.from_array(np.array([rank - 1]), fresh(graph, f"{SURFACED}/{name}/last"))
+    columns, nodes = list[str](), list[onnx.NodeProto]()
+    for part in given:
+        typed, column = (fresh(graph, f"{SURFACED}/{name}/{part}/{made}") for made in ("typed", "column"))
         nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
-        nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
-        columns.append(column)
+        if part != parts.boxes:
+            nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
+        columns.append(nodes[-1].output[0])
     nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}", axis=rank - 1))
     return nodes, [last]
+
+
+def fresh(graph: Graph, name: str) -> str:
+    """A name that no value or node has yet."""
+    while name in graph.names:
+        name += "_"
+    return name
 
 
 # -- one output ---------------------------------------------------------------------------------------

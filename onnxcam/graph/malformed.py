@@ -20,7 +20,8 @@ MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
 LONGEST_VECTOR = 2**22  # sizes, or numbers of a Range
 GROWING = frozenset({"Concat", "Range"})
 LIKE_SIZES = GROWING | {"Cast", "Add", "Sub", "Mul", "Neg", "Abs", "Identity", "Slice", "Gather", "Where"}
-LARGEST_STEP, LONGEST_STEPS = 2**40, 64  # of a Slice, and how many axes it may have
+BYTES: dict[int, int] = {TensorProto.INT64: 8, TensorProto.INT32: 4}  # of a number
+LARGEST_STEP, LONGEST_STEPS = 2**30, 64  # of a Slice (onnx counts in 32 bits), and how many axes it may have
 
 
 TEXT, NUMBER, NUMBERS = onnx.AttributeProto.STRING, onnx.AttributeProto.INT, onnx.AttributeProto.INTS
@@ -152,9 +153,10 @@ def steps_of(start: onnx.TensorProto, limit: onnx.TensorProto, step: onnx.Tensor
 
 def is_absurd(tensor: onnx.TensorProto) -> bool:
     """Whether a tensor, as of steps, holds integers that are no sizes."""
-    if tensor.data_type != TensorProto.INT64 or not 0 < math.prod(tensor.dims) <= LONGEST_STEPS:
+    if tensor.data_type not in BYTES or not 0 < math.prod(tensor.dims) <= LONGEST_STEPS:
         return False
-    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) not in (0, 8 * math.prod(tensor.dims)):
+    expected = BYTES[tensor.data_type] * math.prod(tensor.dims)
+    if tensor.data_location == TensorProto.EXTERNAL or len(tensor.raw_data) not in (0, expected):
         return False
     return bool(np.any(np.abs(numpy_helper.to_array(tensor).astype(np.float64)) > LARGEST_STEP))
 

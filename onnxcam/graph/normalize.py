@@ -17,6 +17,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
+from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.load import Model
 from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_sparse
 from onnxcam.graph.nodes import all_nodes, described, optional, reads, replace_nodes
@@ -45,6 +46,7 @@ def normalize(model: Model) -> onnx.ModelProto:
         raise ModelError(f"{model.name} says it is of IR version {proto.ir_version}, which cannot be: it is damaged")
     proto.ir_version = max(proto.ir_version, LOWEST_IR)
     drop_initializer_inputs(proto.graph)
+    forget_marks(proto.graph)
     upgrade(proto)
     check_nodes(proto, model.name)
     check_sparse(proto.graph, model.name)
@@ -121,6 +123,13 @@ def drop_initializer_inputs(graph: onnx.GraphProto) -> None:
     if len(kept) < len(graph.input):
         del graph.input[:]
         graph.input.extend(kept)
+
+
+def forget_marks(graph: onnx.GraphProto) -> None:
+    """Take names from nodes that are called as those that are put in to show a value otherwise."""
+    for node in all_nodes(graph):
+        if node.name.startswith(SURFACED):
+            node.name = ""
 
 
 def spell_out(proto: onnx.ModelProto) -> None:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
-from onnxcam.graph.detections import rows_of_detections
+from onnxcam.graph.detections import detection_parts, rows_of_detections
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
@@ -17,13 +17,12 @@ from onnxcam.graph.scoreaxes import class_axis, read_axes
 from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product
 from onnxcam.graph.squashing import before_display, squash_of, squashed_score
 from onnxcam.graph.types import Shape, shown
-from onnxcam.runtime.manifest import ImageInput, Score
+from onnxcam.runtime.manifest import DETECTIONS, ImageInput, Score
 
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
 ROWS = "output0"  # what Ultralytics calls its first output
-DETECTIONS = "RD"  # see `Score`
 LENGTHY = 190  # characters of names in a message
 
 
@@ -39,7 +38,8 @@ def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | No
     """
     rows = rows_of_detections(graph)
     if rows is not None and named in (None, rows):
-        return Score(rows, "output", "", rows, axes=DETECTIONS, rows=graph.rank(rows) == ROWS_OF_BOXES)
+        of = listed([part for part in detection_parts(graph) or [rows] if part])
+        return Score(rows, "output", "", of, axes=DETECTIONS, rows=graph.rank(rows) == ROWS_OF_BOXES)
     named = main_output(graph) if named is None else named
     score = suggested(graph, image) if named is None else exactly(graph, named)
     return read_axes(graph, score, image)

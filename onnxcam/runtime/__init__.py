@@ -1,6 +1,7 @@
 """ONNX Runtime: providers, sessions, batches, the numeric gradient, and what an exported file says of itself."""
 
 from onnxcam.runtime.manifest import (
+    DETECTIONS,
     HIGHEST,
     LABELS,
     MANIFEST,
@@ -18,7 +19,7 @@ from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
-    "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows", "Score",
-    "Session", "apart", "distance_from_differences", "largest", "mean_gradient", "metadata", "moved", "read_manifest",
-    "short_name",
+    "DETECTIONS", "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows",
+    "Score", "Session", "apart", "distance_from_differences", "largest", "mean_gradient", "metadata", "moved",
+    "read_manifest", "short_name",
 ]  # fmt: skip

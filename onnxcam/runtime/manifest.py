@@ -89,6 +89,9 @@ class ImageInput:
         return tuple(sizes[axis] for axis in self.row_axes)
 
 
+DETECTIONS = "RD"  # the axes of finished detections, see `Score`
+
+
 @dataclass(frozen=True)
 class Score:
     """The tensor whose elements are explained.

@@ -15,7 +15,13 @@ from onnxcam.targets.selections import ElementTarget, ProductTarget, RegionTarge
 from onnxcam.targets.sequences import nothing_read, what_is_read
 
 Mask = npt.NDArray[np.bool_]
+NOTHING = "the model detects nothing in this image"
 BACKGROUND = ("background", "_background_", "__background__")
+
+
+def best(scores: npt.NDArray[np.floating], count: int) -> list[int]:
+    """Indices of the highest scores, the highest first; ties: the lowest index first."""
+    return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
 
 
 def sayable(reading: Reading) -> str:
@@ -39,7 +45,7 @@ def default_target(reading: Reading) -> Target:
     """
     found = FORMS[reading.form].default(reading)
     if found is None and reading.form == "detections":
-        raise InputError("the model detects nothing in this image")
+        raise InputError(NOTHING)
     if found is None and reading.form in ("map", "maps") and own_region(0, reading) is not None:
         raise InputError(
             "the model sees nothing in this image: say where, 0@X0,Y0,X1,Y1 in pixels of the photo, or 0@all"
@@ -122,17 +128,30 @@ def unnamed(which: int, reading: Reading) -> str:
 def in_surest_detection(which: int, reading: Reading) -> Target:
     """The score of the surest detection that says a class."""
     label = reading.label(which)
-    sure = certainties(reading, which)
-    if not sure.any():
+    rows = surest(reading, which)
+    if not rows.size:
         raise InputError(f"the model detects no {label or f'class {which}'} in this image: name another class")
-    row = int(np.argmax(sure))
+    return finished(int(rows[0]), reading)
+
+
+def finished(row: int, reading: Reading) -> Target:
+    """The score of a detection, of the class that it says."""
+    which = int(np.rint(reading.scores[row, CLASS]))
+    label = reading.label(which)
     return ProductTarget(((row, SCORE),), f"{label or f'class {which}'} in row {row}", label)
 
 
-def certainties(reading: Reading, which: int | None = None) -> npt.NDArray[np.floating]:
-    """The scores of detections, 0 where they say another class. Rows that only fill up the output score 0 already."""
-    sure = reading.scores[:, SCORE]
-    return sure if which is None else np.where(np.rint(reading.scores[:, CLASS]) == which, sure, 0)
+def surest(reading: Reading, which: int | None = None) -> npt.NDArray[np.intp]:
+    """The rows of detections, of one class or of all, the surest first.
+
+    What only fills up the output is none: classes below 0, scores of 0, or below where others are above.
+    """
+    scores, kinds = reading.scores[:, SCORE], np.rint(reading.scores[:, CLASS])
+    counted = (kinds >= 0) & ((scores > 0) if (scores > 0).any() else (scores < 0))
+    if which is not None:
+        counted &= kinds == which
+    order = np.argsort(-scores, kind="stable")
+    return order[counted[order]]
 
 
 def in_place_of(one: Target, which: int, reading: Reading) -> Target:
@@ -155,6 +174,11 @@ def nameless(which: int, reading: Reading) -> Target:
 def highest(reading: Reading) -> Target | None:
     """The class of the highest score, the first of equals."""
     return in_row(int(reading.scores.argmax()), reading)
+
+
+def highest_ones(count: int, reading: Reading) -> list[Target]:
+    """The classes of the highest scores."""
+    return [in_row(i, reading) for i in best(reading.scores, count)]
 
 
 def most_frequent(reading: Reading) -> Target | None:
@@ -187,10 +211,16 @@ def is_alphabet(reading: Reading) -> bool:
 
 def surest_detection(reading: Reading) -> Target | None:
     """The surest detection of all."""
-    sure = certainties(reading)
-    if not sure.any():
-        return None
-    return in_surest_detection(int(np.rint(reading.scores[np.argmax(sure), CLASS])), reading)
+    rows = surest(reading)
+    return finished(int(rows[0]), reading) if rows.size else None
+
+
+def surest_ones(count: int, reading: Reading) -> list[Target]:
+    """The surest detections; InputError where there are none."""
+    rows = surest(reading)[:count]
+    if not rows.size:
+        raise InputError(NOTHING)
+    return [finished(int(row), reading) for row in rows]
 
 
 def nothing(_: Reading) -> Target | None:
@@ -202,15 +232,18 @@ def nothing(_: Reading) -> Target | None:
 
 
 class Form(NamedTuple):
-    """A form of scores (see `Reading.form`): what can be said besides NAME[INDEX], what a class is, and the default."""
+    """A form of scores (see `Reading.form`): what can be said besides NAME[INDEX], what a class is, what is explained
+    when nobody says, and the K best, where there are such.
+    """
 
     sayable: str
     of_class: Callable[[int, Reading], Target]
     default: Callable[[Reading], Target | None]
+    best: Callable[[int, Reading], list[Target]] | None = None
 
 
 FORMS = {
-    "classes": Form("a class's index or label, top:K, 'A not B', similar:IMAGE", in_row, highest),
+    "classes": Form("a class's index or label, top:K, 'A not B', similar:IMAGE", in_row, highest, highest_ones),
     "maps": Form(
         "CLASS (over its own region), CLASS@X0,Y0,X1,Y1 in pixels of the photo, CLASS@MASK.png, CLASS@all",
         over_own_region,
@@ -218,6 +251,6 @@ FORMS = {
     ),
     "map": Form("0@X0,Y0,X1,Y1 in pixels of the photo, 0@MASK.png, 0@all", over_own_region, most_frequent),
     "rows": Form("CLASS (in its best row), token:STEP,CLASS, tokens:A,B,C, ctc", in_best_row, surest_row),
-    "detections": Form("CLASS (in its best row)", in_surest_detection, surest_detection),
+    "detections": Form("CLASS (in its best row), top:K", in_surest_detection, surest_detection, surest_ones),
     "": Form("", nameless, nothing),
 }

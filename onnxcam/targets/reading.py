@@ -84,7 +84,7 @@ class Reading:
         if self.form == "classes":
             return len(self.scores)
         if self.form == "detections":
-            return max(len(self.labels or ()), int(self.scores[:, CLASS].max(initial=0)) + 1)
+            return max(len(self.labels or ()), int(np.rint(self.scores[:, CLASS].max(initial=0))) + 1)
         return 1 if self.form == "map" else self.scores.shape[self.axis] - self.before - self.behind
 
     @cached_property
@@ -93,8 +93,11 @@ class Reading:
         return np.asarray(self.scores.argmax(axis=self.axis))
 
     def label(self, which: int) -> str | None:
-        """The name of a class; None where there is none. TargetError: no such class."""
-        check_class(which, self.classes)
+        """The name of a class; None where there is none. TargetError: no such class.
+
+        How many there are detections do not tell, where there are no labels.
+        """
+        check_class(which, which + 1 if self.form == "detections" and self.labels is None else self.classes)
         return self.labels[which] if self.labels is not None and which < len(self.labels) else None
 
 

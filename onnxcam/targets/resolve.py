@@ -11,7 +11,7 @@ import numpy as np
 
 from onnxcam.arguments import is_whole
 from onnxcam.errors import InputError, TargetError, did_you_mean
-from onnxcam.targets.forms import class_target, default_target, in_place_of, over, sayable
+from onnxcam.targets.forms import FORMS, class_target, default_target, in_place_of, over, sayable
 from onnxcam.targets.kinds import Array, ClassTarget, DifferenceTarget, NegatedTarget, Target, check_class
 from onnxcam.targets.reading import Reading
 from onnxcam.targets.selections import ElementTarget
@@ -20,11 +20,6 @@ from onnxcam.targets.sequences import SimilarityTarget, TokensTarget, nothing_re
 Spec = int | str | Target
 LONGEST_SPEC, MOST_NOTS = 4000, 50  # characters of a target, and how often it may be negated
 MOST = 1000  # targets that one "top:k" may stand for
-
-
-def best(scores: Array, count: int) -> list[int]:
-    """Indices of the highest scores, the highest first; ties: the lowest index first."""
-    return [int(i) for i in np.argsort(-scores, kind="stable")[:count]]
 
 
 def named_output(spec: Spec | None) -> str | None:
@@ -128,12 +123,13 @@ def by_index(match: re.Match[str], reading: Reading) -> Target:
 
 
 def by_rank(match: re.Match[str], reading: Reading) -> list[Target]:
-    """`top:3`: the classes of the highest scores, each on its own; ties: the lowest index first."""
+    """`top:3`: the classes of the highest scores, or the surest detections, each on its own; ties: the first first."""
     if not re.fullmatch(r"\d{1,6}", match[1]) or not 1 <= int(match[1]) <= MOST:
         raise TargetError(f"'{match[0][:40]}' should be top:K with K from 1 to {MOST}")
-    if reading.form != "classes":
+    ranked = FORMS[reading.form].best
+    if ranked is None:
         raise TargetError(f"top:K is for models that score classes: {sayable(reading)}")
-    return [class_target(i, reading) for i in best(reading.scores, int(match[1]))]
+    return ranked(int(match[1]), reading)
 
 
 def by_name(match: re.Match[str], reading: Reading) -> Target:

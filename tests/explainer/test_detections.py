@@ -109,16 +109,16 @@ def test_where_nothing_is_detected_there_is_nothing_to_explain() -> None:
         Explainer(torchvisions(threshold=2.0))(X)
 
 
-def test_several_images_of_several_counts() -> None:
-    explainer = Explainer(torchvisions(threshold=0.55))
+def test_images_have_their_own_numbers_of_detections() -> None:
     images = [normal(3, 16, 24, seed=seed) for seed in range(4, 8)]
-    found = [explainer(x, layer="a") for x in images if np.asarray(run(torchvisions(0.55), {"image": x})["s"]).size]
-    assert len(found) > 1
-    together = Explainer(tensorflows())(images, layer="a")
-    alone = [Explainer(tensorflows())(x, layer="a") for x in images]
-    for one, other in zip(together, alone, strict=True):
-        assert one.target.name == other.target.name
-        np.testing.assert_allclose(one.map, other.map, rtol=1e-4, atol=1e-7)
+    scores = np.stack([run(torchvisions(), {"image": x})["s"] for x in images])
+    model = torchvisions(threshold=float(np.median(scores[:, 1:])))
+    together = Explainer(model)(images, layer="a")
+    assert len({len(e.scores) for e in together}) > 1
+    for x, e in zip(images, together, strict=True):
+        alone = Explainer(model)(x, layer="a")
+        assert e.target.name == alone.target.name
+        np.testing.assert_array_equal(e.map, alone.map)
 
 
 def test_a_named_output_is_itself() -> None:
@@ -132,8 +132,11 @@ def test_a_named_output_is_itself() -> None:
     [
         ("float[N, 3, 4] boxes, float[N, 3] sure", ""),  # no classes
         ("float[N, 3, 4] boxes, float[N, 3] sure, float[N, 3] more", "more = Neg(sure)"),  # which are the classes?
+        ("float[N, 3, 4] boxes, float[N, 3] sure, float[N, 3] class_conf", "class_conf = Neg(sure)"),
         ("float[N, 3, 4] boxes, int64[N, 3] which", ""),  # no scores
         ("float[N, 3, 4] boxes, float[N, 3, 4] b, float[N, 3] sure, int64[N, 3] which", "b = Neg(boxes)"),
+        ("float[N, 3, 4] boxes, float[N, 3] sure, int64[N, 3] keep_index", "keep_index = Identity(order)"),
+        ("float[N, 3, 4] boxes, float[N, 3] sure, int64[N, 3] which, int64[N, 3] order", ""),
     ],
 )
 def test_what_is_no_set_of_detections_stays_as_it_is(outputs: str, body: str) -> None:
@@ -157,6 +160,81 @@ def test_a_value_that_is_called_so_already_keeps_its_name() -> None:
         node.input[:] = ["detections" if name == "p" else name for name in node.input]
     e = Explainer(model)(X, layer="a")
     assert (e.scored.name, e.scored.axes) == ("detections_", "RD")
+
+
+@pytest.mark.parametrize("of", ["last", "boxes/column", "s/typed", "labels/column"])
+def test_values_that_are_called_as_what_is_put_in_keep_their_names(of: str) -> None:
+    taken, model = f"onnxcam/surfaced/detections/{of}", torchvisions()
+    for node in model.graph.node:
+        node.output[:] = [taken if name == "p" else name for name in node.output]
+        node.input[:] = [taken if name == "p" else name for name in node.input]
+    assert Explainer(model)(X, layer="a").scored.axes == "RD"
+
+
+@pytest.mark.parametrize("shape", ["N, 3", "N, P, 3", "N, 3, H, W"])
+def test_a_node_that_only_bears_such_a_name_shows_no_detections(shape: str) -> None:
+    axes = shape.count(",") + 1
+    body = {2: "f = GlobalAveragePool(a) g = Flatten(f)", 3: "g = Reshape(a, to)", 4: "g = Identity(a)"}[axes]
+    model = net(
+        f"(float[N, 3, 8, 8] x) => (float[{shape}] y) {{ c = Conv(x, w) a = Relu(c) {body} y = Concat<axis = 1>(g) }}",
+        {"w": normal(3, 3, 1, 1), "to": np.array([0, -1, 3])},
+    )
+    for node in model.graph.node:
+        node.name = f"onnxcam/surfaced/{node.output[0]}"
+    explainer = Explainer(model)
+    assert explainer.subject.score.axes != "RD"
+    assert explainer(normal(3, 8, 8), target={2: None, 3: "y[0,0]", 4: "y[0,0,0]"}[axes], layer="a").map.shape == (8, 8)
+
+
+def test_classes_keep_their_numbers_beside_narrow_boxes() -> None:
+    model = torchvisions()
+    far = "far = Add(kind, many) which = GatherElements<axis = 1>(far, order)"
+    body = onnx.parser.parse_graph(
+        f"g (int64[N, P] kind, int64[N, 3] order, int64 many) => (int64[N, 3] which) {{ {far} }}"
+    )
+    nodes = []
+    for node in model.graph.node:
+        nodes += list(body.node) if node.output[0] == "which" else [node]
+        if node.output[0] == "boxes":
+            node.output[0] = "broad"
+            nodes.append(onnx.helper.make_node("Cast", ["broad"], ["boxes"], to=onnx.TensorProto.FLOAT16))
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(onnx.numpy_helper.from_array(np.array(70001), "many"))
+    model.graph.output[0].type.tensor_type.elem_type = onnx.TensorProto.FLOAT16
+    kinds = np.asarray(run(model, {"image": X})["labels"])
+    assert kinds[0] > 70000
+    assert Explainer(model)(X, layer="a").target.name == f"class {kinds[0]} in row 0"
+
+
+def test_a_count_beside_a_single_class_is_no_class() -> None:
+    model = torchvisions()
+    del model.graph.output[1]
+    model.graph.output.append(onnx.helper.make_tensor_value_info("n", onnx.TensorProto.INT64, [1]))
+    model.graph.node.append(onnx.helper.make_node("Size", ["s"], ["size"]))
+    model.graph.node.append(onnx.helper.make_node("Unsqueeze", ["size", "zero"], ["n"]))
+    assert "detections" not in read_layers(load(model)).names
+
+
+def test_raw_boxes_beside_are_not_those_that_were_chosen() -> None:
+    raw = "float[N, P, 4] raw_boxes"
+    model = tensorflows(more="float[N, 3] sure_too")
+    model.graph.output.extend(
+        onnx.parser.parse_graph(f"g (float[N] x) => ({raw}) {{ raw_boxes = Identity(x) }}").output
+    )
+    model.graph.node.append(onnx.helper.make_node("Identity", ["corners"], ["raw_boxes"]))
+    assert Explainer(model)(X, layer="a").scored.axes == "RD"
+
+
+def test_boxes_with_their_scores_behind() -> None:
+    """As mmdetection gives them: dets [N, D, 5] and labels."""
+    body = (
+        f"{BODY.format(image='x')} s = Unsqueeze(sure, last) dets = Concat<axis = 2>(box, s) labels = Identity(which)"
+    )
+    model = net(f"(float[N, 3, 16, 24] x) => (float[N, 3, 5] dets, int64[N, 3] labels) {{ {body} }}", WEIGHTS)
+    e = Explainer(model)(X, layer="a")
+    assert e.scored.axes == "RD"
+    np.testing.assert_allclose(e.map, Explainer(model)(X, target="dets[0,4]", layer="a").map, rtol=1e-5)
 
 
 def test_the_deployed_model_is_differentiated_as_it_is() -> None:

@@ -60,6 +60,11 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
         ),
         (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2**62), "DepthToSpace 'y' has blocks of 4611"),
         (helper.make_node("Slice", ["x", "zero", "zero", "zero", "far"], ["y"]), "Slice 'y' takes steps of more than"),
+        (helper.make_node("Slice", ["x", "zero", "zero", "zero", "most"], ["y"]), "Slice 'y' takes steps of more than"),
+        (
+            helper.make_node("Slice", ["x", "zero", "zero", "zero", "max32"], ["y"]),
+            "Slice 'y' takes steps of more than",
+        ),
         (helper.make_node("ConvTranspose", ["x", "kernel"], ["y"], group=0), "ConvTranspose 'y' has 0 groups"),
         (helper.make_node("FusedConv", ["x", "kernel"], ["y"], domain="com.microsoft", group=-1), "has -1 groups"),
         (helper.make_node("OneHot", ["zero", "none", "ends"], ["y"]), "OneHot 'y' has a depth that is no number"),
@@ -69,7 +74,8 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
 def test_what_would_end_or_hang_the_process_is_refused(made: onnx.NodeProto, says: str) -> None:
     """onnx or ONNX Runtime loops for ever, divides by zero, or counts beyond its memory."""
     weights = {
-        "zero": np.array([0]), "far": np.array([2**63 - 1]), "kernel": np.ones((4, 4, 1, 1), np.float32),
+        "zero": np.array([0]), "far": np.array([2**63 - 1]), "most": np.array([2**31 - 1]),
+        "max32": np.array([2**31 - 1], np.int32), "kernel": np.ones((4, 4, 1, 1), np.float32),
         "start": np.array(0), "limit": np.array(2**40), "step": np.array(1),
         "none": np.zeros(0, np.int64), "ends": np.array([0, 1], np.float32),
     }  # fmt: skip

@@ -178,8 +178,48 @@ def test_finished_detections_name_their_class() -> None:
         resolve(None, Reading(FINISHED[3:], "RD"))
     with pytest.raises(InputError, match="the model detects nothing in this image"):
         resolve(None, Reading(FINISHED[:0], "RD"))
-    with pytest.raises(TargetError, match=r"tokens are explained .*: say CLASS \(in its best row\), or NAME\[INDEX\]"):
+    with pytest.raises(TargetError, match=r"tokens are explained .*: say CLASS \(in its best row\), top:K, or NAME"):
         resolve("ctc", reading)
+
+
+@pytest.mark.parametrize(
+    ("scores", "kinds", "row", "of_two"),
+    [
+        ([-0.1, -0.9, -0.4], [3, 2, 2], 0, 2),  # logarithms of probabilities
+        ([0.3, -2.0, 1.5], [2, 2, 3], 2, 0),  # logits: what is below 0 is not there where others are above
+        ([0.9, -1.0, -1.0], [3, 2, -1], 0, None),  # filled up with -1
+        ([0.9, 0.0, 0.2], [3, 2, 1.9999], 0, 2),
+        ([-1.0, -1.0, -1.0], [-1, -1, -1], None, None),
+        ([0.0, 0.0, 0.0], [0, 2, 2], None, None),
+    ],
+)
+def test_no_detection_speaks_for_another_class(
+    scores: list[float], kinds: list[float], row: int | None, of_two: int | None
+) -> None:
+    table = np.concatenate([np.zeros((3, 4)), np.transpose([scores, kinds])], 1).astype(np.float32)
+    for reading in (Reading(table, "RD"), Reading(table, "RD", labels=["a", "b", "c", "d"])):
+        for spec, expected in ((None, row), (2, of_two)):
+            if expected is None:
+                with pytest.raises(InputError, match="the model detects no"):
+                    resolve(spec, reading)
+            else:
+                target = one(spec, reading)
+                assert isinstance(target, ProductTarget)
+                assert target.elements == ((expected, 4),)
+
+
+def test_a_class_that_no_detection_says_is_not_there_however_large() -> None:
+    with pytest.raises(InputError, match=r"^the model detects no class 84 in this image"):
+        resolve(84, Reading(FINISHED, "RD"))
+    with pytest.raises(TargetError, match="target 84 is out of range"):
+        resolve(84, Reading(FINISHED, "RD", labels=["cat", "dog", "eel"]))
+
+
+def test_the_surest_detections() -> None:
+    found = [target.name for target in resolve("top:7", Reading(FINISHED, "RD", labels=["cat", "dog", "eel"]))]
+    assert found == ["dog in row 0", "cat in row 2", "cat in row 1"]
+    with pytest.raises(InputError, match="the model detects nothing in this image"):
+        resolve("top:2", Reading(FINISHED[3:], "RD"))
 
 
 def test_this_and_not_that_in_the_same_place() -> None:

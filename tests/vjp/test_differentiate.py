@@ -180,14 +180,18 @@ EMPTY = [
     "a = Reshape(x, to) b = Softmax(a) c = Gather<axis = 1>(b, grid) y = ReduceMax<axes = [1]>(c)",
     "a = AveragePool<kernel_shape = [2, 2], strides = [2, 2]>(x) y = Mul(a, a)",
     "a = Pad<mode = \"reflect\">(x, p) y = Mul(a, a)",
+    "a = Slice(x, p1, p4, p2, p2) y = Mul(a, a)",
+    "a = Gather<axis = 2>(x, grid) y = Mul(a, a)",
+    "a = Gather<axis = 2>(x, pair) y = Mul(a, a)",
     "a = Flatten(x) y = MatMul(a, m)",
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("body", EMPTY)
 def test_no_rows_have_no_gradients(body: str) -> None:
-    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N, 1, 4, 4] x) => (float[] y)
-    <int64[3] to = {{0, 4, 4}}, int64[1, 2] grid = {{1, 3}}, int64[8] p = {{0, 0, 1, 1, 0, 0, 1, 1}}> {{ {body} }}"""
+    held = """int64[3] to = {0, 4, 4}, int64[1, 2] grid = {1, 3}, int64[2, 2] pair = {1, 1, 0, 1},
+        int64[8] p = {0, 0, 1, 1, 0, 0, 1, 1}, int64[1] p1 = {1}, int64[1] p2 = {2}, int64[1] p4 = {4}"""
+    text = f"""<ir_version: 8, opset_import: ["" : 17]> g (float[N, 1, 4, 4] x) => (float[] y) <{held}> {{ {body} }}"""
     model = onnx.parser.parse_model(text)
     weights = {"w": np.ones((2, 1, 3, 3), np.float32), "m": np.ones((16, 2), np.float32)}
     model.graph.initializer.extend(onnx.numpy_helper.from_array(array, name) for name, array in weights.items())
@@ -197,6 +201,18 @@ def test_no_rows_have_no_gradients(body: str) -> None:
     session = onnxruntime.InferenceSession(result.model.SerializeToString())
     (found,) = session.run([result.gradients["x"]], {"x": x, result.seed: y})
     assert found.shape == x.shape
+
+
+def test_rows_that_only_batches_of_some_sizes_have_count() -> None:
+    """Of one row, and of very many, nothing is left; of three something is."""
+    weights = {"one": np.array([1]), "far": np.array([2**63 - 1]), "end": np.array([-1]), "three": np.array([3])}
+    model = net(
+        "(float[N,2] x) => (float[M,2] y) { a = Slice(x, one, far) b = Slice(a, end, three) y = Mul(b, b) }", weights
+    )
+    result = differentiate(model, of="y", wrt="x")
+    x, ct = normal(3, 2), np.ones((1, 2), np.float32)
+    found = run(result.model, {"x": x, result.seed: ct})[result.gradients["x"]]
+    np.testing.assert_allclose(found, 2 * x * [[0], [0], [1]])
 
 
 def test_a_value_without_elements_has_no_gradient() -> None:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import numpy as np
 from onnx import TensorProto
 
+from onnxcam.graph import stretches
 from onnxcam.vjp.emitter import Array, Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.reduction import product_of_others
+
+Sizes = list[int | tuple[int, int]]  # a number, or (axis, times) of input 0
 
 
 def scatter_along(g: Emitter, n: Node, ct: str, index: str, axis: int) -> str:
@@ -60,7 +63,7 @@ def slice_(g: Emitter, n: Node, ct: str) -> Cotangents:
     axes = sliced_axes(n)
     if axes is None:
         return [put_back(g, n, ct, g.op("Slice", numbered(g, n), *n.input[1:]))]
-    taken = elements_taken(n, axes)
+    taken = elements_taken(g, n)
     if taken is not None:
         return [among_zeros(g, n, ct, taken)]
     dx = ct
@@ -81,21 +84,22 @@ def sliced_axes(n: Node) -> list[int] | None:
     return None if count is None else list(range(count))
 
 
-def elements_taken(n: Node, axes: list[int]) -> dict[int, range] | None:
+def elements_taken(g: Emitter, n: Node) -> dict[int, range] | None:
     """Which elements a Slice takes along each of its axes; None: known when it runs."""
-    starts, ends, sizes = n.const(1), n.const(2), [n.size(axis) for axis in axes]
-    steps = n.const(4) if n.has(4) else np.ones(len(axes))
-    if starts is None or ends is None or steps is None or None in sizes:
+    parts = stretches(n.proto, g.constant)
+    sizes = None if parts is None else {part.axis % n.rank(): n.size(part.axis % n.rank()) for part in parts}
+    if parts is None or sizes is None or None in sizes.values():
         return None
-    bounds = zip(starts.ravel(), ends.ravel(), steps.ravel(), strict=True)
-    cuts = [slice(int(start), int(end), int(step)) for start, end, step in bounds]
-    return {axis: range(*cut.indices(size or 0)) for axis, cut, size in zip(axes, cuts, sizes, strict=True)}
+    return {
+        axis: range(*part.of(size or 0).indices(size or 0))
+        for part, (axis, size) in zip(parts, sizes.items(), strict=True)
+    }
 
 
 def among_zeros(g: Emitter, n: Node, ct: str, taken: dict[int, range]) -> str:
-    """ct at the elements taken of each axis, zeros at the others: spread out, then padded or cut to input 0's size."""
+    """ct at the elements taken of each axis, zeros at the others: spread out, cut, then padded to input 0's size."""
     margins = np.zeros((2, n.rank()), np.int64)
-    sizes: list[int | tuple[int, int]] = [len(taken[i]) if i in taken else (i, 1) for i in range(n.rank())]
+    sizes: Sizes = [len(taken[i]) if i in taken else (i, 1) for i in range(n.rank())]
     for axis, places in taken.items():
         if places.step < 0 and len(places) > 1:
             ct, places = g.op("Slice", ct, g.ints(-1), g.ints(-(2**31)), g.ints(axis), g.ints(-1)), places[::-1]
@@ -103,21 +107,29 @@ def among_zeros(g: Emitter, n: Node, ct: str, taken: dict[int, range]) -> str:
         inside = min(first, step - 1)
         if step > 1:
             ct = spread(g, n, ct, axis, sizes, inside, step)
-        margins[:, axis] = first - inside, (n.size(axis) or 0) - (first - inside) - len(places) * step
-        sizes[axis] = len(places) * step
+        before, length = first - inside, len(places) * step
+        room = (n.size(axis) or 0) - before
+        if length > room:
+            ct = g.op("Slice", ct, g.ints(0), g.ints(room), g.ints(axis))
+        sizes[axis] = min(length, room)
+        margins[:, axis] = before, room - min(length, room)
     return g.op("Pad", ct, g.ints(*margins.ravel().tolist())) if margins.any() else ct
 
 
-def spread(g: Emitter, n: Node, ct: str, axis: int, sizes: list[int | tuple[int, int]], first: int, step: int) -> str:
-    """Elements of an axis `step` apart, with zeros before, between and after; by Concat: no other kernel is as fast."""
-    before, after = sizes[: axis + 1], sizes[axis + 1 :]
+def spread(g: Emitter, n: Node, ct: str, axis: int, sizes: Sizes, first: int, step: int) -> str:
+    """Elements of an axis `step` apart, with zeros before, between and after; by Concat: no other kernel is as fast.
 
-    def zeros(count: int) -> list[str]:
-        return [g.op("Expand", n.array(0), g.dims(n.input[0], *before, count, *after))] if count else []
+    `sizes`: of ct; its elements along the axis are counted.
+    """
+    count, before, after = sizes[axis], sizes[:axis], sizes[axis + 1 :]
+    assert isinstance(count, int)
+
+    def zeros(many: int) -> list[str]:
+        return [g.op("Expand", n.array(0), g.dims(n.input[0], *before, count, many, *after))] if many else []
 
     apart = g.op("Unsqueeze", ct, g.ints(axis + 1))
     rows = g.op("Concat", *zeros(first), apart, *zeros(step - 1 - first), axis=axis + 1)
-    return g.op("Reshape", rows, g.dims(n.input[0], *before[:-1], -1, *after))
+    return g.op("Reshape", rows, g.dims(n.input[0], *before, count * step, *after), allowzero=1)
 
 
 @rule("Pad", versions=(13, 18, 19, 21, 23, 24, 25))
@@ -232,16 +244,16 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx[index] += ct."""
     axis, rank = n.axis(0), n.rank()
     size, index = n.size(axis), n.const(1)
-    if index is not None and index.size == 1 and size is not None:  # one slice: put back between zeros
+    if index is not None and index.size == 1 and size:  # one slice: put back between zeros
         at = int(index.item()) % size
-        one = ct if index.ndim == 1 else g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, 1)))
+        one = ct if index.ndim == 1 else flattened(g, n, ct, axis, 1)
         pads = np.zeros((2, rank), np.int64)
         pads[:, axis] = at, size - at - 1
         return [g.op("Pad", one, g.ints(*pads.ravel().tolist()))]
     flat = g.op("Reshape", n.input[1], g.ints(-1))
     if g.graph.rank(n.input[1]) != 1:
         count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
-        ct = g.op("Reshape", ct, g.dims(n.input[0], *_with(rank, axis, count)))
+        ct = flattened(g, n, ct, axis, count)
     if index is not None and size:
         order = index.ravel() % size
         if is_permutation(order, size):
@@ -256,9 +268,10 @@ def is_permutation(order: Array, size: int) -> bool:
     return np.array_equal(np.sort(order), np.arange(size))
 
 
-def _with(rank: int, axis: int, size: int | str) -> list[int | tuple[int, int] | str]:
-    """The dimensions of a value with another size along one axis."""
-    return [size if i == axis else (i, 1) for i in range(rank)]
+def flattened(g: Emitter, n: Node, ct: str, axis: int, count: int | str) -> str:
+    """ct of indices of any shape as that of a vector of so many."""
+    sizes = [count if i == axis else (i, 1) for i in range(n.rank())]
+    return g.op("Reshape", ct, g.dims(n.input[0], *sizes), allowzero=1)
 
 
 @rule("GatherElements", versions=(13,))

@@ -28,6 +28,8 @@ CASES = [
     case("Slice", normal("N", 5), ints(2), ints(4), ints(1), ints(-1)),
     case("Slice", normal("N", 5), ints(3), ints(FAR), ints(1), ints(7)),
     case("Slice", normal("N", 9), ints(1), ints(8), ints(1), ints(3)),
+    case("Slice", normal(2, 3), ints(-7), ints(-FAR), ints(1), ints(-1), truth=lambda x, *_: x[:, :1]),
+    case("Slice", normal(24, 24, 24), ints(0, 1, 0), ints(FAR, FAR, FAR), ints(0, 1, 2), ints(23, 20, 13)),
     case("Slice", normal("N", 9), ints(-1), ints(2), ints(1), ints(-3)),
     case("Slice", normal("N", 3, 7, 8), ints(1, 0, 0), ints(FAR, FAR, FAR), ints(3, 2, 1), ints(2, 2, 2)),
     case("Slice", normal("N", 3, 8, 8), ints(-1, 6, 1), ints(-FAR, 0, FAR), ints(-1, -2, 1), ints(-3, -2, 1)),
