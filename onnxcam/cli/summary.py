@@ -61,7 +61,7 @@ def doubts(explainer: Explainer, record: Record, *, target_named: bool) -> Itera
     if score is not None and score.alike > 1 and score.name == name:
         yield f"{score.alike} outputs are alike, this explains the first, '{name}': say another with --score"
     if score is not None and score.axes == DETECTIONS and score.output != score.name == name:
-        yield f"'{name}' are rows of a box, a score and a class, put together of the outputs {score.output}"
+        yield f"'{name}' are rows of a box, a score and a class, of the model's output {score.output}"
     if not target_named and target["index"] is None:
         yield f"no target was named, this explains {target['name']}: say another with --target"
     if score is not None and "R" in score.axes and score.name == name and get_method(record["method"]).mean_only:

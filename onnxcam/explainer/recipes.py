@@ -229,9 +229,8 @@ def characters(text: str, counts: Sequence[int]) -> Labels:
 
 def those_that_fit(labels: list[str], counts: Sequence[int] | None) -> Labels:
     """Class names where there are as many as fit."""
-    return (
-        Labels(labels) if (len(labels) > 0 if counts is None else len(labels) in counts) else Labels(unfit=len(labels))
-    )
+    fit = bool(labels) if counts is None else len(labels) in counts
+    return Labels(labels) if fit else Labels(unfit=len(labels))
 
 
 def label_counts(shape: Sequence[int], axes: str, behind: int, metadata: Mapping[str, str]) -> tuple[int, ...] | None:

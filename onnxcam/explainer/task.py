@@ -50,7 +50,7 @@ class Task:
         """Explanations by image, then by what was asked for, which may stand for several."""
         groups: dict[tuple[tuple[int, ...], int], list[int]] = {}
         for i, item in enumerate(items):
-            alone = i if self.subject.score.axes == DETECTIONS else 0  # of which each image has its own
+            alone = i if self.subject.score.axes == DETECTIONS else 0  # each image has its own number of rows
             groups.setdefault((item.row.shape, alone), []).append(i)
         found: dict[int, list[list[Explanation]]] = {}
         for (size, _), members in groups.items():  # images of one size share a run

@@ -64,6 +64,14 @@ def rows_of_detections(graph: Graph) -> str | None:
     return found[0] if found is not None and found[1] == ORDER else None
 
 
+def outputs_of_detections(graph: Graph, rows: str) -> list[str]:
+    """The outputs that hold what such a value shows."""
+    if rows in graph.outputs:
+        return [rows]
+    parts, node = detection_parts(graph), graph.maker(rows)
+    return [part for part in parts if part] if parts is not None else [str(node.input[0])] if node is not None else []
+
+
 # -- several outputs ------------------------------------------------------------------------------------
 
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from itertools import accumulate
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
-from onnxcam.graph.detections import detection_parts, rows_of_detections
+from onnxcam.graph.detections import outputs_of_detections, rows_of_detections
 from onnxcam.graph.imagesfirst import images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
@@ -38,7 +38,7 @@ def find_score(graph: Graph, named: str | None = None, *, image: ImageInput | No
     """
     rows = rows_of_detections(graph)
     if rows is not None and named in (None, rows):
-        of = listed([part for part in detection_parts(graph) or [rows] if part])
+        of = listed(outputs_of_detections(graph, rows))
         return Score(rows, "output", "", of, axes=DETECTIONS, rows=graph.rank(rows) == ROWS_OF_BOXES)
     named = main_output(graph) if named is None else named
     score = suggested(graph, image) if named is None else exactly(graph, named)

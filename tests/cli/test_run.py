@@ -17,6 +17,7 @@ from onnxcam.explainer import core
 from onnxcam.imaging import COLORMAPS, preprocess_names
 from onnxcam.methods import METHODS
 from tests.cli.conftest import ROOT, Invoke, names, refusal
+from tests.explainer.test_detections import torchvisions
 
 KEYS = [
     "image", "model", "method", "layer", "placed", "gradient", "provider", "preprocess", "score", "target", "top",
@@ -91,6 +92,21 @@ def test_quiet_prints_nothing_and_leaves_the_json(onnxcam: Invoke) -> None:
 
 def test_quiet_does_not_hide_an_error(onnxcam: Invoke) -> None:
     assert "missing.png" in refusal(onnxcam("run", "tiny.onnx", "missing.png", "-q"))
+
+
+def test_detections_in_several_outputs_are_explained_and_told(onnxcam: Invoke, folder: Path) -> None:
+    onnx.save(torchvisions(), "detector.onnx")
+    (folder / "labels.txt").write_text("background\nant\nbee\n")
+    args = "run", "detector.onnx", "blobs.png", "--labels", "labels.txt", "--preprocess", "unit"
+    result = onnxcam(*args, "--json")
+    (row,) = rows(result.stdout)
+    assert row["target"]["name"].endswith(" in row 0")
+    assert row["target"]["label"] in ("background", "ant", "bee")
+    assert (
+        "'detections' are rows of a box, a score and a class, of the model's output boxes, s, labels" in result.stderr
+    )
+    assert len(rows(onnxcam(*args, "--json", "-t", "top:2").stdout)) == 2
+    assert "detections  [" in onnxcam("layers", "detector.onnx").stdout
 
 
 def test_guesses_are_announced_and_told_in_the_json(onnxcam: Invoke, folder: Path) -> None:
