@@ -8,7 +8,10 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,6 +59,20 @@ os.write(1, b"after"); os.write(2, b"behind")
     assert (ran.stdout.split(), ran.stderr.split()) == ([b"ours", b"after"], [b"our", b"error", b"behind"])
 
 
+@contextmanager
+def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
+    """The command line in a process, which is killed where the test fails to end it; it hears what nohup ignores."""
+
+    def hear() -> None:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+
+    with subprocess.Popen([*COMMAND, *command], env=ENVIRONMENT, preexec_fn=hear, **options) as ran:
+        try:
+            yield ran
+        finally:
+            ran.kill()
+
+
 @POSIX
 def test_an_interrupted_run_exits_130_and_keeps_what_it_finished(folder: Path) -> None:
     command = [*COMMAND, "run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
@@ -76,7 +93,7 @@ def test_an_interrupted_run_exits_130_and_keeps_what_it_finished(folder: Path) -
 )
 def test_control_c_ends_what_never_ends(folder: Path, endless: Path, command: list[str]) -> None:
     """Python's own handler would wait for ONNX Runtime."""
-    with subprocess.Popen([*COMMAND, *command], stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as ran:
+    with started(*command, stderr=subprocess.PIPE, text=True) as ran:
         time.sleep(2)
         ran.send_signal(signal.SIGINT)
         _, error = ran.communicate(timeout=30)
@@ -103,9 +120,7 @@ def ended(pid: int) -> bool:
 def test_the_process_behind_a_limit_does_not_outlive_its_parent(
     folder: Path, endless: Path, number: str, code: int
 ) -> None:
-    with subprocess.Popen(
-        [*COMMAND, "check", "endless.onnx", "-l", "a"], stderr=subprocess.PIPE, env=ENVIRONMENT
-    ) as ran:
+    with started("check", "endless.onnx", "-l", "a", stderr=subprocess.PIPE) as ran:
         time.sleep(2)
         listed = subprocess.run(["pgrep", "-P", str(ran.pid)], capture_output=True, text=True)
         ran.send_signal(getattr(signal, number))
