@@ -17,6 +17,7 @@ import onnx
 import pytest
 
 from onnxcam import export
+from tests.explainer.test_detections import torchvisions
 from tests.graph.building import residual, saved_by_runtime, vit
 from tests.hostile.mutations import damaged, with_odd_constant
 from tests.nets import net, normal
@@ -57,7 +58,9 @@ def server() -> Iterator[Callable[[Path, list[list[str]]], Answer]]:
 
 
 def models() -> dict[str, bytes]:
-    """What is damaged: a network with a recipe, the same exported and optimized, one of branches, one of tokens."""
+    """What is damaged: a network with a recipe, the same exported and optimized, one of branches, one of tokens, a
+    detector.
+    """
     with tempfile.TemporaryDirectory() as folder:
         exported = export(SAMPLES / "tiny_cnn.onnx", Path(folder) / "exported.onnx").read_bytes()
         optimized = saved_by_runtime(onnx.load(SAMPLES / "tiny_cnn.onnx"), Path(folder)).SerializeToString()
@@ -65,6 +68,7 @@ def models() -> dict[str, bytes]:
         "plain": (SAMPLES / "tiny_cnn.onnx").read_bytes(), "exported": exported,
         "optimized": optimized,
         "residual": residual().SerializeToString(), "tokens": vit("token").SerializeToString(),
+        "detector": torchvisions().SerializeToString(),
     }  # fmt: skip
 
 
