@@ -13,6 +13,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
+from onnxcam.graph.imagesfirst import batch
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.nodes import attributes, with_nodes
@@ -87,9 +88,11 @@ def detection_parts(graph: Graph) -> Parts | None:
 
 
 def parts_beside(graph: Graph, boxes: str) -> Parts | None:
-    """The same for an output that may be the boxes."""
+    """The same for an output that may be the boxes: not a row of four or five classes for each image."""
     shape = graph.shape(boxes) or ()
     if len(shape) not in (2, 3) or shape[-1] not in (CORNERS, CORNERS + 1) or not graph.is_float(boxes):
+        return None
+    if len(shape) == 2 and shape[0] == batch(graph):
         return None
     beside = [name for name in graph.outputs if agree(graph.shape(name), shape[:-1])]
     named = [name for name in beside if says(name, OF_CLASSES) and not says(name, OF_SCORES)]

@@ -207,6 +207,17 @@ def test_classes_keep_their_numbers_beside_narrow_boxes() -> None:
     assert Explainer(model)(X, layer="a").target.name == f"class {kinds[0]} in row 0"
 
 
+@pytest.mark.parametrize(("images", "batch"), [("N", "N"), ("1", "1"), ("4", "4")])
+def test_a_classifier_of_four_is_no_detector(images: str, batch: str) -> None:
+    """Its row of classes, the highest of them, and which that is."""
+    body = """c = Conv(x, w) a = Relu(c) f = GlobalAveragePool(a) logits = Flatten(f) p = Softmax(logits)
+      confidence = ReduceMax<axes = [1], keepdims = 0>(p) label = ArgMax<axis = 1, keepdims = 0>(p)"""
+    outputs = f"float[{batch}, 4] logits, float[{batch}] confidence, int64[{batch}] label"
+    model = net(f"(float[{images}, 3, 16, 24] x) => ({outputs}) {{ {body} }}", {"w": normal(4, 3, 3, 3)})
+    found = find_score(read_layers(load(model)))
+    assert (found.name, found.axes) == ("logits", "")
+
+
 def test_a_count_beside_a_single_class_is_no_class() -> None:
     model = torchvisions()
     del model.graph.output[1]
