@@ -200,6 +200,8 @@ def choose_labels(
     require("labels", given, NAMES_OF_CLASSES)
     if given is not None:
         labels = as_labels(given)
+        if not labels:
+            raise TargetError("there are no labels in it: write a class name a line, or leave --labels out")
         if strict and counts:
             check_labels(labels, *counts)
         return those_that_fit(labels, counts)

@@ -17,12 +17,15 @@ from onnxcam.graph.imagesfirst import batch
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.nodes import attributes, with_nodes
+from onnxcam.graph.scorekind import KEEPING
 from onnxcam.graph.types import INTEGERS, Dim
 
-CORNERS = 4  # numbers of a box; mmdetection's have the score behind
+CORNERS = 4  # numbers of a box; mmdetection's have the score behind, rotated ones an angle
 NUMBERS = INTEGERS | {TensorProto.INT64}  # that may tell a class
 OF_CLASSES, OF_SCORES = ("class", "label", "categor"), ("score", "conf", "prob")  # in the names of outputs
-OF_OTHERS = ("index", "indic", "idx", "keep", "batch", "track", "num", "count")
+OF_OTHERS = ("index", "indic", "idx", "keep", "batch", "track", "num", "count", "_id")
+CHOOSING = frozenset({"ArgMax", "TopK"})  # the highest of some classes
+SQUASHING = KEEPING | {"Softmax", "LogSoftmax", "Sigmoid"}
 ORDER = [0, 1, 2, 3, 4, 5]  # of the columns: the box, its score, its class
 MOVING_ROWS = frozenset({"Identity", "Cast", "Slice", "Squeeze", "Unsqueeze", "Reshape"})
 MOVING = MOVING_ROWS | {"Transpose", "Gather", "GatherElements", "GatherND", "Expand", "Split"}
@@ -31,7 +34,7 @@ MOVING = MOVING_ROWS | {"Transpose", "Gather", "GatherElements", "GatherND", "Ex
 class Parts(NamedTuple):
     """The outputs that hold detections: boxes [N, 4], their scores and classes [N]; or with an axis of images.
 
-    `scores` is "" where each box has its score behind, [N, 5].
+    `scores` is "" where each box has its score behind, [N, 5]; else what is behind the four is left out.
     """
 
     boxes: str
@@ -49,7 +52,7 @@ def with_detections(graph: Graph) -> Graph:
     elif (found := detection_columns(graph)) is not None:
         rows, columns = found
         order = numpy_helper.from_array(np.array(columns), fresh(graph, f"{SURFACED}/{name}/columns"))
-        nodes = [helper.make_node("Gather", [rows, order.name], [name], f"{SURFACED}/{name}", axis=-1)]
+        nodes = [helper.make_node("Gather", [rows, order.name], [name], f"{SURFACED}/{name}/rows", axis=-1)]
         constants = [order]
     else:
         return graph
@@ -59,7 +62,7 @@ def with_detections(graph: Graph) -> Graph:
 def rows_of_detections(graph: Graph) -> str | None:
     """The value that holds, or shows, the detections of a graph as rows; None where there is none."""
     for node in graph.nodes:
-        if node.op_type in ("Concat", "Gather") and node.name.startswith(SURFACED):
+        if node.name.startswith(f"{SURFACED}/") and node.name == f"{SURFACED}/{node.output[0]}/rows":
             return str(node.output[0])
     found = detection_columns(graph)
     return found[0] if found is not None and found[1] == ORDER else None
@@ -82,13 +85,13 @@ def detection_parts(graph: Graph) -> Parts | None:
     Classes are called so, or are the only integers that are not called anything else. TensorFlow's are floats, and come
     with all boxes before their suppression, which are called raw.
     """
-    outputs = [name for name in graph.outputs if not says(name, ("raw",))]
+    outputs = [name for name in graph.outputs if not says(name, ("raw", *OF_SCORES))]
     found = [parts for boxes in outputs if (parts := parts_beside(graph, boxes)) is not None]
     return found[0] if len(found) == 1 else None
 
 
 def parts_beside(graph: Graph, boxes: str) -> Parts | None:
-    """The same for an output that may be the boxes: not a row of four or five classes for each image."""
+    """The same for an output that may be the boxes: not rows of four or five classes, the highest of which is told."""
     shape = graph.shape(boxes) or ()
     if len(shape) not in (2, 3) or shape[-1] not in (CORNERS, CORNERS + 1) or not graph.is_float(boxes):
         return None
@@ -96,11 +99,36 @@ def parts_beside(graph: Graph, boxes: str) -> Parts | None:
         return None
     beside = [name for name in graph.outputs if agree(graph.shape(name), shape[:-1])]
     named = [name for name in beside if says(name, OF_CLASSES) and not says(name, OF_SCORES)]
-    integers = [name for name in beside if graph.type(name).elem_type in NUMBERS and not says(name, OF_OTHERS)]
+    integers = [name for name in beside if graph.type(name).elem_type in NUMBERS and not is_other(name)]
     classes = the_one(named, ()) or the_one(integers, ())
-    floats = [name for name in beside if graph.is_float(name) and name != classes and not says(name, OF_OTHERS)]
-    scores = the_one(floats, OF_SCORES) if shape[-1] == CORNERS else ""
-    return Parts(boxes, scores, classes) if classes and scores is not None else None
+    floats = [name for name in beside if graph.is_float(name) and name != classes]
+    scores = the_one([name for name in floats if says(name, OF_SCORES) or not is_other(name)], OF_SCORES)
+    if classes is None or is_highest_of(graph, classes, boxes):
+        return None
+    if scores is not None:
+        return Parts(boxes, scores, classes)
+    return Parts(boxes, "", classes) if shape[-1] > CORNERS and not floats else None
+
+
+def is_other(name: str) -> bool:
+    """Whether an output is called what is neither a class nor a score."""
+    return says(name, OF_OTHERS) or name.lower() in ("id", "ids")
+
+
+def is_highest_of(graph: Graph, classes: str, rows: str) -> bool:
+    """Whether classes are those of the highest numbers of some rows, or of what these were before a softmax."""
+    node = graph.maker(behind(graph, classes)[-1])
+    if node is None or node.op_type not in CHOOSING:
+        return False
+    return bool(set(behind(graph, node.input[0])).intersection(behind(graph, rows)))
+
+
+def behind(graph: Graph, name: str) -> list[str]:
+    """A value, and those that it is with a shape, a type or a squashing of its own, the first last."""
+    found = [name]
+    while (node := graph.maker(found[-1])) is not None and node.op_type in SQUASHING:
+        found.append(node.input[0])
+    return found
 
 
 def the_one(names: list[str], words: tuple[str, ...]) -> str | None:
@@ -134,14 +162,17 @@ def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeP
     rank = graph.rank(parts.boxes) or 0
     last = numpy_helper.from_array(np.array([rank - 1]), fresh(graph, f"{SURFACED}/{name}/last"))
     columns, nodes = list[str](), list[onnx.NodeProto]()
+    corners = numpy_helper.from_array(np.arange(CORNERS), fresh(graph, f"{SURFACED}/{name}/corners"))
     for part in given:
         typed, column = (fresh(graph, f"{SURFACED}/{name}/{part}/{made}") for made in ("typed", "column"))
         nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
         if part != parts.boxes:
             nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
+        elif parts.scores:
+            nodes.append(helper.make_node("Gather", [typed, corners.name], [column], column, axis=-1))
         columns.append(nodes[-1].output[0])
-    nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}", axis=rank - 1))
-    return nodes, [last]
+    nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}/rows", axis=rank - 1))
+    return nodes, [last, corners]
 
 
 def fresh(graph: Graph, name: str) -> str:

@@ -97,7 +97,9 @@ class Reading:
 
         How many there are detections do not tell, where there are no labels.
         """
-        check_class(which, which + 1 if self.form == "detections" and self.labels is None else self.classes)
+        if self.form == "detections" and self.labels is None and which >= 0:
+            return None
+        check_class(which, self.classes)
         return self.labels[which] if self.labels is not None and which < len(self.labels) else None
 
 

@@ -248,6 +248,46 @@ def test_boxes_with_their_scores_behind() -> None:
     np.testing.assert_allclose(e.map, Explainer(model)(X, target="dets[0,4]", layer="a").map, rtol=1e-5)
 
 
+def test_an_angle_behind_the_box_is_no_score() -> None:
+    body = f"{BODY.format(image='x')} turn = Neg(sure) t = Unsqueeze(turn, last) rboxes = Concat<axis = 2>(box, t)"
+    outputs = "float[N, 3, 5] rboxes, float[N, 3] sure, int64[N, 3] which"
+    explainer = Explainer(net(f"(float[N, 3, 16, 24] x) => ({outputs}) {{ {body} }}", WEIGHTS))
+    e = explainer(X, layer="a")
+    assert e.scores.shape == (3, 6)
+    np.testing.assert_allclose(e.map, explainer(X, target="sure[0]", layer="a").map, rtol=1e-5)
+
+
+@pytest.mark.parametrize("squash", ["Sigmoid", "Softmax<axis = 2>", "Identity"])
+def test_rows_of_four_classes_with_the_highest_are_no_boxes(squash: str) -> None:
+    body = f"""c = Conv<strides = [4, 4], pads = [1, 1, 1, 1]>(x, w) f = Reshape(c, to)
+      logits = Transpose<perm = [0, 2, 1]>(f) p = {squash}(logits)
+      conf = ReduceMax<axes = [2], keepdims = 0>(p) label = ArgMax<axis = 2, keepdims = 0>(logits)"""
+    outputs = "float[N, P, 4] p, float[N, P] conf, int64[N, P] label"
+    held = {"w": normal(4, 3, 3, 3), "to": np.array([0, 4, -1])}
+    graph = read_layers(load(net(f"(float[N, 3, 16, 24] x) => ({outputs}) {{ {body} }}", held)))
+    assert rows_of_detections(graph) is None
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (("batch_boxes", "batch_scores", "batch_labels"), True),
+        (("boxes", "track_scores", "labels"), True),
+        (("boxes", "scores", "track_ids"), False),
+        (("boxes", "scores", "ids"), False),
+        (("boxes", "scores", "class_ids"), True),
+    ],
+)
+def test_what_outputs_are_called(names: tuple[str, str, str], expected: bool) -> None:
+    model = torchvisions()
+    for output, name in zip(model.graph.output, (names[0], names[2], names[1]), strict=True):
+        model.graph.node.append(onnx.helper.make_node("Identity", [output.name], [f"{name}_out"]))
+        output.name = f"{name}_out" if name not in ("ids",) else name
+        model.graph.node[-1].output[0] = output.name
+    graph = read_layers(load(model))
+    assert (rows_of_detections(graph) is not None) == expected
+
+
 def test_the_deployed_model_is_differentiated_as_it_is() -> None:
     made = differentiate(torchvisions(), of="s", wrt="image").model
     assert "detections" not in {name for node in made.graph.node for name in node.output}

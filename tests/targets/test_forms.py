@@ -215,6 +215,11 @@ def test_a_class_that_no_detection_says_is_not_there_however_large() -> None:
         resolve(84, Reading(FINISHED, "RD", labels=["cat", "dog", "eel"]))
 
 
+def test_a_class_below_zero_is_none() -> None:
+    with pytest.raises(TargetError, match="target -1 is out of range"):
+        resolve(-1, Reading(FINISHED, "RD"))
+
+
 def test_the_surest_detections() -> None:
     found = [target.name for target in resolve("top:7", Reading(FINISHED, "RD", labels=["cat", "dog", "eel"]))]
     assert found == ["dog in row 0", "cat in row 2", "cat in row 1"]
