@@ -215,6 +215,16 @@ def test_rows_that_only_batches_of_some_sizes_have_count() -> None:
     np.testing.assert_allclose(found, 2 * x * [[0], [0], [1]])
 
 
+def test_nothing_picked_is_no_product_over_nothing() -> None:
+    model = net(
+        "(float[2,3,4] x) => (float[2,3,0] y) { y = Gather<axis = 2>(x, none) }", {"none": np.zeros(0, np.int64)}
+    )
+    result = differentiate(model, of="y", wrt="x")
+    found = run(result.model, {"x": normal(2, 3, 4), result.seed: np.zeros((2, 3, 0), np.float32)})
+    assert not found[result.gradients["x"]].any()
+    assert "MatMul" not in {node.op_type for node in result.model.graph.node}
+
+
 def test_a_value_without_elements_has_no_gradient() -> None:
     """The adjoint's product over no rows would be whatever lies in memory."""
     scales = np.array([1, 1, 0.6, 2], np.float32)

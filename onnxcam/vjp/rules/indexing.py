@@ -258,7 +258,7 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
         order = index.ravel() % size
         if is_permutation(order, size):
             return [g.op("Gather", ct, g.const(np.argsort(order), np.int64), axis=axis)]
-        if can_multiply(n, axis) and max(size, order.size / 2) <= SOME:
+        if order.size and can_multiply(n, axis) and max(size, order.size / 2) <= SOME:  # over nothing there is none
             return [multiplied(g, n, ct, axis, np.eye(size)[:, order])]
     return [scatter_along(g, n, ct, as_int64(g, flat), axis)]
 
