@@ -72,8 +72,10 @@ def outputs_of_detections(graph: Graph, rows: str) -> list[str]:
     """The outputs that hold what such a value shows."""
     if rows in graph.outputs:
         return [rows]
-    parts, node = detection_parts(graph), graph.maker(rows)
-    return [part for part in parts if part] if parts is not None else [str(node.input[0])] if node is not None else []
+    if (parts := detection_parts(graph)) is not None:
+        return [part for part in parts if part]
+    found = detection_columns(graph)
+    return [] if found is None else [found[0]]
 
 
 # -- several outputs ------------------------------------------------------------------------------------
@@ -163,16 +165,17 @@ def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeP
     last = numpy_helper.from_array(np.array([rank - 1]), fresh(graph, f"{SURFACED}/{name}/last"))
     columns, nodes = list[str](), list[onnx.NodeProto]()
     corners = numpy_helper.from_array(np.arange(CORNERS), fresh(graph, f"{SURFACED}/{name}/corners"))
+    more_behind = bool(parts.scores) and (graph.shape(parts.boxes) or ())[-1] != CORNERS
     for part in given:
         typed, column = (fresh(graph, f"{SURFACED}/{name}/{part}/{made}") for made in ("typed", "column"))
         nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
         if part != parts.boxes:
             nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
-        elif parts.scores:
+        elif more_behind:
             nodes.append(helper.make_node("Gather", [typed, corners.name], [column], column, axis=-1))
         columns.append(nodes[-1].output[0])
     nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}/rows", axis=rank - 1))
-    return nodes, [last, corners]
+    return nodes, [last, corners] if more_behind else [last]
 
 
 def fresh(graph: Graph, name: str) -> str:

@@ -86,14 +86,16 @@ def sliced_axes(n: Node) -> list[int] | None:
 
 def elements_taken(g: Emitter, n: Node) -> dict[int, range] | None:
     """Which elements a Slice takes along each of its axes; None: known when it runs."""
-    parts = stretches(n.proto, g.constant)
-    sizes = None if parts is None else {part.axis % n.rank(): n.size(part.axis % n.rank()) for part in parts}
-    if parts is None or sizes is None or None in sizes.values():
+    parts, taken = stretches(n.proto, g.constant), dict[int, range]()
+    if parts is None:
         return None
-    return {
-        axis: range(*part.of(size or 0).indices(size or 0))
-        for part, (axis, size) in zip(parts, sizes.items(), strict=True)
-    }
+    for part in parts:
+        axis = part.axis % n.rank()
+        size = n.size(axis)
+        if size is None:
+            return None
+        taken[axis] = range(*part.of(size).indices(size))
+    return taken
 
 
 def among_zeros(g: Emitter, n: Node, ct: str, taken: dict[int, range]) -> str:
@@ -242,14 +244,12 @@ def padding_cotangent(g: Emitter, n: Node, ct: str) -> str:
 @rule("Gather", versions=(13,))
 def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
     """dx[index] += ct."""
-    axis, rank = n.axis(0), n.rank()
+    axis = n.axis(0)
     size, index = n.size(axis), n.const(1)
     if index is not None and index.size == 1 and size:  # one slice: put back between zeros
         at = int(index.item()) % size
         one = ct if index.ndim == 1 else flattened(g, n, ct, axis, 1)
-        pads = np.zeros((2, rank), np.int64)
-        pads[:, axis] = at, size - at - 1
-        return [g.op("Pad", one, g.ints(*pads.ravel().tolist()))]
+        return [among_zeros(g, n, one, {axis: range(at, at + 1)})]
     flat = g.op("Reshape", n.input[1], g.ints(-1))
     if g.graph.rank(n.input[1]) != 1:
         count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
