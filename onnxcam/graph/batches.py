@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import onnx
 
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
+from onnxcam.graph.nodes import reads
+from onnxcam.graph.parts import open_nodes, part_of
 from onnxcam.graph.types import Dim, Shape, ValueType, made_up
 
 BATCHES = (1, 61, 257)  # one alone may be broadcast; others divide no size, and are padded to different ones
@@ -23,8 +26,9 @@ def told_by_batches(first: Inference) -> Inference:
     batch = next((dim.dim_param for dim in dims if dim.dim_param), "")
     if not batch or not first.is_open:
         return first
+    nodes = [first.proto.graph.node[i] for i in open_nodes(first.proto.graph.node, first.types, first.computed)]
     try:
-        seen = [of_batch(first, batch, size).types for size in BATCHES]
+        seen = [of_batch(first, nodes, {batch: size}).types for size in BATCHES]
     except ModelError:  # the model takes no such batch
         return first
     told = {}
@@ -33,30 +37,28 @@ def told_by_batches(first: Inference) -> Inference:
         shape = told_shape(known.shape, [found[name].shape for found in seen], batch)
         if shape != known.shape:
             told[name] = ValueType(known.elem_type, shape)
-    return Inference(first.model, first.proto, first.computed, first.told | told) if told else first
+    return Inference(first.model, first.proto, first.computed, first.told | told, first.types) if told else first
 
 
-def of_batch(first: Inference, batch: str, size: int) -> Inference:
-    """The same model for batches of one size, and what ONNX Runtime told of it."""
-    told = {
-        name: ValueType(one.elem_type, one.shape and tuple(size if dim == batch else dim for dim in one.shape))
-        for name, one in first.told.items()
-    }
-    return Inference(first.model, with_batch(first.proto, batch, size), first.computed, told)
+def of_batch(first: Inference, nodes: Sequence[onnx.NodeProto], sizes: Mapping[str, int]) -> Inference:
+    """Some nodes of a model for batches of one size, and what ONNX Runtime told of them.
+
+    Args:
+        sizes: number by symbol.
+    """
+    names = {name for node in nodes for name in (*reads(node), *node.output)}
+    types, told = (
+        {name: of_sizes(one, sizes) for name, one in found.items() if name in names}
+        for found in (first.types, first.told)
+    )
+    return Inference(first.model, part_of(first.proto, nodes, types, first.weight), told=told)
 
 
-def with_batch(proto: onnx.ModelProto, batch: str, size: int) -> onnx.ModelProto:
-    """A copy whose inputs have a number for a symbol."""
-    copy = onnx.ModelProto()
-    copy.CopyFrom(proto)
-    del copy.graph.value_info[:]
-    for value in copy.graph.input:
-        for dim in value.type.tensor_type.shape.dim:
-            if dim.dim_param == batch:
-                dim.dim_value = size
-    for value in copy.graph.output:
-        value.type.tensor_type.ClearField("shape")
-    return copy
+def of_sizes(value: ValueType, sizes: Mapping[str, int]) -> ValueType:
+    """A type with numbers for symbols."""
+    return replace(
+        value, shape=value.shape and tuple(sizes.get(dim, dim) if isinstance(dim, str) else dim for dim in value.shape)
+    )
 
 
 def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:

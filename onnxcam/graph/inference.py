@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
-from functools import cached_property
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -13,22 +13,34 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
+from onnxcam.graph.expanding import spell_expansions
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import attributes, optional, reads, subgraphs, with_nodes
+from onnxcam.graph.parts import SMALL, open_nodes, part_of
 from onnxcam.graph.sizing import Question, Sizing
 from onnxcam.graph.telling import fused_outputs, read_ranks, spell_quantizers
-from onnxcam.graph.types import FLOATS, UNKNOWN, Sizes, Types, ValueType, completed, inferred_types, is_open, shape_in
+from onnxcam.graph.types import (
+    FLOATS,
+    UNKNOWN,
+    Sizes,
+    Types,
+    ValueType,
+    completed,
+    declared,
+    inferred_types,
+    is_open,
+    shape_in,
+)
 from onnxcam.runtime import oracle
 
-SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
 IMPURE = frozenset(
     {"RandomNormal", "RandomUniform", "RandomNormalLike", "RandomUniformLike", "Multinomial", "Bernoulli"}
 )
 LARGEST = 2**63 - 1  # size that a value of sizes holds
 MOST_ELEMENTS = 2**20  # that values of unknown size may come to while the graph is read
-MOST_INFERRED, FEWEST_ROUNDS = 400_000, 10  # nodes, in all rounds of inference together
+MOST_INFERRED, FEWEST_ROUNDS = 400_000, 10  # nodes, in all rounds of inference together; rounds in any case
 MULTIPLYING = frozenset([
     "Cast", "Identity", "Abs", "Neg", "Sign", "Not", "Clip", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose",
     "Slice", "Split", "Unique", "Compress", "TopK", "CumSum", "Gather", "GatherElements", "GatherND", "ScatterElements",
@@ -55,12 +67,14 @@ class Inference:
         proto: onnx.ModelProto,
         computed: Constants | None = None,
         told: dict[str, ValueType] | None = None,
+        known: Types | None = None,
     ) -> None:
         """Nothing is inferred yet.
 
         Args:
             computed: constants that are known to follow from the model already.
             told: types that are known from elsewhere, see `told_by_batches`.
+            known: types that are inferred already; what is open among them is inferred anew.
         """
         self.model, self.proto = model, proto
         self._nodes = list(proto.graph.node)
@@ -69,9 +83,14 @@ class Inference:
             tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and has_numpy_type(tensor)
         ]
         self._given: Constants = {tensor.name: model.array(tensor) for tensor in small}
-        self.computed: Constants = dict(computed or {})
+        self._weights = {tensor.name: tensor for tensor in proto.graph.initializer}
+        self._known = declared(proto.graph.input) | dict(known or {})
+        self._known |= {name: ValueType(one.data_type, tuple(one.dims)) for name, one in self._weights.items()}
+        self._open: Sequence[int] = range(len(self._nodes))
+        self.computed: Constants = {}
+        self._learn(computed or {})
         self.told = dict(told or {})
-        self._rounds = 0
+        self._rounds = self._inferred_nodes = 0
         self._sizing = Sizing(proto, self._constant)
 
     @cached_property
@@ -102,44 +121,63 @@ class Inference:
     @cached_property
     def settled_constants(self) -> Constants:
         """Those of the constants that are known before ONNX Runtime is asked for types: the cheaper and the surer."""
-        self._compute(self.settled)
+        self._compute(self.settled, range(len(self._nodes)))
         return self._given | self.computed
 
     @cached_property
     def constants(self) -> Constants:
         """Every small value that does not depend on the inputs."""
-        self._compute(self.types)
+        self._compute(self.types, range(len(self._nodes)))
         return self._given | self.computed
 
     def _settle(self) -> dict[str, ValueType]:
         """Types with what constants tell, and these with what types do."""
-        found = self._inferred()
-        while any(is_open(shape_in(found, name)) for name in self.made) and self._compute(found):
-            found = self._inferred()
-        return found
+        while True:
+            self._infer()
+            opened = (shape_in(self._known, name) for i in self._open for name in self._nodes[i].output if name)
+            if not any(map(is_open, opened)) or not self._compute(self._known, self._open):
+                return self._known
 
-    def _inferred(self) -> dict[str, ValueType]:
-        """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them."""
+    def _infer(self) -> None:
+        """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them.
+
+        What is open is inferred anew, with what may tell it; a type that is settled stays.
+        """
+        places = open_nodes([self._nodes[i] for i in self._open], self._known, self.computed)
+        self._open = [self._open[i] for i in places]
         told, ranks = self.told, dict[str, ValueType]()
-        while self._rounds < max(FEWEST_ROUNDS, MOST_INFERRED // max(len(self._nodes), 1)):
+        while self._rounds < FEWEST_ROUNDS or self._inferred_nodes < MOST_INFERRED:
             self._rounds += 1
-            proto = with_constants(self._sizing.proto, self.computed)
+            self._inferred_nodes += len(self._open)
+            proto = self._part()
             spell_quantizers(proto.graph)
+            spell_expansions(proto.graph, self._known, self.made.get, self._constant)
             declare(proto.graph, told)
-            found = inferred_types(proto)
-            for tensor in proto.graph.initializer:
-                found[tensor.name] = ValueType(tensor.data_type, tuple(tensor.dims))
+            fresh = {name: one for name, one in inferred_types(proto).items() if is_open(shape_in(self._known, name))}
+            found = self._known | fresh
             corrected = self._sizing.correct(found)
+            if corrected:
+                self._weights = {tensor.name: tensor for tensor in self._sizing.proto.graph.initializer}
             ranks |= read_ranks(proto, found)
             states = self.told | ranks
             states |= {} if corrected else final_states(proto, found) | fused_outputs(proto, found)
             if not corrected and states == told:
-                return found
+                self._known = found
+                return
             told = states
         raise ModelError(
             f"the shapes of {self.model.name} are not settled after {self._rounds} rounds of inference: "
             "simplify the model, or export it with fixed sizes"
         )
+
+    def _part(self) -> onnx.ModelProto:
+        """The open nodes as inference is to read them, and what is known of what they read."""
+        graph = self._sizing.proto.graph
+        part = part_of(self._sizing.proto, (graph.node[i] for i in self._open), self._known, self.weight)
+        made = {name for node in part.graph.node for name in node.output}
+        part.graph.output.extend(value for value in graph.output if value.name in made)
+        part.graph.value_info.extend(value for value in graph.value_info if value.name in made)
+        return part
 
     def _asked(self, found: Types) -> dict[str, ValueType]:
         """What ONNX Runtime tells beyond types that lack a rank, or a size of which nothing is known at all.
@@ -177,19 +215,18 @@ class Inference:
         narrowed = node is not None and node.op_type == "Cast" and attributes(node).get("to") == TensorProto.INT32
         return self.made.get(node.input[0]) if node is not None and narrowed else node
 
-    def _compute(self, types: dict[str, ValueType]) -> bool:
-        """Add the constants that follow from these types; whether there were any new ones."""
+    def _compute(self, types: Types, places: Iterable[int]) -> bool:
+        """Add the constants that some nodes make, as these types tell; whether there were any new ones."""
         before = len(self.computed)
         known = self._given | self.computed
-        sized = {name: value.shape for name, value in types.items()}
         limits, nodes = {name: value.size for name, value in known.items()}, list[onnx.NodeProto]()
-        for node in self._nodes:
+        for node in map(self._nodes.__getitem__, places):
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
-            sizes = measured(node, sized.get, self._measuring, self._constant)
+            sizes = measured(node, partial(shape_in, types), self._measuring, self._constant)
             if sizes is not None and all(isinstance(dim, int) and dim <= LARGEST for dim in sizes.flat):
                 narrow = node.output[0] in types and types[node.output[0]].elem_type == TensorProto.INT32
-                self.computed[node.output[0]] = sizes.astype(np.int32 if narrow else np.int64)
+                self._learn({node.output[0]: sizes.astype(np.int32 if narrow else np.int64)})
                 limits[node.output[0]] = sizes.size
             elif node.input and limits.keys() >= set(reads(node)):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
@@ -197,8 +234,19 @@ class Inference:
                     nodes.append(node)
                     limits |= {name: limit for name, limit in found.items() if limit is not None}
         if nodes:
-            self.computed |= self._evaluated(nodes)
+            made = self._evaluated(nodes)
+            self._learn({name: value for name, value in made.items() if has_type(value, types.get(name, UNKNOWN))})
         return len(self.computed) > before
+
+    def _learn(self, constants: Mapping[str, npt.NDArray[Any]]) -> None:
+        """Know values, and so their types."""
+        self.computed |= constants
+        self._known |= {name: type_of(value) for name, value in constants.items()}
+
+    def weight(self, name: str) -> onnx.TensorProto | None:
+        """A value as a model holds it; None where it is not constant, as far as is known."""
+        computed = self.computed.get(name)
+        return self._weights.get(name) if computed is None else numpy_helper.from_array(computed, name)
 
     def _evaluated(self, nodes: list[onnx.NodeProto]) -> Constants:
         """What nodes make of constants, worked out by ONNX Runtime."""
@@ -220,6 +268,16 @@ def declare(graph: onnx.GraphProto, types: Types) -> None:
     for name, found in types.items():
         port = outputs[name] if name in outputs else graph.value_info.add()
         port.CopyFrom(helper.make_tensor_value_info(name, found.elem_type, found.shape))
+
+
+def type_of(value: npt.NDArray[Any]) -> ValueType:
+    """The type of a constant."""
+    return ValueType(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
+
+
+def has_type(value: npt.NDArray[Any], known: ValueType) -> bool:
+    """Whether a constant came as it is: NumPy knows no 8-bit floats, and is handed their bytes."""
+    return known.elem_type in (TensorProto.UNDEFINED, type_of(value).elem_type)
 
 
 def is_pure(node: onnx.NodeProto) -> bool:

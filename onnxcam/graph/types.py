@@ -52,14 +52,20 @@ def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
         raise ModelError(f"the shapes of the model contradict each other: {first_line(error)}") from error
-    found = {}
     graph = inferred.graph
-    for value in (*graph.input, *graph.value_info, *graph.output):
-        if value.type.HasField("tensor_type"):
-            tensor = value.type.tensor_type
-            found[value.name] = ValueType(tensor.elem_type, shape_of(tensor) if tensor.HasField("shape") else None)
+    found = declared([*graph.input, *graph.value_info, *graph.output])
     check_turned(found, graph.node)
     return refined(found, graph.node)
+
+
+def declared(values: Iterable[onnx.ValueInfoProto]) -> dict[str, ValueType]:
+    """Types of tensors, as a graph declares them."""
+    return {
+        value.name: ValueType(tensor.elem_type, shape_of(tensor) if tensor.HasField("shape") else None)
+        for value in values
+        if value.type.HasField("tensor_type")
+        for tensor in [value.type.tensor_type]
+    }
 
 
 def check_turned(types: Types, nodes: Iterable[onnx.NodeProto]) -> None:
@@ -106,7 +112,8 @@ def refined(types: dict[str, ValueType], nodes: Iterable[onnx.NodeProto]) -> dic
         if node.op_type in SOLVING and node.domain == "" and node.output[0] in types:
             equation = SOLVING[node.op_type](node, [known(name) for name in node.input], known(node.output[0]))
             solved.update(equation or {})
-    return {name: replace(found, shape=known(name)) for name, found in types.items()} if solved else types
+    touched = [name for name, found in types.items() if found.shape and not solved.keys().isdisjoint(found.shape)]
+    return types | {name: replace(types[name], shape=known(name)) for name in touched}
 
 
 def by_element_count(node: onnx.NodeProto, inputs: list[Shape | None], output: Shape | None) -> dict[str, Dim] | None:
