@@ -11,7 +11,7 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.parts import open_nodes, part_of
-from onnxcam.graph.types import Dim, Shape, ValueType, made_up
+from onnxcam.graph.types import Dim, Shape, ValueType, made_up, times
 
 BATCHES = (1, 61, 257)  # one alone may be broadcast; others divide no size, and are padded to different ones
 
@@ -72,12 +72,15 @@ def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) ->
 
 
 def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
-    """A size: a number that all batches give or the batch itself, where it was not known; else what it was.
+    """A size: a number that all batches give, the batch or a multiple, where it was not known; else what it was.
 
     No elements at all tell nothing: what takes the rows from 1 to 3 takes none of one, and none of many from the end.
     """
     if dim is not None and not made_up(dim):
         return dim
-    if tuple(sizes) == BATCHES:
-        return batch
-    return sizes[0] if isinstance(sizes[0], int) and sizes[0] and len(set(sizes)) == 1 else dim
+    one = sizes[0]
+    if not isinstance(one, int) or not one:
+        return dim
+    if tuple(sizes) == tuple(one * count for count in BATCHES):
+        return times(one, batch)
+    return one if len(set(sizes)) == 1 else dim

@@ -20,7 +20,7 @@ from onnxcam.graph.integers import makes_integers
 from onnxcam.graph.nodes import attributes, copied, reads
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.quantized import quantizer, sources, twins, unquantized
-from onnxcam.graph.types import Dim, Shape, is_open
+from onnxcam.graph.types import Dim, Shape, is_multiple, is_open
 
 ROWS = "onnxcam/rows"  # the batch axis of a head: targets, not images
 MANY_WEIGHTS = 2**22  # elements; fewer may well be held twice
@@ -217,9 +217,11 @@ def free_taps(graph: Graph) -> set[str]:
 def likely_has_rows(shape: Shape | None) -> bool:
     """Whether the first axis is the images', as far as can be told.
 
-    A size that is not known, or that inference made up, as of a stack of what several heads say, may be another.
+    A size that is not known, or some rows for each image, may be a stack of what several heads say.
     """
-    return may_have_rows(shape, ROWS) and not is_open(shape and shape[:1])
+    if not shape or is_open(shape[:1]) or is_multiple(shape[0]):
+        return False
+    return may_have_rows(shape, ROWS)
 
 
 def packing_pays(graph: Graph) -> bool:

@@ -164,6 +164,16 @@ def made_up(dim: Dim) -> bool:
     return isinstance(dim, str) and dim.startswith(MADE_UP)
 
 
+def times(count: int, dim: str) -> str:
+    """The symbol of so many times a size: 64*N windows of N images."""
+    return dim if count == 1 else f"{count}*{dim}"
+
+
+def is_multiple(dim: Dim) -> bool:
+    """Whether a size is some times another."""
+    return isinstance(dim, str) and "*" in dim
+
+
 def is_open(shape: Shape | None) -> bool:
     """Whether a rank is not known, or a size has no name but one that inference made up."""
     return shape is None or any(dim is None or made_up(dim) for dim in shape)

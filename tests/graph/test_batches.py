@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from onnxcam import differentiate
 from onnxcam.graph import inference
 from tests.graph.building import graph_of
 from tests.nets import net
@@ -20,6 +21,19 @@ def test_sizes_behind_arithmetic_on_sizes_are_told_by_what_batches_make_of_them(
     graph = graph_of(net(text, SIZES))
     assert graph.shape("folded") == ("batch", 4, 2, 24)
     assert graph.shape("y") == ("batch", 4, 48)
+
+
+def test_windows_of_a_batch_are_so_many_times_the_batch() -> None:
+    """Four windows an image, cut out of sizes that the graph works out: no gradient asks how long such axes are."""
+    text = """(float[batch,8,8,3] x) => (float[batch,8,8,3] y) {
+        s = Shape(x) n = Gather(s, first) k = Concat<axis=0>(n, cut) c = Reshape(x, k)
+        t = Transpose<perm=[0, 1, 3, 2, 4, 5]>(c) w = Reshape(t, windows)
+        o = Neg(t) v = Reshape(o, windows) b = Mul(w, v) y = Reshape(b, back) }"""
+    weights = {"cut": np.array([2, 4, 2, 4, 3]), "windows": np.array([-1, 16, 3]), "back": np.array([-1, 8, 8, 3])}
+    model = net(text, SIZES | weights)
+    assert graph_of(model).shape("b") == ("4*batch", 16, 3)
+    added = differentiate(model, of="y", wrt="x").model.graph.node[len(model.graph.node) :]
+    assert {node.op_type for node in added} == {"Mul", "Neg", "Reshape", "Transpose", "Add", "Identity"}
 
 
 def test_batches_tell_what_onnxruntime_alone_knows() -> None:

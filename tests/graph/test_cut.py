@@ -253,8 +253,10 @@ def test_free_taps_are_rows_of_images() -> None:
     assert free_taps(graph_of(model)) == {"a0", "last", "pool"}
 
 
-@pytest.mark.parametrize("shape", [None, (None, 4), ("unk__0", 4), (2, 4), (ROWS,), (ROWS, 4)])
-def test_a_first_size_that_nobody_knows_is_not_taken_for_the_images(shape: Shape | None) -> None:
+@pytest.mark.parametrize("shape", [None, (None, 4), ("unk__0", 4), (f"2*{ROWS}", 4), (2, 4), (ROWS,), (ROWS, 4)])
+def test_a_first_size_that_nobody_knows_or_that_is_several_rows_is_not_taken_for_the_images(
+    shape: Shape | None,
+) -> None:
     assert likely_has_rows(shape) == (shape is not None and shape[0] == ROWS)
 
 
