@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
 import onnx
@@ -11,9 +11,9 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.parts import open_nodes, part_of
-from onnxcam.graph.types import Dim, Shape, ValueType, made_up, times
+from onnxcam.graph.types import Dim, Shape, ValueType, is_multiple, made_up, times
 
-BATCHES = (1, 61, 257)  # one alone may be broadcast; others divide no size, and are padded to different ones
+BATCHES = (1, 38, 4093)  # one alone may be broadcast; an even one, an odd one and a large one are rounded differently
 
 
 def told_by_batches(first: Inference) -> Inference:
@@ -22,8 +22,9 @@ def told_by_batches(first: Inference) -> Inference:
     Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing. What is
     tried tries no more: a body with n free sizes would be inferred 3^n times. Itself where nothing is open, or told.
     """
-    dims = (dim for value in first.proto.graph.input for dim in value.type.tensor_type.shape.dim[:1])
-    batch = next((dim.dim_param for dim in dims if dim.dim_param), "")
+    shapes = [value.type.tensor_type.shape.dim for value in first.proto.graph.input]
+    symbols = {dim.dim_param for dims in shapes for dim in dims}
+    batch = next((dims[0].dim_param for dims in shapes if dims and dims[0].dim_param), "")
     if not batch or not first.is_open:
         return first
     nodes = [first.proto.graph.node[i] for i in open_nodes(first.proto.graph.node, first.types, first.computed)]
@@ -34,7 +35,7 @@ def told_by_batches(first: Inference) -> Inference:
     told = {}
     for name in set(first.made).intersection(*seen):
         known = first.types.get(name, ValueType(seen[0][name].elem_type, None))
-        shape = told_shape(known.shape, [found[name].shape for found in seen], batch)
+        shape = told_shape(known.shape, [found[name].shape for found in seen], batch, symbols)
         if shape != known.shape:
             told[name] = ValueType(known.elem_type, shape)
     return Inference(first.model, first.proto, first.computed, first.told | told, first.types) if told else first
@@ -61,14 +62,18 @@ def of_sizes(value: ValueType, sizes: Mapping[str, int]) -> ValueType:
     )
 
 
-def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str) -> Shape | None:
-    """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it."""
+def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str, symbols: Container[str]) -> Shape | None:
+    """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it.
+
+    `symbols`: of the inputs. What they call a multiple of the batch need not be one.
+    """
     known = [other for other in seen if other is not None]
     ranks = {len(other) for other in (known if shape is None else [shape, *known])}
     if len(known) < len(seen) or len(ranks) != 1:
         return shape
     dims = (None,) * ranks.pop() if shape is None else shape
-    return tuple(told_size(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
+    told = (told_size(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
+    return tuple(dim if is_multiple(new) and new in symbols else new for dim, new in zip(dims, told, strict=True))
 
 
 def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:

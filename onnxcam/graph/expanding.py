@@ -13,14 +13,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import numpy_helper
+from onnx import TensorProto, numpy_helper
 
-from onnxcam.graph.nodes import copied, optional
+from onnxcam.graph.nodes import attributes, copied, optional
 from onnxcam.graph.types import Types, shape_in
 
 Constant = Callable[[str], npt.NDArray[Any] | None]
 Maker = Callable[[str], onnx.NodeProto | None]
-PICKING = frozenset(["Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Cast", "Identity"])  # some of a value's
+PICKING = frozenset(["Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Identity"])  # some of a value's
 COUNTING = frozenset(["Add", "Mul", "Div"])  # below 0 only if what they read is
 
 
@@ -71,8 +71,11 @@ def is_count(name: str, maker: Maker, constant: Constant) -> bool:
             continue
         if value is not None or node is None or node.domain:
             return False
-        if node.op_type in PICKING or node.op_type in COUNTING:
-            waiting += node.input[:1] if node.op_type in PICKING else node.input
+        wide = node.op_type == "Cast" and attributes(node).get("to") in (TensorProto.INT64, TensorProto.INT32)
+        if node.op_type in PICKING or wide:
+            waiting.append(node.input[0])
+        elif node.op_type in COUNTING:
+            waiting += node.input
         elif node.op_type != "Shape":
             return False
     return True

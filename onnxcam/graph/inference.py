@@ -48,6 +48,11 @@ MULTIPLYING = frozenset([
     "Mod", "Pow", "Max", "Min", "Sum", "Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor",
     "Where",
 ])  # make at most as many elements as the sizes of their inputs multiply to  # fmt: skip
+HANDED = frozenset([
+    TensorProto.UNDEFINED, TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BOOL,
+    TensorProto.INT8, TensorProto.INT16, TensorProto.INT32, TensorProto.INT64,
+    TensorProto.UINT8, TensorProto.UINT16, TensorProto.UINT32, TensorProto.UINT64, TensorProto.STRING,
+])  # that NumPy has; ONNX Runtime hands others over as bytes, or not at all  # fmt: skip
 Constants = dict[str, npt.NDArray[Any]]
 
 
@@ -234,8 +239,7 @@ class Inference:
                     nodes.append(node)
                     limits |= {name: limit for name, limit in found.items() if limit is not None}
         if nodes:
-            made = self._evaluated(nodes)
-            self._learn({name: value for name, value in made.items() if has_type(value, types.get(name, UNKNOWN))})
+            self._learn(self._evaluated(nodes))
         return len(self.computed) > before
 
     def _learn(self, constants: Mapping[str, npt.NDArray[Any]]) -> None:
@@ -275,11 +279,6 @@ def type_of(value: npt.NDArray[Any]) -> ValueType:
     return ValueType(helper.np_dtype_to_tensor_dtype(value.dtype), value.shape)
 
 
-def has_type(value: npt.NDArray[Any], known: ValueType) -> bool:
-    """Whether a constant came as it is: NumPy knows no 8-bit floats, and is handed their bytes."""
-    return known.elem_type in (TensorProto.UNDEFINED, type_of(value).elem_type)
-
-
 def is_pure(node: onnx.NodeProto) -> bool:
     """Whether a node is known to give the same for the same inputs, and to end: it draws nothing, and runs no body."""
     may_drop = node.op_type == "Dropout" and bool(optional(node, 2))
@@ -289,13 +288,16 @@ def is_pure(node: onnx.NodeProto) -> bool:
 def most_elements(
     node: onnx.NodeProto, made: ValueType | None, limits: Mapping[str, int], known: Mapping[str, npt.NDArray[Any]]
 ) -> int | None:
-    """How many elements a node makes of constants at most; None where that is too much to compute, or not known.
+    """How many elements a node makes of constants at most; None where that is too much to compute, or not known, or
+    NumPy has no such numbers.
 
     Args:
         made: the type of one of its outputs.
         limits: the elements of its inputs, or the most that they may have.
         known: those of the inputs that are computed.
     """
+    if made and made.elem_type not in HANDED:
+        return None
     shape = made.shape if made else None
     sizes = [dim for dim in shape or () if isinstance(dim, int)]
     if shape is not None and len(sizes) == len(shape):

@@ -20,7 +20,7 @@ from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.load import Model
 from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_sparse
-from onnxcam.graph.nodes import all_nodes, described, optional, reads, replace_nodes
+from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
 from onnxcam.graph.upgrade_patch import Facts
@@ -239,8 +239,13 @@ def sort_nodes(graph: onnx.GraphProto, name: str, outside: Iterable[str] = ()) -
 def forget_shapes(graph: onnx.GraphProto) -> None:
     """No claims about inner or output shapes survive; every input dimension of unknown size gets a name of its own.
 
-    Exporters write "None" or "?" for several dimensions that differ; a shared name would make them one.
+    Exporters write "None" or "?" for several dimensions that differ; a shared name would make them one. So would the
+    names that two branches give to sizes of their own.
     """
+    _, *bodies = all_graphs(graph)
+    for value in (value for body in bodies for value in (*body.input, *body.output, *body.value_info)):
+        for dim in value.type.tensor_type.shape.dim:
+            dim.ClearField("dim_param")
     del graph.value_info[:]
     for value in graph.output:
         if value.type.HasField("tensor_type"):

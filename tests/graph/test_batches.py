@@ -8,7 +8,7 @@ import pytest
 from onnxcam import differentiate
 from onnxcam.graph import inference
 from tests.graph.building import graph_of
-from tests.nets import net
+from tests.nets import net, normal, run
 
 SIZES = {"first": np.array([0]), "last": np.array([3]), "half": np.array([2]), "rest": np.array([-1])}
 
@@ -73,3 +73,52 @@ def test_a_model_for_batches_of_two_alone() -> None:
         a = Reshape(x, four) s = Shape(a) t = Mul(s, ones) b = Reshape(a, t) y = Add(b, eight) }"""
     weights = {"four": np.array([4, 2]), "ones": np.array([1, 1]), "eight": np.ones((4, 2), np.float32)}
     assert graph_of(net(text, weights)).shape("y") == (4, 2)
+
+
+CODED = {
+    "w": normal(4, 4, 3, seed=1), "v": normal(4, 4, 2, seed=2), "front": np.array([0]), "two": np.array([2]),
+    "one": np.array([1]), "four": np.array([4]), "rest": np.array([-1]), "many": np.array([300]),
+}  # fmt: skip
+DOUBLED = """t = Transpose<perm=[1, 0]>(x) u = Unsqueeze(t, front) uu = Concat<axis=2>(u, u) s = Shape(uu)
+    c = Conv<strides=[2], kernel_shape=[3], pads=[1, 1]>(u, w) e = Tanh(c)
+    d = ConvTranspose<strides=[4], kernel_shape=[2]>(e, v) y = Resize<mode="linear">(d, , , s)"""
+REFOLDED = """s = Shape(x) n = Gather(s, front) m = Mod(n, two) a = Mul(n, m) b = Sub(one, m) k = Add(a, b)
+    to = Concat<axis=0>(k, rest, four) r = Reshape(x, to) y = ReduceMean<axes=[1], keepdims=0>(r)"""
+LIMITED = """s = Shape(x) n = Gather(s, front) k = Mul(n, two) over = Greater(n, many) r = Where(over, one, k)
+    m = ReduceMean<axes=[0], keepdims=1>(x) to = Concat<axis=0>(r, four) e = Expand(m, to) xx = Concat<axis=0>(x, x)
+    y = Mul(e, xx)"""
+
+
+@pytest.mark.parametrize("text", [DOUBLED, DOUBLED.replace("uu = Concat<axis=2>(u, u)", "uu = Identity(u)"), REFOLDED])
+@pytest.mark.parametrize("size", [7, 8])
+def test_what_holds_for_odd_sizes_is_not_believed_of_all(text: str, size: int) -> None:
+    """A decoder that comes to 2 T for odd T and to 2 T - 2 for even, in front of a resize to 2 T."""
+    check_free_as_fixed(text, size, "x")
+
+
+@pytest.mark.parametrize("size", [300, 301])
+def test_what_holds_for_few_rows_is_not_believed_of_many(size: int) -> None:
+    check_free_as_fixed(LIMITED, size, "e")
+
+
+def check_free_as_fixed(text: str, size: int, wrt: str) -> None:
+    """The gradient of a model of a free size is that of the same model of this size."""
+    x, found = normal(size, 4), []
+    for first in ("T", size):
+        model = net(f"(float[{first},4] x) => (float[A,B] y) {{ {text} }}", CODED)
+        model.graph.output[0].type.tensor_type.ClearField("shape")
+        made = differentiate(model, of="y", wrt=wrt)
+        seed = normal(*run(model, {"x": x})["y"].shape, seed=3)
+        found.append(run(made.model, {"x": x, made.seed: seed})[made.gradients[wrt]])
+    np.testing.assert_allclose(found[0], found[1], atol=1e-5)
+
+
+def test_a_multiple_is_not_confused_with_a_symbol_of_the_model() -> None:
+    text = """(float[N,4] x, float[M,2] z) => (float[A,B] y) {
+        s = Shape(x) n = Gather(s, front) k = Mul(n, two) to = Concat<axis=0>(k, two) r = Reshape(x, to)
+        y = Mul(r, z) }"""
+    model = net(text, CODED)
+    assert graph_of(model).shape("r") == ("2*N", 2)
+    model.graph.input[1].type.tensor_type.shape.dim[0].dim_param = "2*N"
+    graph = graph_of(model)
+    assert graph.shape("r") != graph.shape("z")

@@ -56,6 +56,14 @@ def test_a_size_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ("k = Neg(s) e = Equal(k, minuses) t = Where(e, ones, k)", None),
         ("d = Sub(b, three) k = Concat<axis=0>(d, c) e = Equal(k, minuses) t = Where(e, ones, k)", None),  # 2 - 3
         ("d = Mul(b, all) k = Concat<axis=0>(d, c) e = Equal(k, minuses) t = Where(e, ones, k)", None),
+        (
+            "i = Cast<to=6>(b) d = Cast<to=7>(i) k = Concat<axis=0>(d, c) e = Equal(k, minuses) t = Where(e, ones, k)",
+            "Concat",
+        ),
+        (
+            "i = Cast<to=3>(b) d = Cast<to=7>(i) k = Concat<axis=0>(d, c) e = Equal(k, minuses) t = Where(e, ones, k)",
+            None,
+        ),
         ("k = Concat<axis=0>(fed, c) e = Equal(k, minuses) t = Where(e, ones, k)", None),
         ("e = Greater(s, minuses) t = Where(e, ones, s)", None),
         ("t = Identity(s)", None),

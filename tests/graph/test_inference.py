@@ -49,6 +49,15 @@ def test_constants_of_unknown_size_are_worked_out_step_by_step() -> None:
     assert graph.small_constants["r"] == 3
 
 
+@pytest.mark.parametrize("kind", [TensorProto.BFLOAT16, TensorProto.FLOAT8E4M3FN, TensorProto.INT4])
+def test_constants_that_numpy_does_not_have_are_not_worked_out(kind: int) -> None:
+    """ONNX Runtime hands them over as bytes, or not at all."""
+    text = f"(float[N,4] x) => (float[N,4] y) {{ a = Cast<to={kind}>(c) b = Cast<to=1>(a) y = Mul(x, b) }}"
+    graph = graph_of(net(text, {"c": np.array([1, 2, 3, 4], np.float32)}, opset=21, ir=10))
+    assert graph.type("a") == ValueType(kind, (4,))
+    assert "a" not in graph.small_constants
+
+
 def test_rounds_of_inference_are_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Each Mod takes a round, for its numbers are no sizes to onnx; twelve of them are more than ten rounds."""
     step = "s{i} = Shape(x{i}) m{i} = Mod(s{i}, many4) x{j} = Reshape(x{i}, m{i})"

@@ -367,6 +367,18 @@ def test_stale_claims_about_shapes_are_forgotten() -> None:
     assert graph.shape("y") == ("N", 192)
 
 
+def test_branches_may_call_different_sizes_alike() -> None:
+    branch = "(float[P,8] {x}{i}) {{ {x}{i} = {op}({x}) }}"
+    ifs = [
+        f"{made} = If(c) <then_branch = t () => {branch.format(x=x, i=1, op='Tanh')}, "
+        f"else_branch = e () => {branch.format(x=x, i=2, op='Neg')}>"
+        for made, x in (("a", "x"), ("b", "z"))
+    ]
+    text = f"(float[N,8] x, float[K,8] z, bool c) => (float[A,8] y) {{ {' '.join(ifs)} y = Mul(a, b) }}"
+    graph = graph_of(net(text))
+    assert (graph.shape("a"), graph.shape("b")) == (("N", 8), ("K", 8))
+
+
 @pytest.mark.parametrize("version", [2**31, 2**63 - 1, -1])
 def test_an_opset_that_cannot_be(version: int) -> None:
     proto = net("(float[N,2] x) => (float[N,2] y) { y = Relu(x) }")
