@@ -5,12 +5,9 @@ from __future__ import annotations
 from collections.abc import Container, Mapping, Sequence
 from dataclasses import replace
 
-import onnx
-
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
-from onnxcam.graph.nodes import reads
-from onnxcam.graph.parts import open_nodes, part_of
+from onnxcam.graph.parts import Wired, open_nodes, part_of
 from onnxcam.graph.types import Dim, Shape, ValueType, is_multiple, made_up, times
 
 BATCHES = (1, 38, 4093)  # one alone may be broadcast; an even one, an odd one and a large one are rounded differently
@@ -27,7 +24,7 @@ def told_by_batches(first: Inference) -> Inference:
     batch = next((dims[0].dim_param for dims in shapes if dims and dims[0].dim_param), "")
     if not batch or not first.is_open:
         return first
-    nodes = [first.proto.graph.node[i] for i in open_nodes(first.proto.graph.node, first.types, first.computed)]
+    nodes = [first.nodes[i] for i in open_nodes(first.nodes, first.types, first.computed)]
     try:
         seen = [of_batch(first, nodes, {batch: size}).types for size in BATCHES]
     except ModelError:  # the model takes no such batch
@@ -41,13 +38,13 @@ def told_by_batches(first: Inference) -> Inference:
     return Inference(first.model, first.proto, first.computed, first.told | told, first.types) if told else first
 
 
-def of_batch(first: Inference, nodes: Sequence[onnx.NodeProto], sizes: Mapping[str, int]) -> Inference:
+def of_batch(first: Inference, nodes: Sequence[Wired], sizes: Mapping[str, int]) -> Inference:
     """Some nodes of a model for batches of one size, and what ONNX Runtime told of them.
 
     Args:
         sizes: number by symbol.
     """
-    names = {name for node in nodes for name in (*reads(node), *node.output)}
+    names = {name for node, read in nodes for name in (*read, *node.output)}
     types, told = (
         {name: of_sizes(one, sizes) for name, one in found.items() if name in names}
         for found in (first.types, first.told)

@@ -18,7 +18,7 @@ from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import attributes, optional, reads, subgraphs, with_nodes
-from onnxcam.graph.parts import SMALL, open_nodes, part_of
+from onnxcam.graph.parts import SMALL, Wired, open_nodes, part_of, wired
 from onnxcam.graph.sizing import Question, Sizing
 from onnxcam.graph.telling import fused_outputs, read_ranks, spell_quantizers
 from onnxcam.graph.types import (
@@ -61,6 +61,7 @@ class Inference:
 
     Attributes:
         model, proto: the model.
+        nodes: its own, with what they read.
         made: the node that makes each value.
         computed: constants that follow from the model, as far as they are known by now.
         told: types that onnx's inference is told, from elsewhere and by ONNX Runtime.
@@ -82,8 +83,8 @@ class Inference:
             known: types that are inferred already; what is open among them is inferred anew.
         """
         self.model, self.proto = model, proto
-        self._nodes = list(proto.graph.node)
-        self.made = {name: node for node in self._nodes for name in node.output if name}
+        self.nodes = wired(proto.graph.node)
+        self.made = {name: node for node, _ in self.nodes for name in node.output if name}
         small = [
             tensor for tensor in proto.graph.initializer if math.prod(tensor.dims) <= SMALL and has_numpy_type(tensor)
         ]
@@ -91,7 +92,7 @@ class Inference:
         self._weights = {tensor.name: tensor for tensor in proto.graph.initializer}
         self._known = declared(proto.graph.input) | dict(known or {})
         self._known |= {name: ValueType(one.data_type, tuple(one.dims)) for name, one in self._weights.items()}
-        self._open: Sequence[int] = range(len(self._nodes))
+        self._open: Sequence[int] = range(len(self.nodes))
         self.computed: Constants = {}
         self._learn(computed or {})
         self.told = dict(told or {})
@@ -126,20 +127,20 @@ class Inference:
     @cached_property
     def settled_constants(self) -> Constants:
         """Those of the constants that are known before ONNX Runtime is asked for types: the cheaper and the surer."""
-        self._compute(self.settled, range(len(self._nodes)))
+        self._compute(self.settled, range(len(self.nodes)))
         return self._given | self.computed
 
     @cached_property
     def constants(self) -> Constants:
         """Every small value that does not depend on the inputs."""
-        self._compute(self.types, range(len(self._nodes)))
+        self._compute(self.types, range(len(self.nodes)))
         return self._given | self.computed
 
     def _settle(self) -> dict[str, ValueType]:
         """Types with what constants tell, and these with what types do."""
         while True:
             self._infer()
-            opened = (shape_in(self._known, name) for i in self._open for name in self._nodes[i].output if name)
+            opened = (shape_in(self._known, name) for i in self._open for name in self.nodes[i].node.output if name)
             if not any(map(is_open, opened)) or not self._compute(self._known, self._open):
                 return self._known
 
@@ -148,7 +149,7 @@ class Inference:
 
         What is open is inferred anew, with what may tell it; a type that is settled stays.
         """
-        places = open_nodes([self._nodes[i] for i in self._open], self._known, self.computed)
+        places = open_nodes([self.nodes[i] for i in self._open], self._known, self.computed)
         self._open = [self._open[i] for i in places]
         told, ranks = self.told, dict[str, ValueType]()
         while self._rounds < FEWEST_ROUNDS or self._inferred_nodes < MOST_INFERRED:
@@ -178,7 +179,8 @@ class Inference:
     def _part(self) -> onnx.ModelProto:
         """The open nodes as inference is to read them, and what is known of what they read."""
         graph = self._sizing.proto.graph
-        part = part_of(self._sizing.proto, (graph.node[i] for i in self._open), self._known, self.weight)
+        nodes = [Wired(graph.node[i], self.nodes[i].reads) for i in self._open]
+        part = part_of(self._sizing.proto, nodes, self._known, self.weight)
         made = {name for node in part.graph.node for name in node.output}
         part.graph.output.extend(value for value in graph.output if value.name in made)
         part.graph.value_info.extend(value for value in graph.value_info if value.name in made)
@@ -196,8 +198,8 @@ class Inference:
         told = {name: completed(found.get(name, UNKNOWN), ValueType(*one)) for name, one in seen.items()}
         told = {name: one for name, one in told.items() if one not in (found.get(name), self.told.get(name))}
         unsure = set[str]()
-        for i, node in enumerate(self._nodes):
-            if (self._sizing.doubts(i) and node.output[0] in told) or not unsure.isdisjoint(reads(node)):
+        for i, (node, read) in enumerate(self.nodes):
+            if (self._sizing.doubts(i) and node.output[0] in told) or not unsure.isdisjoint(read):
                 unsure.update(node.output)
         return {name: one for name, one in told.items() if one.elem_type and name not in unsure}
 
@@ -225,7 +227,7 @@ class Inference:
         before = len(self.computed)
         known = self._given | self.computed
         limits, nodes = {name: value.size for name, value in known.items()}, list[onnx.NodeProto]()
-        for node in map(self._nodes.__getitem__, places):
+        for node, read in map(self.nodes.__getitem__, places):
             if not is_pure(node) or all(name in known or not name for name in node.output):
                 continue
             sizes = measured(node, partial(shape_in, types), self._measuring, self._constant)
@@ -233,7 +235,7 @@ class Inference:
                 narrow = node.output[0] in types and types[node.output[0]].elem_type == TensorProto.INT32
                 self._learn({node.output[0]: sizes.astype(np.int32 if narrow else np.int64)})
                 limits[node.output[0]] = sizes.size
-            elif node.input and limits.keys() >= set(reads(node)):
+            elif node.input and limits.keys() >= set(read):
                 found = {name: most_elements(node, types.get(name), limits, known) for name in node.output if name}
                 if all(limit is not None for limit in found.values()):
                     nodes.append(node)

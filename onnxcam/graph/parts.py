@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Container, Iterable, Sequence
+from typing import NamedTuple
 
 import onnx
 from onnx import TensorProto, helper
@@ -14,9 +15,21 @@ from onnxcam.graph.types import UNKNOWN, Types, ValueType, is_open, shape_in
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
 
 
-def open_nodes(nodes: Sequence[onnx.NodeProto], types: Types, constants: Container[str]) -> list[int]:
+class Wired(NamedTuple):
+    """A node, and all that it reads: what its subgraphs capture takes long to tell."""
+
+    node: onnx.NodeProto
+    reads: list[str]
+
+
+def wired(nodes: Iterable[onnx.NodeProto]) -> list[Wired]:
+    """Nodes with what they read."""
+    return [Wired(node, reads(node)) for node in nodes]
+
+
+def open_nodes(nodes: Sequence[Wired], types: Types, constants: Container[str]) -> list[int]:
     """The places of the nodes that make what is open, and of what these read whatever may tell its sizes."""
-    made = {name: i for i, node in enumerate(nodes) for name in node.output if name and name not in constants}
+    made = {name: i for i, (node, _) in enumerate(nodes) for name in node.output if name and name not in constants}
     waiting = [name for name in made if is_open(shape_in(types, name))]
     found = set[int]()
     while waiting:
@@ -24,7 +37,7 @@ def open_nodes(nodes: Sequence[onnx.NodeProto], types: Types, constants: Contain
         i = made.get(name)
         if i is not None and i not in found and may_tell_sizes(types.get(name, UNKNOWN)):
             found.add(i)
-            waiting += reads(nodes[i])
+            waiting += nodes[i].reads
     return sorted(found)
 
 
@@ -37,7 +50,7 @@ def may_tell_sizes(value: ValueType) -> bool:
 
 def part_of(
     proto: onnx.ModelProto,
-    nodes: Iterable[onnx.NodeProto],
+    nodes: Sequence[Wired],
     types: Types,
     weight: Callable[[str], onnx.TensorProto | None],
 ) -> onnx.ModelProto:
@@ -48,11 +61,12 @@ def part_of(
         weight: the value where what they read is constant.
     """
     part = onnx.ModelProto(ir_version=proto.ir_version, opset_import=proto.opset_import)
-    part.graph.node.extend(nodes)
+    part.graph.node.extend(node for node, _ in nodes)
     part.graph.sparse_initializer.extend(proto.graph.sparse_initializer)
     made = {name for node in part.graph.node for name in node.output}
+    read = {name for _, names in nodes for name in names}
     inputs = {value.name: value for value in proto.graph.input}
-    for name in sorted({name for node in part.graph.node for name in reads(node)} - made):
+    for name in sorted(read - made):
         tensor = weight(name)
         if tensor is not None:
             part.graph.initializer.append(tensor)

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto
 
 from onnxcam.graph import inference
-from onnxcam.graph.parts import may_tell_sizes, open_nodes, part_of
+from onnxcam.graph.parts import may_tell_sizes, open_nodes, part_of, wired
 from onnxcam.graph.types import UNKNOWN, ValueType, declared
 from tests.graph.building import graph_of
 from tests.nets import net
@@ -25,10 +25,10 @@ def test_what_is_open_and_what_may_tell_it() -> None:
     """Of a Reshape the sizes, but not what it arranges; nothing of what is known, or does not lead there."""
     proto = net(MODEL, {"w": np.ones(3, np.float32)})
     known = TYPES | {"z": ValueType(FLOAT, ("N", 3))}
-    assert open_nodes(proto.graph.node, known, {}) == [2, 3]
-    assert open_nodes(proto.graph.node, known, {"s"}) == [3]
-    assert open_nodes(proto.graph.node, known | {"y": TYPES["a"]}, {}) == []
-    assert open_nodes(proto.graph.node, {}, {}) == [0, 1, 2, 3, 4]
+    assert open_nodes(wired(proto.graph.node), known, {}) == [2, 3]
+    assert open_nodes(wired(proto.graph.node), known, {"s"}) == [3]
+    assert open_nodes(wired(proto.graph.node), known | {"y": TYPES["a"]}, {}) == []
+    assert open_nodes(wired(proto.graph.node), {}, {}) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.parametrize(
@@ -52,11 +52,11 @@ def test_what_may_tell_sizes(value: ValueType, expected: bool) -> None:
 def test_a_part_has_the_inputs_and_weights_that_it_reads() -> None:
     proto = net(MODEL, {"w": np.ones(3, np.float32)})
     weights = {tensor.name: tensor for tensor in proto.graph.initializer}
-    part = part_of(proto, [proto.graph.node[1], proto.graph.node[3]], TYPES, weights.get)
+    part = part_of(proto, wired([proto.graph.node[1], proto.graph.node[3]]), TYPES, weights.get)
     assert declared(part.graph.input) == {name: TYPES[name] for name in ("a", "s")}
     assert [tensor.name for tensor in part.graph.initializer] == ["w"]
     assert part.opset_import == proto.opset_import
-    whole = part_of(proto, proto.graph.node, {}, weights.get)
+    whole = part_of(proto, wired(proto.graph.node), {}, weights.get)
     assert list(whole.graph.input) == list(proto.graph.input)
 
 
