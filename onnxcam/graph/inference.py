@@ -142,7 +142,7 @@ class Inference:
             self._infer()
             opened = (shape_in(self._known, name) for i in self._open for name in self.nodes[i].node.output if name)
             if not any(map(is_open, opened)) or not self._compute(self._known, self._open):
-                return self._known
+                return dict(self._known)
 
     def _infer(self) -> None:
         """Types as onnx infers them, sizes as ONNX Runtime computes them, states as loops leave them.
