@@ -8,34 +8,38 @@ from dataclasses import replace
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
 from onnxcam.graph.parts import Wired, open_nodes, part_of
-from onnxcam.graph.types import Dim, Shape, ValueType, is_multiple, made_up, times
+from onnxcam.graph.types import Dim, Shape, Types, ValueType, is_multiple, made_up, times
 
 BATCHES = (1, 38, 4093)  # one alone may be broadcast; an even one, an odd one and a large one are rounded differently
 
 
-def told_by_batches(first: Inference) -> Inference:
+def told_by_batches(first: Inference, told: Types) -> Inference:
     """An inference that knows which sizes, of those that inference made up, do not depend on the batch, or are it.
 
     Some batches tell: behind a Reshape by sizes that a running model works out, a symbol alone says nothing. What is
     tried tries no more: a body with n free sizes would be inferred 3^n times. Itself where nothing is open, or told.
+
+    Args:
+        told: types that batches have told before, of a graph with the same values.
     """
+    known = first.told_more({name: one for name, one in told.items() if name in first.made})
     shapes = [value.type.tensor_type.shape.dim for value in first.proto.graph.input]
     symbols = {dim.dim_param for dims in shapes for dim in dims}
     batch = next((dims[0].dim_param for dims in shapes if dims and dims[0].dim_param), "")
-    if not batch or not first.is_open:
-        return first
-    nodes = [first.nodes[i] for i in open_nodes(first.nodes, first.types, first.computed)]
+    if not batch or not known.is_open:
+        return known
+    nodes = [known.nodes[i] for i in open_nodes(known.nodes, known.types, known.computed)]
     try:
-        seen = [of_batch(first, nodes, {batch: size}).types for size in BATCHES]
+        seen = [of_batch(known, nodes, {batch: size}).types for size in BATCHES]
     except ModelError:  # the model takes no such batch
-        return first
-    told = {}
-    for name in set(first.made).intersection(*seen):
-        known = first.types.get(name, ValueType(seen[0][name].elem_type, None))
-        shape = told_shape(known.shape, [found[name].shape for found in seen], batch, symbols)
-        if shape != known.shape:
-            told[name] = ValueType(known.elem_type, shape)
-    return Inference(first.model, first.proto, first.computed, first.told | told, first.types) if told else first
+        return known
+    new = {}
+    for name in set(known.made).intersection(*seen):
+        before = known.types.get(name, ValueType(seen[0][name].elem_type, None))
+        shape = told_shape(before.shape, [found[name].shape for found in seen], batch, symbols)
+        if shape != before.shape:
+            new[name] = ValueType(before.elem_type, shape)
+    return known.told_more(new)
 
 
 def of_batch(first: Inference, nodes: Sequence[Wired], sizes: Mapping[str, int]) -> Inference:

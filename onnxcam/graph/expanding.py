@@ -1,8 +1,10 @@
-"""The sizes that a tensor is expanded to, as PyTorch's exporter writes them: Where(sizes == -1, 1, sizes).
+"""Lists of sizes as PyTorch's exporters write them, which onnx's inference does not follow.
 
--1 keeps a size there, which ONNX says by 1. onnx's inference follows sizes through no Where: a free batch axis would be
-lost, and all sizes behind it found out anew for one layer after another. But what comes of the size of a value is never
-below 0, so that only constants can be -1.
+    Where(sizes == -1, 1, sizes)   in front of an Expand: -1 keeps a size there, which ONNX says by 1
+    Reshape(sizes, [-1])           a list that is one already
+
+A free batch axis would be lost there, and all sizes behind it found out anew for one layer after another. But what
+comes of the size of a value is never below 0, so that only constants can be -1.
 """
 
 from __future__ import annotations
@@ -15,7 +17,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, numpy_helper
 
-from onnxcam.graph.nodes import attributes, copied, optional
+from onnxcam.graph.nodes import attributes, copied
 from onnxcam.graph.types import Types, shape_in
 
 Constant = Callable[[str], npt.NDArray[Any] | None]
@@ -24,19 +26,19 @@ PICKING = frozenset(["Gather", "Slice", "Squeeze", "Unsqueeze", "Reshape", "Iden
 COUNTING = frozenset(["Add", "Mul", "Div"])  # below 0 only if what they read is
 
 
-def spell_expansions(graph: onnx.GraphProto, types: Types, maker: Maker, constant: Constant) -> None:
-    """In place: such a Where as what makes its sizes, with 1 for the constants that are -1.
+def spell_lists_of_sizes(graph: onnx.GraphProto, types: Types, maker: Maker, constant: Constant) -> None:
+    """In place: each of these as the Shape or Concat that makes its sizes, with 1 for -1 where that is put there.
 
     Args:
-        types: as far as they are known; nothing is changed where the sizes may be broadcast.
+        types: as far as they are known; nothing is changed where the sizes may be broadcast, or of another rank.
     """
     for node in graph.node:
-        sizes, length = sizes_to_expand(node, maker, constant), shape_in(types, node.output[0])
+        sizes, length = sizes_of(node, maker, constant), shape_in(types, node.output[0])
         if sizes is None or length is None or shape_in(types, sizes.output[0]) != length:
             continue
         spelled = copied(sizes)
         spelled.output[0] = node.output[0]
-        for i, part in enumerate(spelled.input):
+        for i, part in enumerate(spelled.input if node.op_type == "Where" else ()):
             value = constant(part)
             if value is not None and (value == -1).any():
                 spelled.input[i] = f"onnxcam/kept/{i}/{node.output[0]}"
@@ -44,22 +46,30 @@ def spell_expansions(graph: onnx.GraphProto, types: Types, maker: Maker, constan
         node.CopyFrom(spelled)
 
 
-def sizes_to_expand(node: onnx.NodeProto, maker: Maker, constant: Constant) -> onnx.NodeProto | None:
-    """The Shape or Concat of whose sizes a node puts 1 for -1; None of any other node."""
+def sizes_of(node: onnx.NodeProto, maker: Maker, constant: Constant) -> onnx.NodeProto | None:
+    """The Shape or Concat whose sizes a node gives, or of which it puts 1 for -1; None of any other node."""
+    if node.op_type == "Reshape" and not node.domain and is_all(-1, constant(node.input[1])):
+        return list_made(node.input[0], maker)
     if node.op_type != "Where" or node.domain:
         return None
     asked, ones, sizes = node.input
-    equal, source = maker(asked), maker(sizes)
-    if equal is None or equal.op_type != "Equal" or sizes not in equal.input or source is None:
+    equal, last = maker(asked), maker(sizes)
+    if equal is None or equal.op_type != "Equal" or sizes not in equal.input or last is None:
         return None
     if not (is_all(1, constant(ones)) and any(is_all(-1, constant(name)) for name in equal.input)):
         return None
-    if source.op_type == "Reshape" and is_all(-1, constant(optional(source, 1))):
-        source = maker(source.input[0])
-    if source is None or source.domain or source.op_type not in ("Shape", "Concat"):
-        return None
+    source = sizes_of(last, maker, constant) if last.op_type == "Reshape" else list_made(sizes, maker)
+    if source is None or source.op_type == "Shape":
+        return source
     computed = (name for name in source.input if constant(name) is None)
-    return source if source.op_type == "Shape" or all(is_count(name, maker, constant) for name in computed) else None
+    return source if all(is_count(name, maker, constant) for name in computed) else None
+
+
+def list_made(name: str, maker: Maker) -> onnx.NodeProto | None:
+    """The node that makes a value, if it is one that makes lists of sizes."""
+    source = maker(name)
+    makes_lists = source is not None and not source.domain and source.op_type in ("Shape", "Concat")
+    return source if makes_lists else None
 
 
 def is_count(name: str, maker: Maker, constant: Constant) -> bool:

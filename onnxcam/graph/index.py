@@ -18,7 +18,7 @@ from onnxcam.graph.integers import MOVING, QUANTIZERS, makes_integers
 from onnxcam.graph.load import Model
 from onnxcam.graph.nodes import all_nodes, attributes, described, local_names, optional, reads, subgraphs
 from onnxcam.graph.sizing import Question
-from onnxcam.graph.types import FLOATS, INTEGERS, Shape, Sizes, ValueType
+from onnxcam.graph.types import FLOATS, INTEGERS, Shape, Sizes, Types, ValueType
 
 Found = TypeVar("Found")
 PIXELS = frozenset({TensorProto.UINT8, TensorProto.INT8})
@@ -35,10 +35,13 @@ class Graph:
 
     Args:
         quantized: inputs of integers that stand for real numbers.
+        told: types that batches told before, see `simpler`.
     """
 
-    def __init__(self, model: Model, proto: onnx.ModelProto, quantized: Iterable[str] = ()) -> None:
-        self.model, self.proto, self._given = model, proto, frozenset(quantized)
+    def __init__(
+        self, model: Model, proto: onnx.ModelProto, quantized: Iterable[str] = (), told: Types | None = None
+    ) -> None:
+        self.model, self.proto, self._given, self._told = model, proto, frozenset(quantized), told or {}
         self.nodes: list[onnx.NodeProto] = list(proto.graph.node)
         self.initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.inputs = [value.name for value in proto.graph.input]
@@ -101,6 +104,11 @@ class Graph:
                     dim.dim_value, changed = size, True
         return Graph(self.model, proto, self._given) if changed else self
 
+    def simpler(self, proto: onnx.ModelProto) -> Graph:
+        """The graph in another spelling, whose values are the same: no batch is tried twice for what it told."""
+        found: Inference | None = self.__dict__.get("_inference")  # where it has been asked for
+        return Graph(self.model, proto, told=self._told if found is None else found.told)
+
     # -- types -----------------------------------------------------------------------------------
 
     @cached_property
@@ -109,7 +117,7 @@ class Graph:
 
     @cached_property
     def _inference(self) -> Inference:
-        return told_by_batches(self._untold)
+        return told_by_batches(self._untold, self._told)
 
     @property
     def types(self) -> dict[str, ValueType]:

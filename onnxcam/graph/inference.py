@@ -13,7 +13,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.expanding import spell_expansions
+from onnxcam.graph.expanding import spell_lists_of_sizes
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states, without_made_up
 from onnxcam.graph.measures import measured
@@ -113,6 +113,12 @@ class Inference:
         """Types before ONNX Runtime is asked for any."""
         return self._settle()
 
+    def told_more(self, told: Types) -> Inference:
+        """One that is told these types too; itself where there are none."""
+        if not told:
+            return self
+        return Inference(self.model, self.proto, self.computed, {**self.told, **told}, self.types)
+
     @property
     def is_open(self) -> bool:
         """Whether the shape of a computed value is not known, or holds a size that inference made up."""
@@ -157,7 +163,7 @@ class Inference:
             self._inferred_nodes += len(self._open)
             proto = self._part()
             spell_quantizers(proto.graph)
-            spell_expansions(proto.graph, self._known, self.made.get, self._constant)
+            spell_lists_of_sizes(proto.graph, self._known, self.made.get, self._constant)
             declare(proto.graph, told)
             fresh = {name: one for name, one in inferred_types(proto).items() if is_open(shape_in(self._known, name))}
             found = self._known | fresh

@@ -47,10 +47,10 @@ def simplified(graph: Graph, sizes: Mapping[str, Sequence[int | None]] | None = 
         with_agreed_sizes,
     )  # fmt: skip
     for _ in range(MOST_ROUNDS):
-        proto = next(filter(None, (simpler(graph) for simpler in simplifications)), None)
+        proto = next(filter(None, (simplify(graph) for simplify in simplifications)), None)
         if proto is None:
             break
-        graph = Graph(graph.model, proto)
+        graph = graph.simpler(proto)
     return graph
 
 

@@ -61,10 +61,14 @@ os.write(1, b"after"); os.write(2, b"behind")
 
 @contextmanager
 def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
-    """The command line in a process, which is killed where the test fails to end it; it hears what nohup ignores."""
+    """The command line in a process, which is killed where the test fails to end it.
+
+    It hears what it does not under nohup, or behind a shell's &.
+    """
 
     def hear() -> None:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)
+        for name in ("SIGHUP", "SIGINT"):
+            signal.signal(getattr(signal, name), signal.SIG_DFL)
 
     with subprocess.Popen([*COMMAND, *command], env=ENVIRONMENT, preexec_fn=hear, **options) as ran:
         try:
@@ -75,8 +79,8 @@ def started(*command: str, **options: Any) -> Iterator[subprocess.Popen[Any]]:
 
 @POSIX
 def test_an_interrupted_run_exits_130_and_keeps_what_it_finished(folder: Path) -> None:
-    command = [*COMMAND, "run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT) as ran:
+    command = ["run", "tiny.onnx", *["blobs.png"] * 5000, "--json"]
+    with started(*command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as ran:
         assert ran.stdout is not None
         first = json.loads(ran.stdout.readline())
         ran.send_signal(signal.SIGINT)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from onnxcam.graph import batches
-from onnxcam.graph.expanding import sizes_to_expand
+from onnxcam.graph.expanding import sizes_of
 from tests.graph.building import graph_of
 from tests.nets import net
 
@@ -66,6 +66,10 @@ def test_a_size_that_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
         ),
         ("k = Concat<axis=0>(fed, c) e = Equal(k, minuses) t = Where(e, ones, k)", None),
         ("e = Greater(s, minuses) t = Where(e, ones, s)", None),
+        ("t = Reshape(s, all)", "Shape"),
+        ("k = Concat<axis=0>(b, kept) t = Reshape(k, all)", "Concat"),
+        ("t = Reshape(s, twos)", None),
+        ("k = Neg(s) t = Reshape(k, all)", None),
         ("t = Identity(s)", None),
     ],
 )
@@ -74,7 +78,7 @@ def test_what_is_read_as_sizes(text: str, expected: str | None) -> None:
         s = Shape(x) b = Slice(s, batch, channels) c = Slice(s, channels, end) {text} y = Neg(t) }}"""
     graph = graph_of(net(whole, WEIGHTS))
     node = graph.maker("t") or graph.nodes[0]
-    found = sizes_to_expand(node, graph.maker, graph.constant)
+    found = sizes_of(node, graph.maker, graph.constant)
     assert (found and found.op_type) == expected
 
 
