@@ -26,9 +26,9 @@ def told_by_batches(first: Inference, told: Types) -> Inference:
     shapes = [value.type.tensor_type.shape.dim for value in first.proto.graph.input]
     symbols = {dim.dim_param for dims in shapes for dim in dims}
     batch = next((dims[0].dim_param for dims in shapes if dims and dims[0].dim_param), "")
-    if not batch or not known.is_open:
+    nodes = [known.nodes[i] for i in open_nodes(known.nodes, known.types, known.computed)] if batch else []
+    if not nodes:
         return known
-    nodes = [known.nodes[i] for i in open_nodes(known.nodes, known.types, known.computed)]
     try:
         seen = [of_batch(known, nodes, {batch: size}).types for size in BATCHES]
     except ModelError:  # the model takes no such batch

@@ -15,10 +15,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
-from onnx import TensorProto, numpy_helper
+from onnx import numpy_helper
 
 from onnxcam.graph.nodes import attributes, copied
-from onnxcam.graph.types import Types, shape_in
+from onnxcam.graph.types import COUNTS, Types, shape_in
 
 Constant = Callable[[str], npt.NDArray[Any] | None]
 Maker = Callable[[str], onnx.NodeProto | None]
@@ -81,7 +81,7 @@ def is_count(name: str, maker: Maker, constant: Constant) -> bool:
             continue
         if value is not None or node is None or node.domain:
             return False
-        wide = node.op_type == "Cast" and attributes(node).get("to") in (TensorProto.INT64, TensorProto.INT32)
+        wide = node.op_type == "Cast" and attributes(node).get("to") in COUNTS
         if node.op_type in PICKING or wide:
             waiting.append(node.input[0])
         elif node.op_type in COUNTING:

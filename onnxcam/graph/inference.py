@@ -120,11 +120,6 @@ class Inference:
         return Inference(self.model, self.proto, self.computed, {**self.told, **told}, self.types)
 
     @property
-    def is_open(self) -> bool:
-        """Whether the shape of a computed value is not known, or holds a size that inference made up."""
-        return any(is_open(shape_in(self.types, name)) for name in self.made)
-
-    @property
     def misjudged(self) -> dict[int, tuple[Question, Sizes]]:
         """Nodes of which onnx infers other sizes than ONNX Runtime computes, by their place: see `Sizing`."""
         _ = self.types

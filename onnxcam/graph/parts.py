@@ -7,10 +7,10 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from typing import NamedTuple
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import helper
 
 from onnxcam.graph.nodes import reads
-from onnxcam.graph.types import UNKNOWN, Types, ValueType, is_open, shape_in
+from onnxcam.graph.types import COUNTS, UNKNOWN, Types, ValueType, is_open, shape_in
 
 SMALL = 4096  # elements; a constant up to this size may be computed while the graph is read
 
@@ -45,7 +45,7 @@ def may_tell_sizes(value: ValueType) -> bool:
     """Whether sizes may follow from a value: it is open itself, of integers, or small whatever the batch."""
     sizes = [dim for dim in value.shape or () if isinstance(dim, int)]
     is_small = value.shape is not None and len(sizes) == len(value.shape) and math.prod(sizes) <= SMALL
-    return is_small or is_open(value.shape) or value.elem_type in (TensorProto.INT32, TensorProto.INT64)
+    return is_small or is_open(value.shape) or value.elem_type in COUNTS
 
 
 def part_of(

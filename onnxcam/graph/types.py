@@ -21,6 +21,7 @@ FLOATS = frozenset(
     | {kind for name, kind in TensorProto.DataType.items() if name.startswith("FLOAT8")}
 )
 NARROW = frozenset({TensorProto.FLOAT16, TensorProto.BFLOAT16})
+COUNTS = frozenset({TensorProto.INT32, TensorProto.INT64})  # that sizes are held in
 RANGES: dict[int, tuple[int, int]] = {
     TensorProto.UINT4: (0, 15), TensorProto.INT4: (-8, 7), TensorProto.UINT8: (0, 255), TensorProto.INT8: (-128, 127),
     TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),

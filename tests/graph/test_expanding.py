@@ -1,4 +1,4 @@
-"""The sizes that a tensor is expanded to, as PyTorch's exporter writes them."""
+"""Lists of sizes as PyTorch's exporters write them."""
 
 from __future__ import annotations
 

@@ -134,9 +134,8 @@ def slices(
 ) -> Tensor:
     for i, (start, end) in enumerate(zip(starts.tolist(), ends.tolist(), strict=True)):
         axis, step = i if axes is None else int(axes[i]), 1 if steps is None else int(steps[i])
-        start = (
-            max(start, -x.shape[axis]) if step < 0 else start
-        )  # ONNX goes down from the first element, not from none
+        if step < 0:  # ONNX goes down from the first element where Python would from none
+            start = max(start, -x.shape[axis])
         x = x.index_select(axis, torch.from_numpy(np.arange(x.shape[axis])[start:end:step].copy()))
     return x
 
