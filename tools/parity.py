@@ -33,11 +33,11 @@ LIMIT = 1200  # seconds for a network
 STATES = ("right", "wrong", "refused", "crashed", "runtime differs", "not exported")
 PEER_STATES = ("right", "wrong", "refused")
 Facts = dict[str, Any]
-COSTS: dict[str, Callable[[Facts, Facts], float]] = {
-    "gradient / forward": lambda net, file: file["gradient_ms"] / file["forward_ms"],
-    "gradient / torch": lambda net, file: file["gradient_ms"] / net["torch_ms"],
-    "nodes added / nodes": lambda net, file: file["added"] / file["nodes"],
-    "build, s": lambda net, file: file["build_s"],
+COSTS: dict[str, Callable[[Facts], float]] = {
+    "gradient / forward": lambda file: file["gradient_ms"] / file["forward_ms"],
+    "gradient / torch": lambda file: file["gradient_ms"] / file["torch_ms"],
+    "nodes added / nodes": lambda file: file["added"] / file["nodes"],
+    "build, s": lambda file: file["build_s"],
 }
 
 
@@ -48,14 +48,14 @@ def examine(name: str, sheet: Path) -> None:
     """Everything about one network in this process; what is known is written after every file."""
     from parity_files import EXPORTS, File, export, first_line
     from parity_nets import NETS, build
-    from parity_truth import reference, torch_ms
+    from parity_truth import reference
 
     quietly(sheet.with_suffix(".log"))
     net = build(name)
     truth = reference(net, NETS[name].shape)
     weights = sum(weight.numel() for weight in net.parameters())
     files: dict[str, Facts] = {}
-    facts = {"net": name, "weights": weights, "noise": truth.image.noise, "torch_ms": torch_ms(net, truth)}
+    facts = {"net": name, "weights": weights, "noise": truth.image.noise}
     for kind in EXPORTS:
         write(sheet, facts | {"files": files | {kind: {"state": "crashed", "why": "the process ended"}}})
         with tempfile.TemporaryDirectory() as folder:
@@ -65,7 +65,7 @@ def examine(name: str, sheet: Path) -> None:
             except Exception as error:  # noqa: BLE001  (exporters raise anything; the table tells what)
                 files[kind] = {"state": "not exported", "why": first_line(error)}
             else:
-                files[kind] = File(path, truth, free=kind.endswith("free")).judged()
+                files[kind] = File(path, net, truth, free=kind.endswith("free")).judged()
     write(sheet, facts | {"files": files, "complete": True})
 
 
@@ -144,18 +144,16 @@ def gathered(sheets: Iterable[Facts]) -> Facts:
     import onnxcam
 
     nets = sorted(sheets, key=lambda facts: facts["net"])
-    pairs = [(net, file) for net in nets for file in net["files"].values()]
+    every = [file for net in nets for file in net["files"].values()]
     kinds = list(dict.fromkeys(kind for net in nets for kind in net["files"]))
     files = {kind: [net["files"][kind] for net in nets if kind in net["files"]] for kind in kinds}
-    costs = {
-        title: sorted(cost(net, file) for net, file in pairs if "gradient_ms" in file) for title, cost in COSTS.items()
-    }
+    costs = {title: sorted(cost(file) for file in every if "gradient_ms" in file) for title, cost in COSTS.items()}
     return {
         "version": onnxcam.__version__,
         "nets": len(nets),
         "states": {kind: Counter(file["state"] for file in found) for kind, found in files.items()},
         "peer": {kind: Counter(verdict(file) for file in found if "onnx_ad" in file) for kind, found in files.items()},
-        "compared": Counter(what.split()[0] for _, file in pairs for what in file.get("errors", ())),
+        "compared": Counter(what.split()[0] for file in every for what in file.get("errors", ())),
         "costs": {t: {"median": statistics.median(c), "worst": c[-1]} for t, c in costs.items() if c},
         "exceptions": [
             f"{net['net']}, {kind}: {file['state']}, {file['why']}"

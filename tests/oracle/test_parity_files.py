@@ -34,7 +34,7 @@ def truth(net: Any) -> Any:
 def judged(net: Any, truth: Any, kind: str, folder: Path) -> dict[str, Any]:
     path = folder / "model.onnx"
     files.export(net, nets.NETS[NAME], path, kind)
-    found: dict[str, Any] = files.File(path, truth, free=kind.endswith("free")).judged()
+    found: dict[str, Any] = files.File(path, net, truth, free=kind.endswith("free")).judged()
     return found
 
 
