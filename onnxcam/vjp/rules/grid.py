@@ -13,11 +13,12 @@ from onnxcam.vjp.rules.sampling import (
     NEAREST,
     Samples,
     Taps,
-    as_float,
-    as_rows,
+    along_axes,
     bounded,
-    plane,
+    number,
     plus,
+    sizes_of,
+    strides_of,
     taps_along,
 )
 
@@ -33,53 +34,49 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     kernel, aligned = KERNELS.get(mode := n.attr("mode", "linear")), bool(n.attr("align_corners", 0))
     if kernel is None:
         raise RuleError(f"its mode '{mode}' is none of {', '.join(KERNELS)}")
-    padding = n.attr("padding_mode", "zeros")
-    sizes = [g.dims(n.input[0], (axis, 1)) for axis in range(2, rank + 2)]
-    points = g.op("Transpose", g.op("Reshape", n.x(1), g.ints(0, -1, rank)), perm=[0, 2, 1])
-    alone = g.op("Unsqueeze", points, g.ints(*range(2, rank + 1)))  # (N, rank, 1..., P)
-    coordinates = g.op("Split", alone, g.ints(*[1] * rank), axis=1, outputs=rank)[::-1]  # x comes first
-    places = [position(g, n, p, size, aligned) for p, size in zip(coordinates, sizes, strict=True)]
+    padding, sizes = n.attr("padding_mode", "zeros"), sizes_of(g, n.input[0], rank)
+    size = along_axes(g, sizes[::-1])  # a point is x, y, ...: the last axis first
+    span = g.cast(plus(g, size, -1) if aligned else size, n.elem_type)  # the pixels that -1 .. 1 stands for
+    place = position(g, n, axes_in_front(g, n.x(1), rank), span, aligned)
     if kernel is NEAREST:
-        places = [g.op("Round", place) for place in places]
-    axes = [
-        bounded(g, taps_along(g, place, kernel, rank - i), sizes[i], padding, aligned) for i, place in enumerate(places)
-    ]
-    samples = Samples(g, n, n.x(), plane(g, axes, sizes))
-    dx = samples.image_cotangent(g.op("Reshape", ct, g.ints(0, 0, -1))) if n.wants(0) else None
+        place = g.op("Round", place)
+    taps = bounded(g, taps_along(g, n, place, kernel.around(rank)), size, padding, aligned)
+    count = g.op("ReduceProd", g.dims(n.output[0], *((axis, 1) for axis in range(2, rank + 2))), keepdims=1)
+    samples = Samples(g, n, n.x(), taps, strides_of(g, sizes)[::-1], count)
+    ct = g.op("Reshape", ct, g.ints(0, 0, -1))
+    dx = samples.image_cotangent(ct) if n.wants(0) else None
     if not n.wants(1):
         return [dx]
     if kernel is NEAREST:
         return [dx, g.zeros_like(n.input[1], n.elem_type)]
-    moved = samples.position_cotangents(as_rows(g, ct))
+    moved = g.op("Mul", samples.position_cotangents(samples.agreement(ct)), g.op("Mul", span, n.array(0.5)))
     if kernel is LINEAR and padding != "zeros":
-        moved = [g.op("Where", at_an_end(g, n, axes[i], sizes[i]), n.array(0), d) for i, d in enumerate(moved)]
-    scaled = [g.op("Mul", d, half(g, n, span(g, size, aligned))) for d, size in zip(moved, sizes, strict=True)]
-    each = g.op("Reshape", g.op("Concat", *scaled[::-1], axis=1), g.ints(0, rank, -1))
-    return [dx, g.reshape_to(g.op("Transpose", each, perm=[0, 2, 1]), n.input[1])]
+        moved = g.op("Where", at_an_end(g, n, taps, size), n.array(0), moved)
+    return [dx, g.reshape_to(g.op("Transpose", moved, perm=[0, 2, 3, 1]), n.input[1])]
 
 
-def position(g: Emitter, n: Node, p: str, size: str, aligned: bool) -> str:
+def axes_in_front(g: Emitter, points: str, rank: int) -> str:
+    """Points (N, ..., axes) as (N, axes, 1, P).
+
+    ONNX Runtime would move a Transpose behind all that is worked out of the points, and do that bit by bit.
+    """
+    parts = g.op("Split", points, g.ints(*[1] * rank), axis=-1, outputs=rank)
+    return g.op("Concat", *(g.op("Reshape", part, g.ints(0, 1, 1, -1)) for part in parts), axis=1)
+
+
+def position(g: Emitter, n: Node, points: str, span: str, aligned: bool) -> str:
     """Pixels from -1 .. 1 across the image: across its pixels' centres when `aligned`; rounded as ONNX Runtime does."""
-    one, shifted = n.array(1), g.op("Add", p, n.array(1))
+    one, half = n.array(1), n.array(0.5)
+    shifted = g.op("Add", points, one)
     if aligned:
-        return g.op("Mul", g.op("Mul", shifted, n.array(0.5)), as_float(g, n, span(g, size, True)))
-    return g.op("Mul", g.op("Sub", g.op("Mul", shifted, as_float(g, n, size)), one), n.array(0.5))
-
-
-def span(g: Emitter, size: str, aligned: bool) -> str:
-    """The pixels that -1 .. 1 stands for."""
-    return plus(g, size, -1) if aligned else size
-
-
-def half(g: Emitter, n: Node, size: str) -> str:
-    """Half a size, in the cotangents' type."""
-    return g.op("Mul", as_float(g, n, size), n.array(0.5))
+        return g.op("Mul", g.op("Mul", shifted, half), span)
+    return g.op("Mul", g.op("Sub", g.op("Mul", shifted, span), one), half)
 
 
 def at_an_end(g: Emitter, n: Node, taps: Taps, size: str) -> str:
-    """Whether a position is just the first or the last pixel, where torch says the sample does not move."""
-    first = g.op("Gather", taps.index, g.ints(0), axis=-1 - taps.after)
-    end = g.op("Or", g.op("Equal", first, g.ints(0)), g.op("Equal", first, plus(g, size, -1)))
+    """Where a position is just the first or the last pixel: there, torch says, the sample does not move."""
+    first = g.op("Gather", taps.index, g.ints(0), axis=2)
+    end = g.op("Or", g.op("Equal", first, number(g, 0)), g.op("Equal", first, plus(g, size, -1)))
     return g.op("And", end, g.op("Equal", taps.fraction, n.array(0)))
 
 

@@ -6,14 +6,15 @@ what each bin reads along one axis as a row of A or B; and so are its adjoints. 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from onnx import TensorProto
 
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.indexing import as_int64, positions
-from onnxcam.vjp.rules.sampling import LINEAR, Taps, as_float, as_rows, bounded, extents, plus, taps_along
+from onnxcam.vjp.rules.sampling import LINEAR, Taps, bounded, plus, taps_along
 
 MOST_BINS = 4096  # along one axis of a region
 
@@ -99,12 +100,15 @@ def bins(g: Emitter, n: Node, low: str, high: str, name: str, axis: int) -> Bins
 
 def clipped(g: Emitter, n: Node, size: str, place: str, exists: str, count: str, share: str) -> Bins:
     """Samples up to a pixel outside are moved to the nearest pixel, those beyond count as 0."""
-    zero, last = n.array(0), as_float(g, n, plus(g, size, -1))
+    pixels = g.cast(size, TensorProto.INT32)
+    zero, last = n.array(0), g.cast(plus(g, pixels, -1), n.elem_type)
     inside = g.op("Max", g.op("Min", place, last), zero)
-    there = g.op("And", g.op("GreaterOrEqual", place, n.array(-1)), g.op("LessOrEqual", place, as_float(g, n, size)))
+    there = g.op(
+        "And", g.op("GreaterOrEqual", place, n.array(-1)), g.op("LessOrEqual", place, g.cast(size, n.elem_type))
+    )
     there = g.op("Unsqueeze", there, g.ints(3))
-    taps = bounded(g, taps_along(g, g.op("Unsqueeze", inside, g.ints(3)), LINEAR), size)
-    taps = Taps(taps.kernel, taps.index, taps.fraction, 0, g.op("And", there, exists) if exists else there)
+    taps = bounded(g, taps_along(g, n, g.op("Unsqueeze", inside, g.ints(3)), LINEAR), pixels)
+    taps = replace(taps, there=g.op("And", there, exists) if exists else there)
     moves = g.op("And", g.op("Greater", place, zero), g.op("Less", place, last))
     return Bins(taps, exists, count, share, moves, size)
 
@@ -207,12 +211,13 @@ class Reads:
 def reads(g: Emitter, n: Node, axis: Bins) -> Reads:
     """The taps of all samples of a bin in a row."""
     exists = axis.exists or g.const(True)
-    return Reads(*(merged(g, value, axis) for value in (axis.taps.index, axis.taps.weight(g, n), exists)))
+    return Reads(*(merged(g, value, axis) for value in (as_int64(g, axis.taps.index), axis.taps.weight(g, n), exists)))
 
 
 def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads) -> str:
     """dX where each bin is the largest of weight x pixel; `image` (R,) is the image of each region."""
-    batch, channels, pixels = extents(g, n.input[0])
+    batch, channels = (g.dims(n.input[0], (axis, 1)) for axis in (0, 1))
+    pixels = g.op("ReduceProd", g.dims(n.input[0], (2, 1), (3, 1)), keepdims=1)
     rows, columns = (
         [g.op("Unsqueeze", part, g.ints(*new)) for part in (reads.index, reads.weight, reads.exists)]
         for reads, new in ((down, (2, 4)), (across, (1, 3)))
@@ -236,6 +241,12 @@ def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads
     added = g.op("ScatterElements", zeros, g.op("GatherElements", index, best, axis=1), shares, axis=0, reduction="add")
     turned = g.op("Transpose", g.op("Reshape", added, g.op("Concat", batch, pixels, channels, axis=0)), perm=[0, 2, 1])
     return g.reshape_to(turned, n.input[0])
+
+
+def as_rows(g: Emitter, image: str) -> str:
+    """(B, C, *S) as (B S, C)."""
+    turned = g.op("Transpose", g.op("Reshape", image, g.ints(0, 0, -1)), perm=[0, 2, 1])
+    return g.op("Flatten", turned, axis=2)
 
 
 @rule("MaxRoiPool", versions=(1, 22))
@@ -266,4 +277,4 @@ def pixel_bins(g: Emitter, n: Node, low: str, high: str, pooled: int, axis: int)
     steps = g.arange(most)
     index = g.op("Add", g.op("Unsqueeze", begin, g.ints(2)), steps)
     exists = g.op("Less", index, g.op("Unsqueeze", end, g.ints(2)))
-    return Reads(g.op("Min", index, plus(g, size, -1)), g.cast(exists, n.elem_type), exists)
+    return Reads(g.op("Min", index, g.op("Sub", size, g.ints(1))), g.cast(exists, n.elem_type), exists)
