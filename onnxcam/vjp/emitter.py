@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import ChainMap
 from collections.abc import Iterable, MutableMapping, Sequence
 from copy import copy
@@ -230,6 +231,14 @@ class Emitter:
         if shape is not None and all(isinstance(dim, int) for dim in shape):
             return self.const(np.array(shape, np.int64))
         return self.op("Shape", value)
+
+    def count(self, value: str) -> str:
+        """How many elements a primal value has, as a vector of one, a constant where it is known."""
+        shape = self.graph.shape(value)
+        known = [dim for dim in shape or () if isinstance(dim, int)]
+        if shape is None or len(known) < len(shape) or (number := math.prod(known)) > np.iinfo(np.int64).max:
+            return self.op("Reshape", self.op("Size", value), self.ints(1))
+        return self.ints(number)
 
     def reshape_to(self, ct: str, value: str) -> str:
         """`ct` in the shape of the primal `value`; a constant shape with one -1 where that says it."""

@@ -52,7 +52,7 @@ def put_back(g: Emitter, n: Node, ct: str, origin: str) -> str:
     By ScatterElements: ScatterND(reduction="add") loses updates when ONNX Runtime runs it on several threads.
     """
     flat = g.ints(-1)
-    zeros = g.op("Expand", n.array(0), g.op("Reshape", g.op("Size", n.input[0]), flat))
+    zeros = g.op("Expand", n.array(0), g.count(n.input[0]))
     parts = g.op("Reshape", origin, flat), g.op("Reshape", ct, flat)
     return g.reshape_to(g.op("ScatterElements", zeros, *parts, axis=0, reduction="add"), n.input[0])
 
@@ -252,8 +252,7 @@ def gather(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [among_zeros(g, n, one, {axis: range(at, at + 1)})]
     flat = g.op("Reshape", n.input[1], g.ints(-1))
     if g.graph.rank(n.input[1]) != 1:
-        count = index.size if index is not None else g.op("Reshape", g.op("Size", n.input[1]), g.ints(1))
-        ct = flattened(g, n, ct, axis, count)
+        ct = flattened(g, n, ct, axis, index.size if index is not None else g.count(n.input[1]))
     if index is not None and size:
         order = index.ravel() % size
         if is_permutation(order, size):

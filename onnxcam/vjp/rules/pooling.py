@@ -154,7 +154,7 @@ def max_unpool(g: Emitter, n: Node, ct: str) -> Cotangents:
         return [dx]
     flat = g.op("Reshape", index, g.ints(-1))
     numbers = g.arange(g.op("Size", index))
-    blank = g.op("Expand", g.const(-1, np.int64), g.op("Reshape", g.op("Size", n.output[0]), g.ints(1)))
+    blank = g.op("Expand", g.const(-1, np.int64), g.count(n.output[0]))
     left = g.op("Equal", g.op("Gather", g.op("ScatterElements", blank, flat, numbers, axis=0), flat), numbers)
     return [g.op("Where", g.reshape_to(left, index), dx, n.array(0))]
 
