@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, rule
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, kernel_of, window
 from onnxcam.vjp.rules.sampling import LINEAR, Samples, Taps, along_axes, bounded, sizes_of, strides_of, taps_along
 
@@ -18,6 +18,8 @@ def deform_conv(g: Emitter, n: Node, ct: str) -> Cotangents:
     images that are sampled, K taps x P pixels the samples of each.
     """
     w, groups = window(n, kernel_of(n)), n.attr("offset_group", 1)
+    if len(w.kernel) != 2 or groups < 1:
+        raise RuleError(f"its kernel is {list(w.kernel)}, its offset groups are {groups}")
     image, sizes = n.x(), sizes_of(g, n.input[0], 2)
     if groups > 1:
         image = g.op("Reshape", image, g.dims(n.input[0], -1, per_group(g, n, groups), (2, 1), (3, 1)))

@@ -22,6 +22,8 @@ from onnxcam.vjp.rules.sampling import (
     taps_along,
 )
 
+MOST_AXES = 3  # of an image that is sampled
+
 
 @rule("GridSample", versions=(16, 20, 22))
 @rule("GridSample", domain=MICROSOFT)
@@ -34,6 +36,8 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     kernel, aligned = KERNELS.get(mode := n.attr("mode", "linear")), bool(n.attr("align_corners", 0))
     if kernel is None:
         raise RuleError(f"its mode '{mode}' is none of {', '.join(KERNELS)}")
+    if not 1 <= rank <= MOST_AXES:
+        raise RuleError(f"its images have {rank} axes")
     padding, sizes = n.attr("padding_mode", "zeros"), sizes_of(g, n.input[0], rank)
     size = along_axes(g, sizes[::-1])  # a point is x, y, ...: the last axis first
     span = g.cast(plus(g, size, -1) if aligned else size, n.elem_type)  # the pixels that -1 .. 1 stands for
