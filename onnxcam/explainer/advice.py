@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from onnxcam.errors import OnnxCamError, UnsupportedOpError
 from onnxcam.explainer.subject import TargetLayer
-from onnxcam.graph import Graph, all_arrive, can_be_cut, candidates, layouts, placed_before
+from onnxcam.graph import Graph, all_arrive, can_be_cut, candidates, layouts, placed_before, shown
 from onnxcam.vjp import STANDARD
 from onnxcam.vjp.coverage import blocker, covered
 
@@ -65,6 +65,8 @@ def without_layer(graph: Graph, image: str, score: str) -> str:
     beside = next((name for name in arriving if can_be_cut(graph, name, score)), None)
     lost = "" if beside else known.lost(score)
     why = f" (positions cannot be followed through {lost})" if lost else ""
+    if known.unfit:
+        why = f" (no usual size fits its input {shown(graph.shape(image))}: fix it in the file)"
     ways = [f"name another with --layer, such as '{beside}'"] if beside else []
     if not stopped(graph, score, image):
         ways.append("use an input-level method (saliency)")

@@ -95,9 +95,8 @@ class Explainer:
         """The recipe for photos: given, the model's own, or a guess. PreprocessError: none fits the model's input."""
         subject = self.subject
         return choose_recipe(
-            self._preprocess_given, subject.image, subject.metadata,
-            places=subject.answers_for_places, line=subject.line_height,
-        )  # fmt: skip
+            self._preprocess_given, subject.photo_input, subject.metadata, places=subject.answers_for_places
+        )
 
     @property
     def labels_guessed(self) -> bool:

@@ -13,7 +13,7 @@ from onnxcam.errors import LayerError, ModelError, UsageError
 from onnxcam.explainer.grids import to_grid
 from onnxcam.explainer.scores import finite
 from onnxcam.explainer.subject import Array, Ask, Brought, Seen, TargetLayer, classes_of
-from onnxcam.runtime import HIGHEST, Manifest, Rows, Session
+from onnxcam.runtime import HIGHEST, ImageInput, Manifest, Rows, Session
 from onnxcam.runtime.session import Port
 
 
@@ -62,9 +62,9 @@ class Prepared:
         return bool(self.score.axes)
 
     @property
-    def line_height(self) -> None:
-        """None: it explains no steps of a line."""
-        return None
+    def photo_input(self) -> ImageInput:
+        """The image input itself."""
+        return self.image
 
     def score_window(self, size: tuple[int, ...]) -> tuple[tuple[float, float], ...] | None:
         """None: its scores are no maps."""

@@ -40,12 +40,10 @@ def choose_recipe(
     metadata: Mapping[str, str],
     *,
     places: bool = False,
-    line: int | None = None,
 ) -> Chosen:
     """The recipe a user gave (a name, a JSON file, its content), the one in the model's metadata, or a guess.
 
     `places`: whether the model answers for places of the image (a map, boxes), so that all of it counts.
-    `line`: the height for lines of text, of a model that reads these at any.
 
     Raises:
         PreprocessError: it cannot be understood or does not fit the model's input.
@@ -53,11 +51,11 @@ def choose_recipe(
     require("preprocess", given, RECIPE)
     check_takes_photos(image)
     if given is not None:
-        recipe, guess = given_recipe(given, image, places=places, line=line), False
+        recipe, guess = given_recipe(given, image, places=places), False
     elif (own := own_recipe(metadata, image)) is not None:
         recipe, guess = own, False
     else:
-        recipe, guess = named(guessed(image), image, places=places, line=line), True
+        recipe, guess = named(guessed(image), image, places=places), True
     return Chosen(fitted(recipe, image), guess)
 
 
@@ -74,9 +72,7 @@ def check_takes_photos(image: ImageInput) -> None:
         )
 
 
-def given_recipe(
-    given: str | Path | Mapping[str, Any] | Preprocess, image: ImageInput, *, places: bool, line: int | None
-) -> Preprocess:
+def given_recipe(given: str | Path | Mapping[str, Any] | Preprocess, image: ImageInput, *, places: bool) -> Preprocess:
     """The recipe that a user gave. A text is a file where there is one, or where it ends in .json; else a name."""
     if isinstance(given, Preprocess):
         return given
@@ -84,7 +80,7 @@ def given_recipe(
         return Preprocess.from_json(given, name="given", layout=photo_layout(image), dtype=image.dtype)
     if isinstance(given, Path) or Path(given).suffix == ".json" or is_file(given):
         return load_preprocess(given, layout=photo_layout(image), dtype=image.dtype)
-    return named(given, image, places=places, line=line)
+    return named(given, image, places=places)
 
 
 def is_file(name: str) -> bool:
@@ -111,13 +107,13 @@ def photo_layout(image: ImageInput) -> str:
     return "NHWC" if image.layout.endswith("C") else "NCHW"
 
 
-def named(name: str, image: ImageInput, *, places: bool, line: int | None) -> Preprocess:
+def named(name: str, image: ImageInput, *, places: bool) -> Preprocess:
     """A named recipe for this input.
 
     Only what is classified, in a square, loses its borders to a crop, which would cut away most of a line of text, and
     objects that a map should show. Where a side is free the photo's own proportions stay.
     """
-    width, height = image.size[0], image.size[1] or line
+    width, height = image.size
     size = (width or USUAL_SIDE, height or USUAL_SIDE)
     channels, layout = image.channels or 3, photo_layout(image)
     recipe = named_preprocess(name, size=size, channels=channels, layout=layout, dtype=image.dtype)

@@ -37,13 +37,14 @@ from onnxcam.graph import (
     of_size,
     read_layers,
     source_of,
+    told_size,
     white_of,
     with_branches,
     with_feeds,
     without_idle_weights,
     zipped_names,
 )
-from onnxcam.runtime import LABELS, Score, Session
+from onnxcam.runtime import LABELS, ImageInput, Score, Session
 from onnxcam.vjp import CLASS, GRADIENT, SEED, rounding
 
 if TYPE_CHECKING:
@@ -120,11 +121,17 @@ class Rewritten:
         score = self.score_or_none
         return bool(score.axes) if score else not any_class_row(self.graph, self.image)
 
-    @property
-    def line_height(self) -> int | None:
-        """The height for lines of text, of a model that reads these at any; else None."""
+    @cached_property
+    def photo_input(self) -> ImageInput:
+        """The image input, of the size that the model takes where it leaves both sides free but fits few.
+
+        Lines of text have a height; a head of weights for each place takes images of one size.
+        """
+        if self.image.size != (None, None):
+            return self.image
         score = self.score_or_none
-        return line_height(self.graph, score, self.image) if score else None
+        line = line_height(self.graph, score, self.image) if score else None
+        return replace(self.image, size=(None, line) if line else told_size(self.graph, self.image))
 
     def explaining(self, name: str) -> Rewritten:
         """The same model with another of its outputs, or values, as the score."""

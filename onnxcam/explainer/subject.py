@@ -128,8 +128,8 @@ class Subject(Protocol):
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
     @property
-    def line_height(self) -> int | None:
-        """The height for lines of text, of a model that reads these at any; else None."""
+    def photo_input(self) -> ImageInput:
+        """The image input as photos are prepared for it: with the size that the model's head tells, or its lines."""
 
     @property
     def provider(self) -> str:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from onnxcam.errors import UnsupportedOpError, UsageError
+from onnxcam.errors import LayerError, UnsupportedOpError, UsageError
 from onnxcam.explainer import ultralytics
 from onnxcam.explainer.explanation import Explanation, Item
 from onnxcam.explainer.grids import to_grid
@@ -93,7 +93,13 @@ class Task:
     def first_look(self, x: Array, specs: Sequence[Spec | None]) -> tuple[TargetLayer | None, Seen]:
         """A forward run of images of one size, with layer and class as far as they are known before the scores."""
         size = x.shape[1:]
-        at = self.explainer.expected_layers.get(self._key(size)) if self.target_decides else self._target_layer(size)
+        try:
+            at = (
+                self.explainer.expected_layers.get(self._key(size)) if self.target_decides else self._target_layer(size)
+            )
+        except LayerError:
+            self.subject.see(x, None, "")  # of an image that the model does not take nothing could be followed
+            raise
         foreseen = None if len(specs) > 1 else HIGHEST if specs[0] is None else index_of(specs[0])
         return at, self.subject.see(x, at, self._route, foreseen)
 

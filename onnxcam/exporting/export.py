@@ -79,7 +79,7 @@ def export(
     restore_interface(graph, proto)
     forget_authors(proto)
     manifest = Manifest(
-        image=subject.image, score=subject.score, layer=at.name, layout=at.layout, activations=at.name,
+        image=subject.photo_input, score=subject.score, layer=at.name, layout=at.layout, activations=at.name,
         gradients=names[GRADIENT], scores=subject.score.name, class_input=names[CLASS],
         model=Path(subject.name).name if subject.model.path else "model",
     )  # fmt: skip
@@ -168,7 +168,7 @@ def stored(
     """Metadata entries of what was given for preprocessing and labels."""
     found = {}
     if preprocess is not None:
-        chosen = choose_recipe(preprocess, subject.image, {}, places=subject.answers_for_places)
+        chosen = choose_recipe(preprocess, subject.photo_input, {}, places=subject.answers_for_places)
         found[PREPROCESS] = json.dumps(chosen.recipe.to_json())
     if labels is not None:
         require("labels", labels, NAMES_OF_CLASSES)

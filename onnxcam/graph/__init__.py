@@ -39,6 +39,7 @@ from onnxcam.graph.layers import (
     candidates,
     inspected,
     list_layers,
+    told_size,
 )
 from onnxcam.graph.layout import NOMINAL, layouts, of_size
 from onnxcam.graph.lines import line_height
@@ -161,6 +162,7 @@ __all__ = [
     "sources",
     "stretches",
     "subgraphs",
+    "told_size",
     "type_name",
     "unquantized",
     "white_of",

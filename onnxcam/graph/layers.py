@@ -18,7 +18,7 @@ from onnxcam.graph.cut import can_be_cut
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
-from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
+from onnxcam.graph.layout import USUAL_SIDE, VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.operators import reduced_axes
@@ -111,6 +111,15 @@ def at_usual_size(graph: Graph, image: ImageInput) -> tuple[Graph, Graph]:
             if (sized := of_size(free, sizes)) is not None:
                 return free, sized
     return graph, graph
+
+
+def told_size(graph: Graph, image: ImageInput) -> tuple[int | None, int | None]:
+    """(width, height) of the first usual image that fits a graph which leaves both free; None: 224 x 224 fits."""
+    _, sized = at_usual_size(graph, image)
+    width, height = (dict(zip(image.layout, sized.shape(image.name) or (), strict=True))[axis] for axis in "WH")
+    if not (isinstance(width, int) and isinstance(height, int)) or (width, height) == (USUAL_SIDE, USUAL_SIDE):
+        return None, None
+    return width, height
 
 
 def branch_layers(graph: Graph, image: ImageInput, score: Score, others: Collection[str]) -> list[Layer]:

@@ -25,11 +25,16 @@ from onnxcam.runtime.manifest import Layout
 VIEWS = frozenset(
     {"Identity", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
 )  # the same activation, seen otherwise
-NOMINAL = {"C": 3, "D": 16, "H": 224, "W": 224}  # sizes for what the model leaves free
+USUAL_SIDE = 224
+NOMINAL = {"C": 3, "D": 16, "H": USUAL_SIDE, "W": USUAL_SIDE}  # sizes for what the model leaves free
 SPATIAL = "DHW"
 ALL = (0.0, 1.0)  # of the image's side
 LINES = (48, 32, 64)  # heights of lines of text, the usual one first
-HEIGHTS = (224, 256, *LINES)  # of photos, and of lines of text; the first that a model takes
+SIDES = (256, 512, 128, 96, 64, 32, 112, 160, 192, 299, 320, 384, 448, 640)  # of photos, where a head fits one alone
+HEIGHTS_AND_WIDTHS = (  # of photos, and of lines of text; the first that a model takes
+    *((height, USUAL_SIDE) for height in (USUAL_SIDE, 256, *LINES)),
+    *((side, side) for side in SIDES),
+)
 
 
 class Layouts(Mapping[str, Layout]):
@@ -72,6 +77,12 @@ class Layouts(Mapping[str, Layout]):
         """Whether a node lets every position see others: attention, a product of positions with positions."""
         several = sum(name in self.positions for name in node.input) > 1
         return node.op_type in ATTENTION or (several and (node.op_type in PRODUCTS or node.op_type == "Einsum"))
+
+    @property
+    def unfit(self) -> bool:
+        """Whether the image's size is free, and none of the usual ones fits the graph."""
+        free = self._graph.shape(self._image.name) if self._image else None
+        return self._sized is self._graph and any(not isinstance(size, int) for size in (free or ())[1:])
 
     def lost(self, end: str) -> str:
         """The last node on the way from the image to a value that positions go into and do not come out of."""
@@ -117,11 +128,11 @@ def fully_sized(graph: Graph, images: Mapping[str, str]) -> Graph:
 
 
 def usual_sizes(
-    images: Mapping[str, str], rows: int | None, heights: Sequence[int] = HEIGHTS
+    images: Mapping[str, str], rows: int | None, among: Sequence[tuple[int, int]] = HEIGHTS_AND_WIDTHS
 ) -> Iterator[dict[str, list[int | None]]]:
     """Nominal sizes for what image inputs of some layouts leave free; `rows` along the batch (None: any)."""
-    for height in heights:
-        one: dict[str, int | None] = {**NOMINAL, "H": height, "N": rows}
+    for height, width in among:
+        one: dict[str, int | None] = {**NOMINAL, "H": height, "W": width, "N": rows}
         yield {name: [one[label] for label in axes] for name, axes in images.items()}
 
 

@@ -7,7 +7,7 @@ from contextlib import suppress
 from onnxcam.errors import ModelError
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layers import at_usual_size
-from onnxcam.graph.layout import LINES, layouts, of_size, usual_sizes
+from onnxcam.graph.layout import LINES, USUAL_SIDE, layouts, of_size, usual_sizes
 from onnxcam.graph.read import with_branches
 from onnxcam.graph.scoreaxes import read_axes
 from onnxcam.runtime.manifest import ImageInput, Score
@@ -23,7 +23,8 @@ def line_height(graph: Graph, score: Score, image: ImageInput) -> int | None:
     untold = graph.shape(score.name) is None  # an If may hang on the size
     if image.size != (None, None) or not (untold or score.axes in STEPS) or not reads_lines(graph, score, image):
         return None
-    for height, sizes in zip(LINES, usual_sizes({image.name: image.layout}, None, LINES), strict=True):
+    lines = [(height, USUAL_SIDE) for height in LINES]
+    for height, sizes in zip(LINES, usual_sizes({image.name: image.layout}, None, lines), strict=True):
         with suppress(ModelError):
             if of_size(with_branches(graph, sizes), sizes) is not None:
                 return height

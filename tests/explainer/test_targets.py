@@ -243,8 +243,8 @@ def test_lines_of_text_and_maps_lose_nothing_to_a_crop(
 
 
 def test_a_line_of_any_height_has_the_usual_one() -> None:
-    image = ImageInput("x", "NCHW", (None, None), 3, "float32", None)
-    chosen = choose_recipe(None, image, {}, places=True, line=48)
+    image = ImageInput("x", "NCHW", (None, 48), 3, "float32", None)
+    chosen = choose_recipe(None, image, {}, places=True)
     assert (chosen.recipe.resize, chosen.recipe.crop) == (Resize("height", 48), None)
 
 
