@@ -19,7 +19,7 @@ def table(rows: Iterable[Sequence[object]], *, head: Sequence[str] = (), indent:
     if not body:
         return ""
     texts = [[printable(str(cell)) for cell in row] for row in ([list(head)] if head else []) + body]
-    widest = WIDEST if sys.stdout.isatty() else LONGEST
+    widest = WIDEST if sys.stdout is not None and sys.stdout.isatty() else LONGEST
     lines = [[*(_cut(cell, widest) for cell in row[:-1]), row[-1]] for row in texts]
     widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
     right = [all(isinstance(cell, int | float) for cell in column) for column in zip(*body, strict=True)]

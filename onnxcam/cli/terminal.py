@@ -99,7 +99,7 @@ class Reporter:
 @contextmanager
 def reporter(count: int, *, quiet: bool) -> Iterator[Reporter]:
     """A Reporter for `count` steps; the bar is drawn on a terminal only, and for more than one step."""
-    if quiet or count < 2 or not sys.stderr.isatty():
+    if quiet or count < 2 or sys.stderr is None or not sys.stderr.isatty():
         yield Reporter(None)
         return
     with click.progressbar(length=count, label="Explaining", show_pos=True, file=sys.stderr) as bar:

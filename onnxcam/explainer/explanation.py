@@ -156,6 +156,8 @@ class Explanation:
             return False
         read = self.scores[self.target.cotangent(self.scores) != 0].astype(np.float64)
         ends = np.minimum(np.abs(read), np.abs(1 - read)) < SATURATED
+        if self.score_kind != "probability":
+            ends &= read != 0  # as a sum of nothing is
         return read.size > 0 and bool(ends.all())
 
     @cached_property

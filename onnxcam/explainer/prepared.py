@@ -62,6 +62,11 @@ class Prepared:
         return bool(self.score.axes)
 
     @property
+    def joins_images(self) -> bool:
+        """No: each has a row."""
+        return False
+
+    @property
     def photo_input(self) -> ImageInput:
         """The image input itself."""
         return self.image

@@ -103,9 +103,24 @@ class Rewritten:
         if (output := self._scored["output"]) is not None:
             return behind_output(self.graph, output, image=self.image)
         found = find_score(self.graph, self._scored["score"], image=self.image)
+        if (self.image.batch or 1) > 1 and self._is_of_all(found):
+            raise ModelError(
+                f"{self.name} makes one score '{found.name}' of {self.image.batch} images together, and a map would be "
+                "of one: onnxcam.differentiate gives its gradient at all of them"
+            )
         is_output = any(value.name == found.name for value in self.graph.model.proto.graph.output)
         shape = self.graph.shape(found.name)
         return ultralytics.with_detections(found, shape, self.metadata) if is_output else found
+
+    def _is_of_all(self, score: Score) -> bool:
+        """Whether a row of class scores is that of all images of a batch: of bags, or a pair."""
+        shape = self.graph.shape(score.name) or ()
+        return "N" in self.image.layout and not score.axes and len(shape) > 1 and shape[0] == 1
+
+    @property
+    def joins_images(self) -> bool:
+        """Whether images of one array have one score together."""
+        return self.image.batch is None and self._is_of_all(self.score)
 
     @cached_property
     def score_or_none(self) -> Score | None:

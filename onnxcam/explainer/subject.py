@@ -128,6 +128,10 @@ class Subject(Protocol):
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
     @property
+    def joins_images(self) -> bool:
+        """Whether images of one array have one score together."""
+
+    @property
     def photo_input(self) -> ImageInput:
         """The image input as photos are prepared for it: with the size that the model's head tells, or its lines."""
 

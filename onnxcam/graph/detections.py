@@ -18,7 +18,7 @@ from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.nodes import attributes, with_nodes
 from onnxcam.graph.scorekind import KEEPING
-from onnxcam.graph.types import INTEGERS, Dim
+from onnxcam.graph.types import INTEGERS, Dim, made_up
 
 CORNERS = 4  # numbers of a box; mmdetection's have the score behind, rotated ones an angle
 NUMBERS = INTEGERS | {TensorProto.INT64}  # that may tell a class
@@ -99,7 +99,9 @@ def parts_beside(graph: Graph, boxes: str) -> Parts | None:
         return None
     if len(shape) == 2 and shape[0] == batch(graph):
         return None
-    beside = [name for name in graph.outputs if agree(graph.shape(name), shape[:-1])]
+    alone = len(shape) == 3 and (shape[0] == 1 or made_up(shape[0]))
+    rows = [shape[:-1], shape[1:-1]] if alone else [shape[:-1]]  # those of the only image have no axis for it, at times
+    beside = [name for name in graph.outputs if any(agree(graph.shape(name), some) for some in rows)]
     named = [name for name in beside if says(name, OF_CLASSES) and not says(name, OF_SCORES)]
     integers = [name for name in beside if graph.type(name).elem_type in NUMBERS and not is_other(name)]
     classes = the_one(named, ()) or the_one(integers, ())
@@ -162,20 +164,22 @@ def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeP
     is_double = any(graph.type(part).elem_type == TensorProto.DOUBLE for part in given)
     kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT  # a narrower one would round the classes
     rank = graph.rank(parts.boxes) or 0
-    last = numpy_helper.from_array(np.array([rank - 1]), fresh(graph, f"{SURFACED}/{name}/last"))
     columns, nodes = list[str](), list[onnx.NodeProto]()
     corners = numpy_helper.from_array(np.arange(CORNERS), fresh(graph, f"{SURFACED}/{name}/corners"))
+    constants = [corners]
     more_behind = bool(parts.scores) and (graph.shape(parts.boxes) or ())[-1] != CORNERS
     for part in given:
         typed, column = (fresh(graph, f"{SURFACED}/{name}/{part}/{made}") for made in ("typed", "column"))
         nodes.append(helper.make_node("Cast", [part], [typed], typed, to=kind))
         if part != parts.boxes:
-            nodes.append(helper.make_node("Unsqueeze", [typed, last.name], [column], column))
+            missing = np.array([*range(rank - 1 - (graph.rank(part) or 0)), rank - 1])
+            constants.append(numpy_helper.from_array(missing, fresh(graph, f"{SURFACED}/{name}/{part}/axes")))
+            nodes.append(helper.make_node("Unsqueeze", [typed, constants[-1].name], [column], column))
         elif more_behind:
             nodes.append(helper.make_node("Gather", [typed, corners.name], [column], column, axis=-1))
         columns.append(nodes[-1].output[0])
     nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}/rows", axis=rank - 1))
-    return nodes, [last, corners] if more_behind else [last]
+    return nodes, constants if more_behind else constants[1:]
 
 
 def fresh(graph: Graph, name: str) -> str:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import onnx
+from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError
 
@@ -37,10 +39,18 @@ def place_of(tensor: onnx.TensorProto) -> Place:
 def span(tensor: onnx.TensorProto, size: int, what: str) -> tuple[int, int]:
     """Start and end of a tensor's elements in a file of `size` bytes; ModelError when that is too short."""
     location, offset, length = place_of(tensor)
-    end = size if length is None else offset + length
+    end = offset + (size_of(tensor, size - offset) if length is None else length)
     if not 0 <= offset <= end <= size:
         raise ModelError(f"{what} reaches beyond the end of {location:.100}: the file is cut off, fetch it again")
     return offset, end
+
+
+def size_of(tensor: onnx.TensorProto, most: int) -> int:
+    """The bytes of a tensor's elements, where each takes whole ones, but no more than there are; else `most`."""
+    known = tensor.data_type in helper.get_all_tensor_dtypes() and tensor.data_type != TensorProto.STRING
+    kind = helper.tensor_dtype_to_np_dtype(tensor.data_type) if known else None
+    whole = kind is not None and kind.kind in "biufc"
+    return min(kind.itemsize * abs(math.prod(tensor.dims)), most) if kind is not None and whole else most
 
 
 def file_of(tensor: onnx.TensorProto, folder: Path, allowed: Sequence[Path], what: str) -> Path:

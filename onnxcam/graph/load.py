@@ -92,8 +92,9 @@ class Model:
 
     def check_spared(self, path: Path) -> None:
         """UsageError when writing to a path would replace the model, or a file of its external data."""
+        meant = path.resolve()  # by way of folders that are not there yet, too
         for file in [*filter(None, [self.path]), *sorted(self.others)]:
-            if path.exists() and file.exists() and path.samefile(file):
+            if meant.exists() and file.exists() and meant.samefile(file):
                 what = "the model itself" if file == self.path else "the data of the model"
                 raise UsageError(f"{path} is {what} and would be overwritten: choose another name or folder")
 

@@ -13,8 +13,9 @@ from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional
 
-TERMS = re.compile(rb"[A-Za-z ]*(\.\.\.)?[A-Za-z ]*(,[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)*(->[A-Za-z ]*(\.\.\.)?[A-Za-z ]*)?")
+TERM = re.compile(rb"[A-Za-z ]*(\.\.\.[A-Za-z ]*)?")
 LONGEST_EQUATION = 1000  # characters
+AXES, MOST_AXES = frozenset({"axis", "axes", "batch_axis", "time_axis"}), 2**10
 LARGEST_BLOCK = 2**15  # pixels along a side
 MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
 LONGEST_VECTOR = 2**22  # sizes, or numbers of a Range
@@ -98,10 +99,19 @@ def check_perils(node: onnx.NodeProto, name: str) -> None:
     for given in node.attribute if node.domain in ("", MICROSOFT) else ():
         if given.name == "group" and given.i < 1:
             raise PerilError(f"{name} is broken: {described(node)} has {given.i} groups")
+        if given.name in AXES and any(abs(axis) > MOST_AXES for axis in (given.i, *given.ints)):
+            raise PerilError(f"{name} is broken: {described(node)} names an axis that no tensor has")
         if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
             raise PerilError(f"{name} is broken: {described(node)} has blocks of {given.i}")
-        if given.name == "equation" and not (len(given.s) <= LONGEST_EQUATION and TERMS.fullmatch(given.s)):
+        if given.name == "equation" and not is_equation(given.s):
             raise PerilError(f"{name} is broken: {described(node)} has an equation that is none")
+
+
+def is_equation(text: bytes) -> bool:
+    """Whether a text says which axes of which factors an Einsum sums."""
+    factors, *result = text.split(b"->")
+    terms = [*factors.split(b","), *result]
+    return len(text) <= LONGEST_EQUATION and len(result) < 2 and all(TERM.fullmatch(term) for term in terms)
 
 
 def check_constants(graph: onnx.GraphProto, name: str) -> None:

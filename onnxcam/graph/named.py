@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -18,6 +18,9 @@ from onnxcam.graph.paths import articulations, weighted_before
 from onnxcam.graph.quantized import read_point
 from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import Layout
+
+ACTIVATIONS = frozenset({"Relu", "LeakyRelu", "PRelu", "Clip", "Sigmoid", "Tanh", "Elu", "Gelu", "HardSwish", "Add"})
+PLANES = frozenset({"Conv", "ConvTranspose", "MaxPool", "AveragePool", "BatchNormalization", "GridSample", "Resize"})
 
 
 def named_layer(graph: Graph, name: str) -> Layer:
@@ -83,7 +86,7 @@ def by_shape(graph: Graph, value: str, known: Layouts) -> Layout | None:
     shape = graph.shape(value)
     if shape is None or value in known.positions or not batch_first(graph, shape):
         return None
-    return guessed(shape, known_grids(graph, known))
+    return guessed(shape, known_grids(graph, known), ["NCHW"] if of_planes(graph, value) else ["NCHW", "NHWC"])
 
 
 def batch_first(graph: Graph, shape: Shape) -> bool:
@@ -102,15 +105,22 @@ def known_grids(graph: Graph, known: Layouts) -> set[tuple[int, ...]]:
     return {grid for grid in found if grid}
 
 
-def guessed(shape: Shape, grids: set[tuple[int, ...]]) -> Layout | None:
+def of_planes(graph: Graph, value: str) -> bool:
+    """Whether a value is of an operator that has channels first, perhaps activated."""
+    maker = graph.maker(value)
+    while maker is not None and maker.op_type in ACTIVATIONS:
+        maker = graph.maker(maker.input[0])
+    return maker is not None and maker.op_type in PLANES
+
+
+def guessed(shape: Shape, grids: set[tuple[int, ...]], orders: Sequence[str]) -> Layout | None:
     """A layout by shape alone: axes that are a grid of the model, or a whole fraction of one; else tokens in a square.
 
     Four axes that are neither (an attention map, say) have no layout.
     """
     if len(shape) == 4:
-        fitting = [
-            axes for axes, at in (("NCHW", 2), ("NHWC", 1)) if any(divides(shape[at : at + 2], g) for g in grids)
-        ]
+        at = {axes: axes.index("H") for axes in orders}
+        fitting = [axes for axes in orders if any(divides(shape[at[axes] : at[axes] + 2], g) for g in grids)]
         return Layout(fitting[0], followed=False) if len(fitting) == 1 else None
     if len(shape) == 3 and isinstance(shape[1], int):
         for prefix in (0, 1, 2, 5):

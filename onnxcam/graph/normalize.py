@@ -19,7 +19,7 @@ from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.calls import check_calls, write_defaults
 from onnxcam.graph.integers import SURFACED
 from onnxcam.graph.load import Model
-from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_sparse
+from onnxcam.graph.malformed import check_constants, check_growth, check_nodes, check_perils, check_sparse
 from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional, reads, replace_nodes
 from onnxcam.graph.types import MADE_UP
 from onnxcam.graph.upgrade import LOWEST_IR, align_functions, upgrade
@@ -47,6 +47,8 @@ def normalize(model: Model) -> onnx.ModelProto:
     proto.ir_version = max(proto.ir_version, LOWEST_IR)
     drop_initializer_inputs(proto.graph)
     forget_marks(proto.graph)
+    for node in all_nodes(proto.graph):  # first: what adapts old operators infers types
+        check_perils(node, model.name)
     upgrade(proto)
     check_nodes(proto, model.name)
     check_sparse(proto.graph, model.name)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
 import onnx
 from onnx import TensorProto, helper
 
@@ -15,6 +17,7 @@ LISTING = {  # attributes with a number an axis, but for so many axes
 }
 RANKS = dict.fromkeys(["LSTM", "GRU", "RNN"], 3) | dict.fromkeys(["DepthToSpace", "SpaceToDepth"], 4)
 TYPING = {"DequantizeLinear": 1, "QuantizeLinear": 2}  # the input that has the element type of the output
+UNTOLD = "onnxcam.untold"  # a domain of which onnx knows nothing
 PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 
 
@@ -50,6 +53,26 @@ def spell_quantizers(graph: onnx.GraphProto) -> None:
             node.CopyFrom(helper.make_node("CastLike", [node.input[0], node.input[typing]], node.output))
         elif typing is not None:
             node.domain = ""
+
+
+def false_zeros(nodes: Iterable[onnx.NodeProto], types: Types) -> dict[str, ValueType]:
+    """Types of what an Attention gives out, without the sizes of 0 by which onnx calls those that it does not know."""
+    found: dict[str, ValueType] = {}
+    for node in nodes:
+        if node.op_type != "Attention" or node.domain or any(0 in (shape_in(types, name) or ()) for name in node.input):
+            continue
+        for name in node.output:
+            if 0 in (shape := shape_in(types, name) or ()):
+                found[name] = ValueType(types[name].elem_type, tuple(None if size == 0 else size for size in shape))
+    return found
+
+
+def leave_untold(proto: onnx.ModelProto, names: Container[str]) -> None:
+    """In place: inference tells nothing of the nodes that make these values."""
+    for node in proto.graph.node:
+        if any(name in names for name in node.output):
+            node.domain = UNTOLD
+    proto.opset_import.append(helper.make_opsetid(UNTOLD, 1))
 
 
 def fused_outputs(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:

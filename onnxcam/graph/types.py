@@ -10,7 +10,9 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError, first_line
+from onnxcam.graph.malformed import PerilError
 from onnxcam.graph.nodes import described
+from onnxcam.runtime.bounded import OUT_OF_MEMORY, bounded_memory
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -27,6 +29,7 @@ RANGES: dict[int, tuple[int, int]] = {
     TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
 }  # fmt: skip
 INTEGERS = frozenset({*RANGES, TensorProto.INT32})  # that may stand for real numbers
+TOO_LARGE = "the sizes that the model declares take more memory than those of any model"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 
 
@@ -50,8 +53,11 @@ def shape_in(types: Types, name: str) -> Shape | None:
 def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     """What onnx's shape inference says of every value of the main graph."""
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        with bounded_memory(proto.ByteSize()):
+            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
+        if isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error):
+            raise PerilError(TOO_LARGE) from error
         raise ModelError(f"the shapes of the model contradict each other: {first_line(error)}") from error
     graph = inferred.graph
     found = declared([*graph.input, *graph.value_info, *graph.output])

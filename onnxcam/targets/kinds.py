@@ -176,8 +176,8 @@ class NegatedTarget(Target):
 
     @property
     def unit(self) -> str | None:
-        """As of that one."""
-        return self._negated.unit
+        """The negative of that one's."""
+        return f"negative {self._negated.unit}" if self._negated.unit else None
 
     def at_its_end(self, scores: Array) -> bool:
         """Whether that one is."""

@@ -19,6 +19,7 @@ from onnxcam.vjp.comparing import integer_bound
 
 Array = npt.NDArray[Any]
 PREFIX = "onnxcam/"
+LARGEST_EYE = 2**12  # rows of an identity matrix that is written down
 MOST_IMPLIED = 50  # tests that are looked at for one that another implies
 
 
@@ -244,7 +245,7 @@ class Emitter:
         """`ct` in the shape of the primal `value`; a constant shape with one -1 where that says it."""
         shape = self.graph.shape(value)
         if shape is None or sum(not isinstance(dim, int) for dim in shape) > 1 or 0 in shape:
-            return self.op("Reshape", ct, self.op("Shape", value))
+            return self.op("Reshape", ct, self.op("Shape", value), allowzero=1)
         return self.op("Reshape", ct, self.const([d if isinstance(d, int) else -1 for d in shape], np.int64))
 
     def reduce(self, op_type: str, x: str, axes: Sequence[int] | str, *, keepdims: int = 1) -> str:
@@ -311,7 +312,7 @@ class Emitter:
         """The identity matrix of the size of a primal value along one axis."""
         kind = numpy_type(elem_type)
         size = self.size(value, axis)
-        if size is not None:
+        if size is not None and size <= LARGEST_EYE:
             return self.const(np.eye(size), kind)
         now = self.dims(value, (axis, 1))
         square = self.op("Expand", self.const(0, kind), self.op("Concat", now, now, axis=0))

@@ -132,6 +132,10 @@ def back(
         results = guarded(g, n, cotangents[0], found.function(g, n, *cotangents))
     except RuleError as error:
         raise unsupported(graph, node, str(error)) from error
+    except (MemoryError, ValueError) as error:  # NumPy's two words for it
+        if isinstance(error, ValueError) and "too big" not in str(error):
+            raise
+        raise unsupported(graph, node, "its sizes take more memory than there is") from error
     for i in sorted(wanted):
         ct = results[i] if i < len(results) else None
         if ct is None:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import TensorProto, helper
 
 from onnxcam import Explainer, differentiate
 from onnxcam.errors import InputError, ModelError
@@ -65,15 +66,27 @@ def tensorflows(suffix: str = "", more: str = "") -> onnx.ModelProto:
     return net(f"(float[N, 3, 16, 24] x) => ({', '.join(outputs)}) {{ {body} }}", WEIGHTS)
 
 
+def half_batched() -> onnx.ModelProto:
+    """torchvision's with an axis of images before the boxes alone."""
+    made = torchvisions()
+    last = made.graph.node[-1]
+    made.graph.node.remove(next(node for node in made.graph.node if node.output[0] == "b"))
+    made.graph.node.append(helper.make_node("Gather", ["box", last.input[1]], ["boxes"], axis=1))
+    made.graph.node.remove(last)
+    made.graph.output[0].CopyFrom(helper.make_tensor_value_info("boxes", TensorProto.FLOAT, [1, "D", 4]))
+    return made
+
+
 @pytest.mark.parametrize(
     ("model", "names"),
     [
         (torchvisions(), ("boxes", "s", "labels")),
+        (half_batched(), ("boxes", "s", "labels")),
         (tensorflows(), ("boxes", "detection_scores", "detection_classes")),
         (tensorflows("_0"), ("boxes_0", "detection_scores_0", "detection_classes_0")),
         (tensorflows(more="float[N, 3] sure_too"), ("boxes", "detection_scores", "detection_classes")),
     ],
-    ids=["torchvision", "tensorflow", "tf2onnx", "more scores"],
+    ids=["torchvision", "half batched", "tensorflow", "tf2onnx", "more scores"],
 )
 def test_the_surest_row_is_explained_or_that_of_a_class(model: onnx.ModelProto, names: tuple[str, str, str]) -> None:
     image = model.graph.input[0]

@@ -54,6 +54,14 @@ def test_the_model_itself_is_not_overwritten(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_nor_by_way_of_a_folder_that_is_not_there(tmp_path: Path) -> None:
+    onnx.save(model("any batch"), tmp_path / "model.onnx")
+    before = (tmp_path / "model.onnx").read_bytes()
+    with pytest.raises(UsageError, match="is the model itself and would be overwritten"):
+        export(tmp_path / "model.onnx", tmp_path / "new" / ".." / "model.onnx")
+    assert {file.name: file.read_bytes() for file in tmp_path.iterdir()} == {"model.onnx": before}
+
+
 @pytest.mark.parametrize("name", ["features.onnx", "head_vjp.onnx"])
 def test_a_split_beside_the_model_replaces_no_file_of_it(tmp_path: Path, name: str) -> None:
     onnx.save(model("any batch"), tmp_path / name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,14 @@ def test_a_reference_to_an_attribute_of_no_function(op: str) -> None:
             helper.make_node("Einsum", ["x"], ["y"], equation="a" * 5000 + "!"),
             "Einsum 'y' has an equation that is none",
         ),
+        (
+            helper.make_node("Einsum", ["x"], ["y"], equation="aa," * 60 + "a!"),  # of which a pattern may try all ways
+            "Einsum 'y' has an equation that is none",
+        ),
+        (
+            helper.make_node("LayerNormalization", ["x", "kernel"], ["y", "mean"], axis=2**31),
+            "LayerNormalization 'y' names an axis that no tensor has",
+        ),
         (helper.make_node("DepthToSpace", ["x"], ["y"], blocksize=2**62), "DepthToSpace 'y' has blocks of 4611"),
         (helper.make_node("Slice", ["x", "zero", "zero", "zero", "far"], ["y"]), "Slice 'y' takes steps of more than"),
         (helper.make_node("Slice", ["x", "zero", "zero", "zero", "most"], ["y"]), "Slice 'y' takes steps of more than"),
@@ -87,6 +96,26 @@ def test_sizes_put_together_without_end_are_refused() -> None:
     nodes = [node("Shape", ["x"], ["v0"]), *(node("Concat", [f"v{i}"] * 2, [f"v{i + 1}"], axis=0) for i in range(40))]
     with pytest.raises(PerilError, match=r"Concat 'v2\d' makes a vector of \d,\d{3},\d{3} numbers"):
         graph_of(nodes_model([*nodes, node("Expand", ["x", "v40"], ["y"])]))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell what a process holds")
+@pytest.mark.parametrize("sizes", ["Concat<axis = 0>(many, many)", "Identity(many)", "Range(zero, count, one)"])
+def test_sizes_that_take_more_memory_than_there_is_are_refused(sizes: str) -> None:
+    """Each is to be an axis: onnx's inference writes them out, or ONNX Runtime's, which is asked where that stops."""
+    text = f"(float[1] x, int64[1099511627776] many, int64[3000000000, 1] long) => (float[1] y) {{ s = {sizes} " + (
+        "e = Expand(x, s) y = ReduceSum<keepdims = 0>(e) }"
+    )
+    text = text.replace("{ s", "{ l = Shape(long) count = ReduceMax<keepdims = 0>(l) s")
+    proto = net(text, {"zero": np.array(0), "one": np.array(1)})
+    with pytest.raises(PerilError, match="take more memory than those of any model"):
+        _ = graph_of(proto).types
+
+
+def test_perils_of_old_opsets_are_refused_before_these_are_adapted() -> None:
+    proto = net("(float[2, 2] x) => (float[2, 2] y) { y = Softmax(e) }", opset=12)
+    proto.graph.node.insert(0, node("Einsum", ["x"], ["e"], equation="......->"))
+    with pytest.raises(PerilError, match="Einsum 'e' has an equation that is none"):
+        graph_of(proto)
 
 
 @pytest.mark.parametrize("limit", [float("nan"), float("inf"), -5.0, 100.0])
