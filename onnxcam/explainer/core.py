@@ -175,7 +175,7 @@ class Explainer:
         if array.ndim == len(self.subject.image.layout) and batched:
             if len(array) == 0:
                 raise ImageError("the array holds no image: its first axis has size 0")
-            if len(array) > 1 and self.subject.score_or_none and self.subject.joins_images:
+            if len(array) > 1 and self.subject.joins(array):
                 raise ImageError(
                     f"the model makes one score of the {len(array)} images together, and a map would be of one: "
                     "give them one by one, or use onnxcam.differentiate"

@@ -61,8 +61,7 @@ class Prepared:
         """Whether the score is no row of classes."""
         return bool(self.score.axes)
 
-    @property
-    def joins_images(self) -> bool:
+    def joins(self, x: Array) -> bool:
         """No: each has a row."""
         return False
 

@@ -117,10 +117,17 @@ class Rewritten:
         shape = self.graph.shape(score.name) or ()
         return "N" in self.image.layout and not score.axes and len(shape) > 1 and shape[0] == 1
 
-    @property
-    def joins_images(self) -> bool:
-        """Whether images of one array have one score together."""
-        return self.image.batch is None and self._is_of_all(self.score)
+    def joins(self, x: Array) -> bool:
+        """Whether several images have one score together; not where the model does not run on several at all."""
+        score = self.score_or_none
+        if score is None or self.image.batch is not None or not self._is_of_all(score):
+            return False
+        rows, _ = self.sessions.features(None, "", [])
+        try:
+            (found,) = rows.session.run({self.image.name: x}, [score.name]).values()
+        except InputError:
+            return False
+        return len(found) == 1
 
     @cached_property
     def score_or_none(self) -> Score | None:

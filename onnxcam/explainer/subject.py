@@ -127,9 +127,8 @@ class Subject(Protocol):
     def answers_for_places(self) -> bool:
         """Whether the model answers for places of the image: maps, boxes, steps of a line; no row of classes."""
 
-    @property
-    def joins_images(self) -> bool:
-        """Whether images of one array have one score together."""
+    def joins(self, x: Array) -> bool:
+        """Whether several images, as the model takes them, have one score together."""
 
     @property
     def photo_input(self) -> ImageInput:

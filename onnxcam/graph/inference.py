@@ -16,7 +16,6 @@ from onnxcam.errors import ModelError
 from onnxcam.graph.expanding import spell_lists_of_sizes
 from onnxcam.graph.load import Model, serialize
 from onnxcam.graph.loops import final_states, without_made_up
-from onnxcam.graph.malformed import PerilError
 from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import attributes, optional, reads, subgraphs, with_nodes
 from onnxcam.graph.parts import SMALL, Wired, open_nodes, part_of, wired
@@ -24,11 +23,11 @@ from onnxcam.graph.sizing import Question, Sizing
 from onnxcam.graph.telling import false_zeros, fused_outputs, leave_untold, read_ranks, spell_quantizers
 from onnxcam.graph.types import (
     FLOATS,
-    TOO_LARGE,
     UNKNOWN,
     Sizes,
     Types,
     ValueType,
+    check_axes,
     completed,
     declared,
     inferred_types,
@@ -42,7 +41,6 @@ IMPURE = frozenset(
 )
 LARGEST = 2**63 - 1  # size that a value of sizes holds
 MOST_ELEMENTS = 2**20  # that values of unknown size may come to while the graph is read
-WIDEST = 8  # bytes of an element
 MOST_INFERRED, FEWEST_ROUNDS = 400_000, 10  # nodes, in all rounds of inference together; rounds in any case
 MULTIPLYING = frozenset([
     "Cast", "Identity", "Abs", "Neg", "Sign", "Not", "Clip", "Squeeze", "Unsqueeze", "Reshape", "Flatten", "Transpose",
@@ -205,11 +203,8 @@ class Inference:
         shapes = {name: shape_in(found, name) for name in self.made}
         if not any(shape is None or None in shape for shape in shapes.values()):
             return {}
-        try:
-            probe = self._runnable(found, sorted(name for name in shapes if is_open(shapes[name])))
-            seen = oracle.value_types(*probe, self._size_beside())
-        except MemoryError as error:
-            raise PerilError(TOO_LARGE) from error
+        check_axes(self.proto.graph.node, found)
+        seen = oracle.value_types(*self._runnable(found, sorted(name for name in shapes if is_open(shapes[name]))))
         told = {name: completed(found.get(name, UNKNOWN), ValueType(*one)) for name, one in seen.items()}
         told = {name: one for name, one in told.items() if one not in (found.get(name), self.told.get(name))}
         unsure = set[str]()
@@ -226,11 +221,6 @@ class Inference:
         made = [name for node in probe.graph.node for name in node.output if shape_in(known, name) is not None]
         declare(probe.graph, {name: without_made_up(known[name]) for name in made if known[name].elem_type})
         return self.model.portable(probe), str(self.model.folder) if self.model.folder else None
-
-    def _size_beside(self) -> int:
-        """The bytes of weights in files of their own, of which load has seen that they are there."""
-        beside = (one for one in self._weights.values() if one.data_location == TensorProto.EXTERNAL)
-        return sum(math.prod(one.dims) * WIDEST for one in beside)
 
     def _constant(self, name: str) -> npt.NDArray[Any] | None:
         """A small value that is known by now."""

@@ -99,6 +99,8 @@ def check_perils(node: onnx.NodeProto, name: str) -> None:
     for given in node.attribute if node.domain in ("", MICROSOFT) else ():
         if given.name == "group" and given.i < 1:
             raise PerilError(f"{name} is broken: {described(node)} has {given.i} groups")
+        if given.name == "num_outputs" and given.i > LARGEST_BLOCK:
+            raise PerilError(f"{name} is broken: {described(node)} has {given.i:,} outputs")
         if given.name in AXES and any(abs(axis) > MOST_AXES for axis in (given.i, *given.ints)):
             raise PerilError(f"{name} is broken: {described(node)} names an axis that no tensor has")
         if given.name == "blocksize" and not 0 < given.i <= LARGEST_BLOCK:
@@ -138,11 +140,16 @@ def check_growth(graph: onnx.GraphProto, name: str) -> None:
     The nodes are in order. What is no vector of sizes counts as one number.
     """
     lengths = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
+    for value in (*graph.input, *graph.value_info):
+        dims = value.type.tensor_type.shape.dim
+        lengths |= {value.name: dims[0].dim_value} if len(dims) == 1 and dims[0].dim_value > 0 else {}
     held = (tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL)
     numbers = {tensor.name: tensor for tensor in held if math.prod(tensor.dims) <= 1}
     for node in graph.node:
         read = [lengths.get(value, 1) for value in node.input]
         length = max(read, default=1)
+        if node.op_type == "Slice" and max(read[1:], default=1) > LONGEST_STEPS:
+            raise PerilError(f"{name} is broken: {described(node)} names an axis that no tensor has")
         if node.op_type == "Concat":
             length = sum(read)
         elif node.op_type == "Range" and all(value in numbers for value in node.input):

@@ -12,7 +12,6 @@ from onnx import TensorProto, helper
 from onnxcam.errors import ModelError, first_line
 from onnxcam.graph.malformed import PerilError
 from onnxcam.graph.nodes import described
-from onnxcam.runtime.bounded import OUT_OF_MEMORY, bounded_memory
 
 Dim = int | str | None
 Shape = tuple[Dim, ...]
@@ -29,6 +28,11 @@ RANGES: dict[int, tuple[int, int]] = {
     TensorProto.UINT16: (0, 65535), TensorProto.INT16: (-32768, 32767),
 }  # fmt: skip
 INTEGERS = frozenset({*RANGES, TensorProto.INT32})  # that may stand for real numbers
+READING_SIZES = {  # the first input that may be sizes, or axes
+    **dict.fromkeys(["Expand", "Reshape", "Tile", "Slice", "Resize", "Upsample", "AffineGrid", "Pad", "Unsqueeze"], 1),
+    "ConstantOfShape": 0,
+}
+MOST_AXES = 2**10
 TOO_LARGE = "the sizes that the model declares take more memory than those of any model"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 
@@ -53,11 +57,8 @@ def shape_in(types: Types, name: str) -> Shape | None:
 def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     """What onnx's shape inference says of every value of the main graph."""
     try:
-        with bounded_memory(proto.ByteSize()):
-            inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
-        if isinstance(error, MemoryError) or OUT_OF_MEMORY in str(error):
-            raise PerilError(TOO_LARGE) from error
         raise ModelError(f"the shapes of the model contradict each other: {first_line(error)}") from error
     graph = inferred.graph
     found = declared([*graph.input, *graph.value_info, *graph.output])
@@ -73,6 +74,15 @@ def declared(values: Iterable[onnx.ValueInfoProto]) -> dict[str, ValueType]:
         if value.type.HasField("tensor_type")
         for tensor in [value.type.tensor_type]
     }
+
+
+def check_axes(nodes: Iterable[onnx.NodeProto], types: Types) -> None:
+    """PerilError where sizes are read of more axes than any tensor has: ONNX Runtime writes each out."""
+    for node in nodes:
+        for name in node.input[READING_SIZES[node.op_type] :] if node.op_type in READING_SIZES else ():
+            shape = shape_in(types, name) or ()
+            if len(shape) == 1 and isinstance(shape[0], int) and shape[0] > MOST_AXES:
+                raise PerilError(TOO_LARGE)
 
 
 def check_turned(types: Types, nodes: Iterable[onnx.NodeProto]) -> None:

@@ -15,10 +15,7 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from onnxcam.errors import ModelError
-from onnxcam.graph.malformed import PerilError
 from onnxcam.graph.nodes import all_graphs, called, copied
-from onnxcam.graph.types import TOO_LARGE
-from onnxcam.runtime.bounded import bounded_memory
 
 DEFAULT_DOMAIN = frozenset({"", "ai.onnx"})
 WRITABLE_FLOATS = frozenset({TensorProto.FLOAT, TensorProto.DOUBLE, TensorProto.FLOAT16, TensorProto.BFLOAT16})
@@ -64,11 +61,7 @@ class Facts:
     def types(self) -> dict[str, Type]:
         """Types that onnx's inference can prove; left out: names that sibling subgraphs give different types."""
         try:
-            lean = lean_copy(self.model)
-            with bounded_memory(lean.ByteSize()):
-                inferred = onnx.shape_inference.infer_shapes(lean, data_prop=True)
-        except MemoryError as error:
-            raise PerilError(TOO_LARGE) from error
+            inferred = onnx.shape_inference.infer_shapes(lean_copy(self.model), data_prop=True)
         except Exception:  # noqa: BLE001  (onnx raises its own and C++'s types here, none of them documented)
             return {}  # nothing is proved, and every adapter has a form that needs no proof
         found: dict[str, Type] = {}

@@ -7,8 +7,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from onnxcam.errors import ModelError
-from onnxcam.runtime.bounded import OUT_OF_MEMORY, bounded_memory
 from onnxcam.runtime.session import Session
 
 ELEM_TYPES = {
@@ -18,22 +16,12 @@ ELEM_TYPES = {
 }  # fmt: skip
 
 
-def value_types(
-    model: bytes, folder: str | None, beside: int = 0
-) -> dict[str, tuple[int, tuple[int | str | None, ...] | None]]:
+def value_types(model: bytes, folder: str | None) -> dict[str, tuple[int, tuple[int | str | None, ...] | None]]:
     """Element type and shape of every output of a model, as ONNX Runtime infers them; others are left out.
 
-    `beside`: the bytes of weights that lie in the folder.
-
-    A size of 0 is left open: some of its own operators infer a part of an unknown size so. MemoryError: too large.
+    A size of 0 is left open: some of its own operators infer a part of an unknown size so.
     """
-    try:
-        with bounded_memory(len(model) + beside):
-            session = Session(model, folder=folder, optimize=False)
-    except ModelError as error:
-        if OUT_OF_MEMORY in str(error):
-            raise MemoryError from error
-        raise
+    session = Session(model, folder=folder, optimize=False)
     found = {}
     for port in session.outputs:
         kind = re.fullmatch(r"tensor\((\w+)\)", port.type)

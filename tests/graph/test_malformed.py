@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -98,16 +97,17 @@ def test_sizes_put_together_without_end_are_refused() -> None:
         graph_of(nodes_model([*nodes, node("Expand", ["x", "v40"], ["y"])]))
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="the system does not tell what a process holds")
 @pytest.mark.parametrize("sizes", ["Concat<axis = 0>(many, many)", "Identity(many)", "Range(zero, count, one)"])
 def test_sizes_that_take_more_memory_than_there_is_are_refused(sizes: str) -> None:
-    """Each is to be an axis: onnx's inference writes them out, or ONNX Runtime's, which is asked where that stops."""
+    """Each is to be an axis: onnx's inference writes them out, or ONNX Runtime's."""
     text = f"(float[1] x, int64[1099511627776] many, int64[3000000000, 1] long) => (float[1] y) {{ s = {sizes} " + (
         "e = Expand(x, s) y = ReduceSum<keepdims = 0>(e) }"
     )
     text = text.replace("{ s", "{ l = Shape(long) count = ReduceMax<keepdims = 0>(l) s")
     proto = net(text, {"zero": np.array(0), "one": np.array(1)})
-    with pytest.raises(PerilError, match="take more memory than those of any model"):
+    with pytest.raises(
+        PerilError, match=r"take more memory than those of any model|makes a vector of 2,199,023,255,552 numbers"
+    ):
         _ = graph_of(proto).types
 
 
