@@ -20,6 +20,8 @@ REFUSED = [
     ("its slope is larger than its input", case("PRelu", normal(2, 1), normal(3))),
     ("SAME padding is negative", case("AveragePool", normal(1, 1, 9, 9), kernel_shape=[1, 1], strides=[3, 3],
                                       auto_pad="SAME_UPPER")),
+    ("SAME padding is negative", case("AveragePool", normal(1, 1, 3), kernel_shape=[2], strides=[3], dilations=[2],
+                                      auto_pad="SAME_UPPER", opset=19)),
     ("SAME padding is negative", case("Conv", normal(1, 1, "H", "W"), held(normal(1, 1, 1, 1)), strides=[3, 1],
                                       auto_pad="SAME_LOWER")),
     ("its axis 3 is none of 2", case("LayerNormalization", normal(2, 3), held(normal(3)), axis=3, opset=17)),

@@ -68,19 +68,22 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
         return found
     sizes = [size for axis in found.axes if (size := n.size(axis + 2)) is not None]
     if len(sizes) < rank:
-        check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)])
+        check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)], [1] * rank)
         return Window(kernel, strides, dilations, None, None, found.lower)
     totals = same_padding(sizes, strides, kernel)
-    check_starts(totals)
+    check_starts(totals, dilations)
     totals = [max(total, 0) for total in totals]
     begins = tuple(same_in_front(auto, totals))
     ends = tuple(total - begin for total, begin in zip(totals, begins, strict=True))
     return Window(kernel, strides, dilations, begins, ends, found.lower)
 
 
-def check_starts(totals: Sequence[int]) -> None:
-    """RuleError where SAME padding cuts pixels off in front: strides longer than a window by two make it negative."""
-    if min(totals, default=0) < -1:
+def check_starts(totals: Sequence[int], dilations: Sequence[int]) -> None:
+    """RuleError where SAME padding cuts off pixels that windows see: strides longer than a window make it negative.
+
+    By one that is a pixel which only a dilated window reaches.
+    """
+    if any(total < (-1 if apart == 1 else 0) for total, apart in zip(totals, dilations, strict=True)):
         raise RuleError("its windows lie so far apart that SAME padding is negative: write its pads out")
 
 
