@@ -12,7 +12,7 @@ from onnxcam.arguments import NAMES_OF_CLASSES, Kind, is_text, require
 from onnxcam.errors import PreprocessError, TargetError
 from onnxcam.explainer import ultralytics
 from onnxcam.imaging import Preprocess, Resize, load_preprocess, named_preprocess
-from onnxcam.runtime import DETECTIONS, LABELS, PREPROCESS, STEP, ImageInput
+from onnxcam.runtime import DETECTIONS, LABELS, PREPROCESS, STEP, USUAL_SIDE, ImageInput
 from onnxcam.targets import BLANK, check_labels, class_counts, imagenet_labels, parse_labels, read_labels
 
 IMAGENET_CLASSES = 1000
@@ -22,7 +22,6 @@ SMALL = 64  # pixels; below it images are usually fed whole, as 0..1
 RECIPE = Kind(
     "a name, a file or its content", lambda value: isinstance(value, str | Path | Mapping | Preprocess)
 ).or_none()
-USUAL_SIDE = 224  # where the model takes any size
 USUAL_SHORT = 512  # the same of one that answers for places: its short side; both are multiples of STEP
 
 

@@ -164,9 +164,7 @@ def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeP
     is_double = any(graph.type(part).elem_type == TensorProto.DOUBLE for part in given)
     kind = TensorProto.DOUBLE if is_double else TensorProto.FLOAT  # a narrower one would round the classes
     rank = graph.rank(parts.boxes) or 0
-    columns, nodes = list[str](), list[onnx.NodeProto]()
-    corners = numpy_helper.from_array(np.arange(CORNERS), fresh(graph, f"{SURFACED}/{name}/corners"))
-    constants = [corners]
+    columns, nodes, constants = list[str](), list[onnx.NodeProto](), list[onnx.TensorProto]()
     more_behind = bool(parts.scores) and (graph.shape(parts.boxes) or ())[-1] != CORNERS
     for part in given:
         typed, column = (fresh(graph, f"{SURFACED}/{name}/{part}/{made}") for made in ("typed", "column"))
@@ -176,10 +174,11 @@ def put_together(graph: Graph, parts: Parts, name: str) -> tuple[list[onnx.NodeP
             constants.append(numpy_helper.from_array(missing, fresh(graph, f"{SURFACED}/{name}/{part}/axes")))
             nodes.append(helper.make_node("Unsqueeze", [typed, constants[-1].name], [column], column))
         elif more_behind:
-            nodes.append(helper.make_node("Gather", [typed, corners.name], [column], column, axis=-1))
+            constants.append(numpy_helper.from_array(np.arange(CORNERS), fresh(graph, f"{SURFACED}/{name}/corners")))
+            nodes.append(helper.make_node("Gather", [typed, constants[-1].name], [column], column, axis=-1))
         columns.append(nodes[-1].output[0])
     nodes.append(helper.make_node("Concat", columns, [name], f"{SURFACED}/{name}/rows", axis=rank - 1))
-    return nodes, constants if more_behind else constants[1:]
+    return nodes, constants
 
 
 def fresh(graph: Graph, name: str) -> str:

@@ -97,7 +97,7 @@ class Inference:
         self.computed: Constants = {}
         self._learn(computed or {})
         self.told = dict(told or {})
-        self._untold = set[str]()  # of which onnx tells what is not so
+        self._misled = set[str]()  # of which onnx tells what is not so
         self._rounds = self._inferred_nodes = 0
         self._sizing = Sizing(proto, self._constant)
 
@@ -162,11 +162,12 @@ class Inference:
             spell_quantizers(proto.graph)
             spell_lists_of_sizes(proto.graph, self._known, self.made.get, self._constant)
             declare(proto.graph, told)
-            leave_untold(proto, self._untold)
+            if self._misled:
+                leave_untold(proto, self._misled)
             fresh = {name: one for name, one in inferred_types(proto).items() if is_open(shape_in(self._known, name))}
             found = self._known | fresh
             if zeros := false_zeros(proto.graph.node, found):
-                self._untold |= zeros.keys()
+                self._misled |= zeros.keys()
                 self.told |= zeros
                 told = told | zeros
                 continue

@@ -18,7 +18,7 @@ from onnxcam.graph.cut import can_be_cut
 from onnxcam.graph.image import image_input
 from onnxcam.graph.imagesfirst import images_first, images_second
 from onnxcam.graph.index import Graph
-from onnxcam.graph.layout import USUAL_SIDE, VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
+from onnxcam.graph.layout import VIEWS, Layouts, layouts, of_size, spatial_sizes, usual_sizes
 from onnxcam.graph.load import Model, load
 from onnxcam.graph.nodes import reads
 from onnxcam.graph.operators import reduced_axes
@@ -28,7 +28,7 @@ from onnxcam.graph.quantized import computing_node, read_point, unquantized
 from onnxcam.graph.read import read_layers, with_branches
 from onnxcam.graph.score import find_score
 from onnxcam.graph.types import Shape
-from onnxcam.runtime.manifest import ImageInput, Layout, Score
+from onnxcam.runtime.manifest import USUAL_SIDE, ImageInput, Layout, Score
 
 BRANCH = "a branch: it explains its own part of the score"
 IN_PART = "only some positions reach the score from here"

@@ -20,12 +20,11 @@ from onnxcam.graph.operators import ATTENTION, PRODUCTS
 from onnxcam.graph.positions import Along, Positions, positions
 from onnxcam.graph.sliding import SLIDING
 from onnxcam.graph.types import Shape, Sizes
-from onnxcam.runtime.manifest import Layout
+from onnxcam.runtime.manifest import USUAL_SIDE, Layout
 
 VIEWS = frozenset(
     {"Identity", "Dropout", "Transpose", "Reshape", "Squeeze", "Unsqueeze", "Cast"}
 )  # the same activation, seen otherwise
-USUAL_SIDE = 224
 NOMINAL = {"C": 3, "D": 16, "H": USUAL_SIDE, "W": USUAL_SIDE}  # sizes for what the model leaves free
 SPATIAL = "DHW"
 ALL = (0.0, 1.0)  # of the image's side

@@ -7,10 +7,10 @@ from contextlib import suppress
 from onnxcam.errors import ModelError
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layers import at_usual_size
-from onnxcam.graph.layout import LINES, USUAL_SIDE, layouts, of_size, usual_sizes
+from onnxcam.graph.layout import LINES, layouts, of_size, usual_sizes
 from onnxcam.graph.read import with_branches
 from onnxcam.graph.scoreaxes import read_axes
-from onnxcam.runtime.manifest import ImageInput, Score
+from onnxcam.runtime.manifest import USUAL_SIDE, ImageInput, Score
 
 STEPS = ("RC", "CR")
 

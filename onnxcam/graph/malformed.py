@@ -48,7 +48,6 @@ def check_nodes(proto: onnx.ModelProto, name: str) -> None:
         check_subgraphs(node, name)
         if any(attribute.ref_attr_name for attribute in node.attribute):
             raise ModelError(f"{name} is broken: {described(node)} refers to an attribute of no function")
-        check_perils(node, name)
         if odd := next((a.name for a in node.attribute if KINDS.get(a.name, a.type) != a.type), None):
             raise ModelError(f"{name} is broken: {described(node)} is malformed (its {odd} is of another kind)")
         unchecked = node.op_type == "Constant" or any(a.HasField("g") or a.graphs for a in node.attribute)

@@ -10,7 +10,7 @@ import onnx
 from onnx import TensorProto, helper
 
 from onnxcam.errors import ModelError, first_line
-from onnxcam.graph.malformed import PerilError
+from onnxcam.graph.malformed import MOST_AXES, PerilError
 from onnxcam.graph.nodes import described
 
 Dim = int | str | None
@@ -32,7 +32,6 @@ READING_SIZES = {  # the first input that may be sizes, or axes
     **dict.fromkeys(["Expand", "Reshape", "Tile", "Slice", "Resize", "Upsample", "AffineGrid", "Pad", "Unsqueeze"], 1),
     "ConstantOfShape": 0,
 }
-MOST_AXES = 2**10
 TOO_LARGE = "the sizes that the model declares take more memory than those of any model"
 MADE_UP = "unk__"  # begins the names that tf2onnx, and onnx's own inference, make up for sizes
 

@@ -6,6 +6,7 @@ from onnxcam.runtime.manifest import (
     LABELS,
     MANIFEST,
     PREPROCESS,
+    USUAL_SIDE,
     ImageInput,
     Layout,
     Manifest,
@@ -19,7 +20,7 @@ from onnxcam.runtime.session import STEP, Session
 from onnxcam.runtime.wire import metadata
 
 __all__ = [
-    "DETECTIONS", "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "ImageInput", "Layout", "Manifest", "Rows",
-    "Score", "Session", "apart", "distance_from_differences", "largest", "mean_gradient", "metadata", "moved",
-    "read_manifest", "short_name",
+    "DETECTIONS", "HIGHEST", "LABELS", "MANIFEST", "PREPROCESS", "STEP", "USUAL_SIDE", "ImageInput", "Layout",
+    "Manifest", "Rows", "Score", "Session", "apart", "distance_from_differences", "largest", "mean_gradient",
+    "metadata", "moved", "read_manifest", "short_name",
 ]  # fmt: skip

@@ -89,6 +89,7 @@ class ImageInput:
         return tuple(sizes[axis] for axis in self.row_axes)
 
 
+USUAL_SIDE = 224  # pixels, of an image whose size the model leaves free
 DETECTIONS = "RD"  # the axes of finished detections, see `Score`
 
 

@@ -7,7 +7,17 @@ import numpy as np
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import Window, kernel_of, window
-from onnxcam.vjp.rules.sampling import LINEAR, Samples, Taps, along_axes, bounded, sizes_of, strides_of, taps_along
+from onnxcam.vjp.rules.sampling import (
+    LINEAR,
+    Samples,
+    Taps,
+    along_axes,
+    bounded,
+    pixels_of,
+    sizes_of,
+    strides_of,
+    taps_along,
+)
 
 
 @rule("DeformConv", versions=(19, 22))
@@ -63,21 +73,16 @@ def taps_of_kernel(g: Emitter, n: Node, w: Window, groups: int) -> Taps:
 
 def starts(g: Emitter, n: Node, w: Window) -> str:
     """Where the window of each output pixel begins, (2, P)."""
-    numbers = g.op("Unsqueeze", g.arange(g.op("Squeeze", output_pixels(g, n), g.ints(0))), g.ints(0))
+    numbers = g.op("Unsqueeze", g.arange(g.op("Squeeze", pixels_of(g, n.output[0], 2), g.ints(0))), g.ints(0))
     width = g.dims(n.output[0], (3, 1))
     places = g.op("Concat", g.op("Div", numbers, width), g.op("Mod", numbers, width), axis=0)
     moved = g.op("Mul", places, g.const(np.reshape(w.strides, (2, 1)), np.int64))
     return g.cast(g.op("Sub", moved, g.const(np.reshape(w.begins or (0, 0), (2, 1)), np.int64)), n.elem_type)
 
 
-def output_pixels(g: Emitter, n: Node) -> str:
-    """P, as a vector of one."""
-    return g.op("ReduceProd", g.dims(n.output[0], (2, 1), (3, 1)), keepdims=1)
-
-
 def taps_and_pixels(g: Emitter, n: Node) -> str:
     """K P, as a vector of one."""
-    return g.op("Mul", output_pixels(g, n), g.ints(int(np.prod(kernel_of(n)))))
+    return g.op("Mul", pixels_of(g, n.output[0], 2), g.ints(int(np.prod(kernel_of(n)))))
 
 
 def column_cotangents(g: Emitter, n: Node, ct: str, groups: int) -> str:
@@ -90,12 +95,12 @@ def column_cotangents(g: Emitter, n: Node, ct: str, groups: int) -> str:
 
 def outputs_by_group(g: Emitter, n: Node, ct: str) -> str:
     """ct as (N, group, O / group, P)."""
-    return g.op("Reshape", ct, g.dims(ct, 0, n.attr("group", 1), -1, output_pixels(g, n)))
+    return g.op("Reshape", ct, g.dims(ct, 0, n.attr("group", 1), -1, pixels_of(g, n.output[0], 2)))
 
 
 def weight_cotangent(g: Emitter, n: Node, ct: str, columns: str, groups: int) -> str:
     """dW: ct times what it was multiplied with, summed over images."""
-    pixels = output_pixels(g, n)
+    pixels = pixels_of(g, n.output[0], 2)
     matrix = g.op(
         "Reshape", columns, g.dims(n.output[0], (0, 1), n.attr("group", 1), -1, pixels)
     )  # (N, group, C / group K, P)

@@ -16,6 +16,7 @@ from onnxcam.vjp.rules.sampling import (
     along_axes,
     bounded,
     number,
+    pixels_of,
     plus,
     sizes_of,
     strides_of,
@@ -45,8 +46,7 @@ def grid_sample(g: Emitter, n: Node, ct: str) -> Cotangents:
     if kernel is NEAREST:
         place = g.op("Round", place)
     taps = bounded(g, taps_along(g, n, place, kernel.around(rank)), size, padding, aligned)
-    count = g.op("ReduceProd", g.dims(n.output[0], *((axis, 1) for axis in range(2, rank + 2))), keepdims=1)
-    samples = Samples(g, n, n.x(), taps, strides_of(g, sizes)[::-1], count)
+    samples = Samples(g, n, n.x(), taps, strides_of(g, sizes)[::-1], pixels_of(g, n.output[0], rank))
     ct = g.op("Reshape", ct, g.ints(0, 0, -1))
     dx = samples.image_cotangent(ct) if n.wants(0) else None
     if not n.wants(1):

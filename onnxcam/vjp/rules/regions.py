@@ -14,7 +14,7 @@ from onnx import TensorProto
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.indexing import as_int64, positions
-from onnxcam.vjp.rules.sampling import LINEAR, Taps, bounded, plus, taps_along
+from onnxcam.vjp.rules.sampling import LINEAR, Taps, bounded, pixels_of, plus, taps_along
 
 MOST_BINS = 4096  # along one axis of a region
 
@@ -217,7 +217,7 @@ def reads(g: Emitter, n: Node, axis: Bins) -> Reads:
 def winners(g: Emitter, n: Node, ct: str, image: str, down: Reads, across: Reads) -> str:
     """dX where each bin is the largest of weight x pixel; `image` (R,) is the image of each region."""
     batch, channels = (g.dims(n.input[0], (axis, 1)) for axis in (0, 1))
-    pixels = g.op("ReduceProd", g.dims(n.input[0], (2, 1), (3, 1)), keepdims=1)
+    pixels = pixels_of(g, n.input[0], 2)
     rows, columns = (
         [g.op("Unsqueeze", part, g.ints(*new)) for part in (reads.index, reads.weight, reads.exists)]
         for reads, new in ((down, (2, 4)), (across, (1, 3)))

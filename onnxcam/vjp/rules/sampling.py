@@ -135,6 +135,11 @@ def sizes_of(g: Emitter, image: str, rank: int) -> list[str]:
     return [g.dims(image, (axis, 1)) for axis in range(2, rank + 2)]
 
 
+def pixels_of(g: Emitter, image: str, rank: int) -> str:
+    """All pixels of such an image, as a vector of one."""
+    return g.op("ReduceProd", g.dims(image, *((axis, 1) for axis in range(2, rank + 2))), keepdims=1)
+
+
 def strides_of(g: Emitter, sizes: Sequence[str]) -> list[str]:
     """The pixels from one to the next along each axis of an image of these sizes, as vectors of one."""
     found = [g.ints(1)]
@@ -222,8 +227,7 @@ class Samples:
         """How much of each pixel is in each sample: (B, pixels, P)."""
         g = self.g
         index, weight = (g.op("Squeeze", value, g.ints(1)) for value in (self.index, self._weight))
-        pixels = g.op("ReduceProd", g.dims(self.image, *((axis + 2, 1) for axis in range(self.rank))), keepdims=1)
-        shape = g.op("Concat", g.dims(self.image, (0, 1)), pixels, self.samples, axis=0)
+        shape = g.op("Concat", g.dims(self.image, (0, 1)), pixels_of(g, self.image, self.rank), self.samples, axis=0)
         return g.op("ScatterElements", g.op("Expand", self.n.array(0), shape), index, weight, axis=1, reduction="add")
 
     # -- the positions -----------------------------------------------------------------------------
