@@ -8,9 +8,10 @@ from dataclasses import replace
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
 from onnxcam.graph.parts import Wired, open_nodes, part_of
-from onnxcam.graph.types import Dim, Shape, Types, ValueType, is_multiple, made_up, times
+from onnxcam.graph.types import Dim, Shape, Sizes, Types, ValueType, is_multiple, made_up, times
 
-BATCHES = (1, 38, 4093)  # one alone may be broadcast; an even one, an odd one and a large one are rounded differently
+MORE_BATCHES = ((38, 4093), (38, 101), (6, 29), (2, 3))  # an even and an odd one, large, are rounded differently
+LONGEST = 2**20  # numbers of a vector that are worth it: onnx's inference writes out each, whatever they are
 
 
 def told_by_batches(first: Inference, told: Types) -> Inference:
@@ -30,16 +31,29 @@ def told_by_batches(first: Inference, told: Types) -> Inference:
     if not nodes:
         return known
     try:
-        seen = [of_batch(known, nodes, {batch: size}).types for size in BATCHES]
+        alone = of_batch(known, nodes, {batch: 1}).types  # may be broadcast
+        sizes = more_batches(alone)
+        seen = {1: alone} | {size: of_batch(known, nodes, {batch: size}).types for size in sizes}
     except ModelError:  # the model takes no such batch
         return known
     new = {}
-    for name in set(known.made).intersection(*seen):
-        before = known.types.get(name, ValueType(seen[0][name].elem_type, None))
-        shape = told_shape(before.shape, [found[name].shape for found in seen], batch, symbols)
+    for name in set(known.made).intersection(*seen.values()):
+        before = known.types.get(name, ValueType(alone[name].elem_type, None))
+        shape = told_shape(before.shape, {size: found[name].shape for size, found in seen.items()}, batch, symbols)
         if shape != before.shape:
             new[name] = ValueType(before.elem_type, shape)
     return known.told_more(new)
+
+
+def more_batches(alone: Types) -> Sizes:
+    """The sizes of the batches to try beside one alone: the largest whose vectors are not too long.
+
+    Args:
+        alone: the types of that one.
+    """
+    vectors = [value.shape[0] for value in alone.values() if value.shape is not None and len(value.shape) == 1]
+    longest = max((size for size in vectors if isinstance(size, int)), default=0)
+    return next((sizes for sizes in MORE_BATCHES if longest * sizes[-1] <= LONGEST), MORE_BATCHES[-1])
 
 
 def of_batch(first: Inference, nodes: Sequence[Wired], sizes: Mapping[str, int]) -> Inference:
@@ -63,30 +77,35 @@ def of_sizes(value: ValueType, sizes: Mapping[str, int]) -> ValueType:
     )
 
 
-def told_shape(shape: Shape | None, seen: Sequence[Shape | None], batch: str, symbols: Container[str]) -> Shape | None:
-    """A shape with what batches of the sizes BATCHES tell of the sizes that inference made up in it.
+def told_shape(
+    shape: Shape | None, seen: Mapping[int, Shape | None], batch: str, symbols: Container[str]
+) -> Shape | None:
+    """A shape with what batches of some sizes tell of the sizes that inference made up in it.
 
     `symbols`: of the inputs. What they call a multiple of the batch need not be one.
     """
-    known = [other for other in seen if other is not None]
-    ranks = {len(other) for other in (known if shape is None else [shape, *known])}
+    known = {count: other for count, other in seen.items() if other is not None}
+    ranks = {len(other) for other in (*known.values(), *([] if shape is None else [shape]))}
     if len(known) < len(seen) or len(ranks) != 1:
         return shape
     dims = (None,) * ranks.pop() if shape is None else shape
-    told = (told_size(dim, sizes, batch) for dim, *sizes in zip(dims, *known, strict=True))
+    told = (told_size(dim, {count: other[i] for count, other in known.items()}, batch) for i, dim in enumerate(dims))
     return tuple(dim if is_multiple(new) and new in symbols else new for dim, new in zip(dims, told, strict=True))
 
 
-def told_size(dim: Dim, sizes: Sequence[Dim], batch: str) -> Dim:
+def told_size(dim: Dim, sizes: Mapping[int, Dim], batch: str) -> Dim:
     """A size: a number that all batches give, the batch or a multiple, where it was not known; else what it was.
 
     No elements at all tell nothing: what takes the rows from 1 to 3 takes none of one, and none of many from the end.
+
+    Args:
+        sizes: what it is, by the batch.
     """
     if dim is not None and not made_up(dim):
         return dim
-    one = sizes[0]
+    one = sizes[1]
     if not isinstance(one, int) or not one:
         return dim
-    if tuple(sizes) == tuple(one * count for count in BATCHES):
+    if all(size == one * count for count, size in sizes.items()):
         return times(one, batch)
-    return one if len(set(sizes)) == 1 else dim
+    return one if len(set(sizes.values())) == 1 else dim

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
 
 from onnxcam import differentiate
 from onnxcam.graph import inference
+from onnxcam.graph.types import ValueType
 from tests.graph.building import graph_of
 from tests.nets import net, normal, run
 
@@ -66,6 +68,25 @@ def test_batches_are_tried_of_one_free_size_however_many_there_are(monkeypatch: 
     inputs = ", ".join(f"float[N{i},3] x{i}" for i in range(4))
     graph = graph_of(net(f"({inputs}, int64[2] to) => (float[A,B] y) {{ y = Reshape(x0, to) }}"))
     assert (graph.shape("y") is not None, len(made)) == (True, 4)
+
+
+def test_batches_are_smaller_where_all_pixels_are_one_vector(monkeypatch: pytest.MonkeyPatch) -> None:
+    """onnx's inference writes out every element of a vector: 38 million here for a batch of 4,093."""
+    seen = list[int]()
+    infer = inference.inferred_types
+
+    def watched(proto: onnx.ModelProto) -> dict[str, ValueType]:
+        found = infer(proto)
+        seen.extend(size for value in found.values() for size in (value.shape or ()) if isinstance(size, int))
+        return found
+
+    monkeypatch.setattr(inference, "inferred_types", watched)
+    text = """(float[batch,3,56,56] x) => (float[batch,9408] y) {
+        s = Shape(x) n = Gather(s, first) flat = Reshape(x, rest) double = Add(flat, flat)
+        back = Concat<axis=0>(n, rest) y = Reshape(double, back) }"""
+    graph = graph_of(net(text, SIZES))
+    assert (graph.shape("double"), graph.shape("y")) == (("9408*batch",), ("batch", 9408))
+    assert 9408 * 38 < max(seen) <= 2**20
 
 
 def test_a_model_for_batches_of_two_alone() -> None:
