@@ -41,7 +41,7 @@ CASES: dict[str, tuple[str, tuple[int, ...], int, dict[str, Any]]] = {
     ),
     "average, SAME, dilated, counted": (
         "AveragePool", (5, 4, 5), 22,
-        COUNTED | {"kernel_shape": [3, 3, 2], "strides": [2, 3, 3], "dilations": [3, 1, 2], "auto_pad": "SAME_LOWER"},
+        COUNTED | {"kernel_shape": [3, 3, 2], "strides": [2, 3, 2], "dilations": [3, 1, 2], "auto_pad": "SAME_LOWER"},
     ),
     "maximum, dilated, dropped": (
         "MaxPool", (8, 8), 17,

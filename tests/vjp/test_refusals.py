@@ -22,6 +22,8 @@ REFUSED = [
                                       auto_pad="SAME_UPPER")),
     ("SAME padding is negative", case("AveragePool", normal(1, 1, 3), kernel_shape=[2], strides=[3], dilations=[2],
                                       auto_pad="SAME_UPPER", opset=19)),
+    ("SAME padding is negative", case("AveragePool", normal(1, 1, "W"), kernel_shape=[2], strides=[3], dilations=[2],
+                                      auto_pad="SAME_UPPER", opset=19)),
     ("SAME padding is negative", case("Conv", normal(1, 1, "H", "W"), held(normal(1, 1, 1, 1)), strides=[3, 1],
                                       auto_pad="SAME_LOWER")),
     ("its axis 3 is none of 2", case("LayerNormalization", normal(2, 3), held(normal(3)), axis=3, opset=17)),

@@ -7,7 +7,6 @@ kernel flipped, which ONNX Runtime runs faster when the channels fill its blocks
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -20,6 +19,8 @@ from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 LARGEST_WINDOW = 2**22  # elements of a kernel in one channel
 LARGEST_PLANE = 2**30  # pixels
 BLOCK = 16  # channels of one block of ONNX Runtime's convolution layout
+
+NEGATIVE = "its windows lie so far apart that SAME padding is negative: write its pads out"
 
 
 @dataclass(frozen=True)
@@ -66,25 +67,20 @@ def window(n: Node, kernel: tuple[int, ...]) -> Window:
     found = Window(kernel, strides, dilations, begins, ends, auto == "SAME_LOWER")
     if auto not in ("SAME_UPPER", "SAME_LOWER"):
         return found
-    sizes = [size for axis in found.axes if (size := n.size(axis + 2)) is not None]
-    if len(sizes) < rank:
-        check_starts([size - stride for size, stride in zip(kernel, strides, strict=True)], [1] * rank)
+    totals = same_totals(n, found)
+    if min(totals) < -1:  # only dilated windows see the pixel that -1 cuts off: see AveragePool
+        raise RuleError(NEGATIVE)
+    if any(n.size(axis + 2) is None for axis in found.axes):
         return Window(kernel, strides, dilations, None, None, found.lower)
-    totals = same_padding(sizes, strides, kernel)
-    check_starts(totals, dilations)
     totals = [max(total, 0) for total in totals]
     begins = tuple(same_in_front(auto, totals))
     ends = tuple(total - begin for total, begin in zip(totals, begins, strict=True))
     return Window(kernel, strides, dilations, begins, ends, found.lower)
 
 
-def check_starts(totals: Sequence[int], dilations: Sequence[int]) -> None:
-    """RuleError where SAME padding cuts off pixels that windows see: strides longer than a window make it negative.
-
-    By one that is a pixel which only a dilated window reaches.
-    """
-    if any(total < (-1 if apart == 1 else 0) for total, apart in zip(totals, dilations, strict=True)):
-        raise RuleError("its windows lie so far apart that SAME padding is negative: write its pads out")
+def same_totals(n: Node, w: Window) -> list[int]:
+    """The SAME padding of each axis; of a size that only the running graph knows, the least that it may be."""
+    return same_padding([n.size(i + 2) or 0 for i in w.axes], w.strides, w.kernel)  # 0: as any multiple of the strides
 
 
 def kernel_of(n: Node) -> tuple[int, ...]:

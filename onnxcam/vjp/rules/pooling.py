@@ -9,8 +9,8 @@ import numpy as np
 
 from onnxcam.graph import attributes
 from onnxcam.vjp.emitter import Emitter
-from onnxcam.vjp.registry import Cotangents, Node, rule
-from onnxcam.vjp.rules.convolution import Window, same_begins, spatial_size, spread, window
+from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
+from onnxcam.vjp.rules.convolution import NEGATIVE, Window, same_begins, same_totals, spatial_size, spread, window
 
 
 @rule("GlobalMaxPool", versions=(1, 22))
@@ -49,10 +49,17 @@ def spread_mean(g: Emitter, n: Node, ct: str, axes: Sequence[int]) -> str:
 def average_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
     """Y = sum over a window / count;  dX = the sum over windows of ct / count."""
     w = window(n, tuple(n.attr("kernel_shape")))
+    if n.attr("auto_pad", "NOTSET").startswith("SAME") and leaves_out(n, w):
+        raise RuleError(NEGATIVE)
     share = g.op("Mul", ct, per_window(g, n, ct, w))
     if tiles(n, w):
         return [repeated(g, share, w.kernel)]
     return [over_windows(g, n, share, w)]
+
+
+def leaves_out(n: Node, w: Window) -> bool:
+    """Whether SAME padding may be negative where windows are dilated: ONNX Runtime averages less than they see."""
+    return any(total < 0 and apart > 1 for total, apart in zip(same_totals(n, w), w.dilations, strict=True))
 
 
 def tiles(n: Node, w: Window) -> bool:
