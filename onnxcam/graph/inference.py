@@ -20,7 +20,7 @@ from onnxcam.graph.measures import measured
 from onnxcam.graph.nodes import attributes, optional, reads, subgraphs, with_nodes
 from onnxcam.graph.parts import SMALL, Wired, open_nodes, part_of, wired
 from onnxcam.graph.sizing import Question, Sizing
-from onnxcam.graph.telling import false_zeros, fused_outputs, leave_untold, read_ranks, spell_quantizers
+from onnxcam.graph.telling import false_sizes, fused_outputs, leave_untold, read_ranks, spell_quantizers
 from onnxcam.graph.types import (
     FLOATS,
     UNKNOWN,
@@ -166,10 +166,10 @@ class Inference:
                 leave_untold(proto, self._misled)
             fresh = {name: one for name, one in inferred_types(proto).items() if is_open(shape_in(self._known, name))}
             found = self._known | fresh
-            if zeros := false_zeros(proto.graph.node, found):
-                self._misled |= zeros.keys()
-                self.told |= zeros
-                told = told | zeros
+            if untrue := false_sizes(proto.graph.node, found):
+                self._misled |= untrue.keys()
+                self.told |= untrue
+                told = told | untrue
                 continue
             corrected = self._sizing.correct(found)
             if corrected:
@@ -208,7 +208,7 @@ class Inference:
         seen = oracle.value_types(*self._runnable(found, sorted(name for name in shapes if is_open(shapes[name]))))
         told = {name: completed(found.get(name, UNKNOWN), ValueType(*one)) for name, one in seen.items()}
         told = {name: one for name, one in told.items() if one not in (found.get(name), self.told.get(name))}
-        unsure = set[str]()
+        unsure = set(self._misled)  # ONNX Runtime infers the same
         for i, (node, read) in enumerate(self.nodes):
             if (self._sizing.doubts(i) and node.output[0] in told) or not unsure.isdisjoint(read):
                 unsure.update(node.output)

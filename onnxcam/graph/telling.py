@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Container, Iterable
+from dataclasses import replace
 
 import onnx
 from onnx import TensorProto, helper
@@ -18,6 +19,7 @@ LISTING = {  # attributes with a number an axis, but for so many axes
 RANKS = dict.fromkeys(["LSTM", "GRU", "RNN"], 3) | dict.fromkeys(["DepthToSpace", "SpaceToDepth"], 4)
 TYPING = {"DequantizeLinear": 1, "QuantizeLinear": 2}  # the input that has the element type of the output
 UNTOLD = "onnxcam.untold"  # a domain of which onnx knows nothing
+ATTENTION_SCORES, ATTENTION_PAST = 3, 4  # an output and an input of ONNX's own
 PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
 
 
@@ -55,16 +57,31 @@ def spell_quantizers(graph: onnx.GraphProto) -> None:
             node.domain = ""
 
 
-def false_zeros(nodes: Iterable[onnx.NodeProto], types: Types) -> dict[str, ValueType]:
-    """Types of what an Attention gives out, without the sizes of 0 by which onnx calls those that it does not know."""
+def false_sizes(nodes: Iterable[onnx.NodeProto], types: Types) -> dict[str, ValueType]:
+    """Types of what an Attention gives out, where some of its sizes are none: without these.
+
+    onnx calls those that it does not know 0, and counts no keys of the past where it gives out the scores.
+    """
     found: dict[str, ValueType] = {}
     for node in nodes:
         if node.op_type != "Attention" or node.domain or any(0 in (shape_in(types, name) or ()) for name in node.input):
             continue
-        for name in node.output:
-            if 0 in (shape := shape_in(types, name) or ()):
-                found[name] = ValueType(types[name].elem_type, tuple(None if size == 0 else size for size in shape))
+        past = bool(optional(node, ATTENTION_PAST))
+        true = {
+            name: without_false(types[name], past=past and i == ATTENTION_SCORES)
+            for i, name in enumerate(node.output)
+            if name in types
+        }
+        found |= true if any(one != types[name] for name, one in true.items()) else {}
     return found
+
+
+def without_false(value: ValueType, *, past: bool) -> ValueType:
+    """A type without sizes of 0, and with a past without the last one, the number of keys."""
+    if not value.shape:
+        return value
+    *others, last = (None if size == 0 else size for size in value.shape)
+    return replace(value, shape=(*others, last if not past or made_up(last) else None))
 
 
 def leave_untold(proto: onnx.ModelProto, names: Container[str]) -> None:

@@ -30,6 +30,9 @@ CASES: dict[str, tuple[str, tuple[int, ...], int, dict[str, Any]]] = {
     "average, padding dropped": (
         "AveragePool", (5, 5), 17, COUNTED | KEPT | {"kernel_shape": [2, 2], "strides": [2, 2]},
     ),
+    "average of less than a window": (
+        "AveragePool", (5, 3), 17, {"count_include_pad": 1, "kernel_shape": [7, 4], "strides": [7, 2]},
+    ),
     "average of a line": ("AveragePool", (9,), 19, COUNTED | {"kernel_shape": [2], "strides": [3], "dilations": [2]}),
     "average of a volume": (
         "AveragePool", (5, 4, 5), 17,

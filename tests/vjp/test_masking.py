@@ -7,7 +7,7 @@ import onnx
 import pytest
 
 from onnxcam.vjp import differentiate
-from tests.nets import Array
+from tests.nets import Array, net, normal
 from tests.vjp.harness import Rewritten
 
 HEAD = '<ir_version: 8, opset_import: ["" : 17]> g (float[2, 3] x) => (float[2, 3] y)'
@@ -51,6 +51,24 @@ def test_rows_that_are_masked_as_a_whole(op_type: str) -> None:
     p = 1 / (1 + np.exp(-0.5))
     slope = p * (1 - p) if op_type == "Softmax" else 1 - p
     np.testing.assert_allclose(found, [[slope, 0, -slope], [0, 0, 0]], atol=1e-6)
+
+
+@pytest.mark.parametrize("held", [True, False], ids=["mask held", "mask fed"])
+def test_queries_that_a_mask_of_numbers_shuts_out(held: bool) -> None:
+    """Attention gives 0 for them, as with a mask that says what counts, where a softmax of nothing is none."""
+    allowed = np.array([[1, 0, 1], [0, 0, 0]], bool)
+    mask = np.where(allowed, np.float32(0), np.float32(-np.inf))
+    feeds = {"q": normal(1, 1, 2, 2), "k": normal(1, 1, 3, 2, seed=1), "v": normal(1, 1, 3, 2, seed=2)}
+    text = "float[1,1,2,2] q, float[1,1,3,2] k, float[1,1,3,2] v"
+    shape, body = "(float[1,1,2,2] y)", "{ y = Attention(q, k, v, m) }"
+    number = net(f"({text}{'' if held else ', float[2,3] m'}) => {shape} {body}", {"m": mask} if held else {}, opset=23)
+    plain = net(f"({text}) => {shape} {body}", {"m": allowed}, opset=23)
+    seed = normal(1, 1, 2, 2, seed=3)
+    found = Rewritten(number, "y", list(feeds)).run(feeds if held else {**feeds, "m": mask}, seed).gradients
+    wanted = Rewritten(plain, "y", list(feeds)).run(feeds, seed).gradients
+    for name in feeds:
+        assert np.abs(wanted[name]).max() > 0
+        np.testing.assert_allclose(found[name], wanted[name], rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize(

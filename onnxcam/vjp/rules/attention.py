@@ -85,7 +85,8 @@ def attention(w: Emitter, n: Node) -> Outputs:
     stage = n.attr("qk_matmul_output_mode", 0)
     if not 0 <= stage < len(stages):
         raise RuleError(f"its qk_matmul_output_mode is {stage}")
-    return [from_heads(w, y) if flat else y, k, v, stages[stage]]
+    scores = w.op("Identity", stages[stage])  # made again: ONNX Runtime infers wrong sizes of them
+    return [from_heads(w, y) if flat else y, k, v, scores]
 
 
 def filled(w: Emitter, n: Node) -> str:
@@ -142,6 +143,7 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
         allowed.append(n.input[3])
     elif n.has(3):
         scores = w.op("Add", scores, n.x(3))
+        allowed += [w.op("Greater", n.x(3), n.array(-np.inf))] if may_shut_out(w, n) else []
     if not allowed:
         return [scores, w.op("Softmax", scores, axis=-1)]
     whole = allowed[0]
@@ -149,6 +151,12 @@ def masked(w: Emitter, n: Node, q: str, k: str, past: str, scores: str) -> list[
         whole = w.op("And", whole, mask)
     scores = w.op("Where", whole, scores, n.array(n.least()))
     return [scores, w.op("Where", whole, w.op("Softmax", scores, axis=-1), n.array(0))]
+
+
+def may_shut_out(w: Emitter, n: Node) -> bool:
+    """Whether a mask of numbers may be minus infinity for all keys of a query, whose softmax is then of none."""
+    mask = w.constant(n.input[3])
+    return mask is None or bool(mask.ndim and (mask == -np.inf).all(axis=-1).any())
 
 
 # -- ONNX Runtime's -------------------------------------------------------------------------------

@@ -166,7 +166,21 @@ def qlinear_where(w: Emitter, n: Node) -> Outputs:
 def qlinear_pool(w: Emitter, n: Node) -> Outputs:
     """Y = Q(pool of dX)."""
     op, attrs = n.proto.op_type.removeprefix("QLinear"), n.attrs_except("channels_last")
+    if attrs.get("count_include_pad", 0) and attrs.get("ceil_mode", 0) and may_hang(n):
+        raise RuleError("it rounds up to a window that reaches beyond its padding, and counts all of it: pad it before")
     return quantized(w, n, channels_first(w, n, real(w, n, 0), lambda x: w.op(op, x, **attrs)), 3)
+
+
+def may_hang(n: Node) -> bool:
+    """Whether the last window of a pool that rounds up may reach beyond its padding: AveragePool counts less there."""
+    kernel = n.attr("kernel_shape")
+    space, first = len(kernel), 1 if n.attr("channels_last", 0) else 2
+    strides, pads = n.attr("strides") or [1] * space, n.attr("pads") or [0] * 2 * space
+    for i, (long, step) in enumerate(zip(kernel, strides, strict=True)):
+        size = n.size(first + i)
+        if step > 1 and (size is None or (size + pads[i] + pads[space + i] - long) % step):
+            return True
+    return False
 
 
 @lowering("QLinearConcat", domain=MICROSOFT)

@@ -12,6 +12,8 @@ from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.convolution import NEGATIVE, Window, same_begins, same_totals, spatial_size, spread, window
 
+COUNTS_WHAT_IS_THERE = 19  # the opset of the first AveragePool of which ONNX Runtime counts no more than that
+
 
 @rule("GlobalMaxPool", versions=(1, 22))
 def global_max_pool(g: Emitter, n: Node, ct: str) -> Cotangents:
@@ -86,6 +88,8 @@ def over_windows(g: Emitter, n: Node, share: str, w: Window) -> str:
 def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
     """One over the number of pixels that each window averages, shape (1, 1, *windows)."""
     counts_padding = bool(n.attr("count_include_pad", 0))
+    if counts_padding and counts_whole(g, n, w):
+        return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / math.prod(w.kernel)))
     sizes, outs = ([g.size(value, i + 2) for i in w.axes] for value in (n.input[0], n.output[0]))
     if w.begins is not None and w.ends is not None and None not in (*sizes, *outs):
         share = np.ones((1, 1) + (1,) * len(sizes))
@@ -95,12 +99,20 @@ def per_window(g: Emitter, n: Node, ct: str, w: Window) -> str:
             count = ((taps >= low) & (taps < high)).sum(1)
             share = share / np.maximum(count, 1).reshape([-1 if axis == i else 1 for axis in range(-2, len(sizes))])
         return n.array(share)
-    if w.begins is None and counts_padding and set(w.dilations) == {1}:  # SAME pads just what these windows reach
-        return n.array(np.full((1, 1) + (1,) * len(w.kernel), 1 / np.prod(w.kernel)))
     share_now = n.array(1)
     for i in w.axes:
         share_now = g.op("Div", share_now, taps_at_run_time(g, n, ct, w, i, counts_padding))
     return share_now
+
+
+def counts_whole(g: Emitter, n: Node, w: Window) -> bool:
+    """Whether windows that count padding count all that they reach over, beyond it too.
+
+    SAME pads just that. ONNX Runtime's operator of old does, for a window larger than the padded image.
+    """
+    if w.begins is None:
+        return set(w.dilations) == {1}
+    return g.graph.opset < COUNTS_WHAT_IS_THERE and not n.attr("ceil_mode", 0)
 
 
 def taps_at_run_time(g: Emitter, n: Node, ct: str, w: Window, i: int, counts_padding: bool) -> str:

@@ -26,7 +26,7 @@ Step = Callable[[Emitter, str, States], States]  # what the gates get from the i
 
 PARAMETERS = {
     "Relu": (), "Tanh": (), "Sigmoid": (), "Softsign": (), "Softplus": (), "LeakyRelu": (0.01,), "Elu": (1.0,),
-    "ThresholdedRelu": (1.0,), "HardSigmoid": (0.2, 0.5), "Affine": (0.0, 0.0), "ScaledTanh": (0.0, 0.0),
+    "ThresholdedRelu": (0.0,), "HardSigmoid": (0.2, 0.5), "Affine": (0.0, 0.0), "ScaledTanh": (0.0, 0.0),
 }  # fmt: skip
 
 

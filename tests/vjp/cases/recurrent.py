@@ -19,6 +19,7 @@ FUNCTIONS: dict[str, Callable[[Array], Array]] = {
     "Affine": lambda x: 0.7 * x + 0.2,
     "LeakyRelu": lambda x: np.where(x > 0, x, 0.3 * x),
     "ScaledTanh": lambda x: 0 * x,  # without parameters, as ONNX Runtime takes it
+    "ThresholdedRelu": lambda x: np.where(x > 0, x, 0),  # likewise
     "HardSigmoid": lambda x: np.clip(0.2 * x + 0.5, 0, 1),
 }
 Step = Callable[..., tuple[Array, ...]]
@@ -109,6 +110,7 @@ CASES = [
     rnn(normal(1, 2 * H), activations=["LeakyRelu"], activation_alpha=[0.3]),
     rnn(normal(1, 2 * H), clip=0.5),
     rnn(normal(1, 2 * H), activations=["ScaledTanh"]),
+    rnn(normal(1, 2 * H), activations=["ThresholdedRelu"]),
     gru(),
     gru(normal(1, 6 * H), of=1),
     gru(normal(1, 6 * H), None, normal(1, BATCH, H), linear_before_reset=1),
