@@ -28,11 +28,26 @@ def resize(g: Emitter, n: Node, ct: str) -> Cotangents:
         raise RuleError(f"it says how large {amounts.size} axes become, not {len(axes)}")
     dx = ct
     for i, axis in enumerate(axes):
-        if in_proportion:
-            dx = contract(g, dx, matrix_in_proportion(g, n, axis, axes), axis, rank)
-        elif not unchanged(g, n, axis, i):
-            dx = contract(g, dx, matrix(g, n, axis, entries(g, n, i, len(axes))), axis, rank)
+        if not in_proportion and unchanged(g, n, axis, i):
+            continue
+        a = matrix_in_proportion(g, n, axis, axes) if in_proportion else matrix(g, n, axis, entries(g, n, i, len(axes)))
+        if may_vanish(g, n, axis, i):
+            dx, a = with_zeros(g, dx, axis, rank), with_zeros(g, a, 1, 2)
+        dx = contract(g, dx, a, axis, rank)
     return [dx]
+
+
+def may_vanish(g: Emitter, n: Node, axis: int, i: int) -> bool:
+    """Whether scales may leave nothing along an axis of what is there: half of a row. Sizes of 0 are refused."""
+    if n.has(3) or g.size(n.output[0], axis):
+        return False
+    scales = n.const(2)
+    return scales is None or bool(scales[i] < 1)
+
+
+def with_zeros(g: Emitter, value: str, axis: int, rank: int) -> str:
+    """A value with zeros after its last slice along an axis: a product over none is not zero in ONNX Runtime."""
+    return g.op("Pad", value, g.ints(*(int(i == rank + axis) for i in range(2 * rank))))
 
 
 def crops(n: Node) -> bool:
