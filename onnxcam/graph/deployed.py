@@ -115,7 +115,7 @@ def lone_pairs(graph: Graph) -> set[str]:
     """
     found = set()
     for node in graph.nodes:
-        if node.op_type != "QuantizeLinear" or node.domain or int8_point(graph, node) is None:
+        if node.op_type != "QuantizeLinear" or int8_point(graph, node) is None:
             continue
         lone = len(equals(graph, q := node.output[0])) == 1 and times_read(graph, q) == 1 and q not in graph.outputs
         reader = graph.nodes[graph.consumers[q][0]] if lone else node

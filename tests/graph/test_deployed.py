@@ -26,8 +26,9 @@ def test_only_lone_int8_pairs_are_shifted() -> None:
     assert lone_pairs(graph) == {"q"}
 
 
-def test_a_shifted_pair_gives_the_same_values() -> None:
-    body = "q = QuantizeLinear(x, s, i) d = DequantizeLinear(q, s, j) y = Relu(d)"
+@pytest.mark.parametrize("domain", ["", "com.microsoft."])
+def test_a_shifted_pair_gives_the_same_values(domain: str) -> None:
+    body = f"q = {domain}QuantizeLinear(x, s, i) d = {domain}DequantizeLinear(q, s, j) y = Relu(d)"
     graph = graph_of(body)
     x = np.array([-80, -0.3, 0.8, 90], np.float32)
     before = onnx.ModelProto()

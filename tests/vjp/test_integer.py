@@ -7,8 +7,9 @@ import onnx
 import pytest
 from onnx.reference import ReferenceEvaluator
 
+from onnxcam.errors import UnsupportedOpError
 from onnxcam.vjp import differentiate
-from tests.nets import run
+from tests.nets import net, run
 from tests.quantizing import integer_kernels
 from tests.vjp.case import Array
 from tests.vjp.cases.integer import INTEGERS, STEP, Integer
@@ -72,3 +73,33 @@ def test_what_a_rectifier_cut_off_in_the_range_of_an_output_has_no_gradient(poin
     gradient = differentiate(model, of="y", wrt="x")
     found = run(gradient.model, {**feeds, gradient.seed: np.ones(row.x, np.float32)})[gradient.gradients["x"]]
     np.testing.assert_array_equal(found.flat[:4], expected)
+
+
+def test_a_division_by_a_zero_of_a_quantizer_lets_nothing_through() -> None:
+    """Though infinity is cut off only later: x / (1 + exp -x) in a coarse range, behind a pool."""
+    weights = {"s": np.float32(1), "fine": np.float32(0.01), "z": np.uint8(0)}
+    body = (
+        "p = QuantizeLinear(x, s, z) b = DequantizeLinear(p, s, z) r = Div(x, b) m = MaxPool<kernel_shape = [1]>(r) "
+        "q = QuantizeLinear(m, fine, z) y = DequantizeLinear(q, fine, z)"
+    )
+    x = np.array([[[0, 0.25, 1.25, 2]]], np.float32)
+    gradient = differentiate(net(f"(float[1,1,4] x) => (float[1,1,4] y) {{ {body} }}", weights), of="y", wrt="x")
+    found = run(gradient.model, {"x": x, gradient.seed: np.ones_like(x)})[gradient.gradients["x"]]
+    np.testing.assert_allclose(found, [[[0, 0, 1 - 1.25, 0.5 - 0.5]]], atol=1e-6)
+
+
+@pytest.mark.parametrize(("width", "hangs"), [(4, False), (5, True), ("W", True)])
+def test_an_average_of_integers_that_hangs_over_the_edge_is_refused(width: int | str, hangs: bool) -> None:
+    """It counts all of its last window, of which AveragePool counts what is there."""
+    attrs = "kernel_shape = [2, 2], strides = [2, 2], ceil_mode = 1, count_include_pad = 1"
+    text = f"""(uint8[1,1,4,{width}] q) => (uint8[1,1,A,B] r) {{
+        x = DequantizeLinear(q, s, z) k = QuantizeLinear(x, s, z)
+        r = com.microsoft.QLinearAveragePool<{attrs}>(k, s, z, s, z) y = DequantizeLinear(r, s, z) }}"""
+    model = net(text, {"s": np.float32(1), "z": np.uint8(0)})
+    if hangs:
+        with pytest.raises(UnsupportedOpError, match="a window that reaches beyond its padding"):
+            differentiate(model, of="y", wrt="x")
+    else:
+        gradient = differentiate(model, of="y", wrt="x")
+        feeds = {"q": np.full((1, 1, 4, 4), 9, np.uint8), gradient.seed: np.ones((1, 1, 2, 2), np.float32)}
+        np.testing.assert_array_equal(run(gradient.model, feeds)[gradient.gradients["x"]], np.full((1, 1, 4, 4), 0.25))

@@ -61,13 +61,18 @@ def is_sigmoid(n: Node, maker: onnx.NodeProto) -> bool:
 def divide(g: Emitter, n: Node, ct: str) -> Cotangents:
     """y = a / b;  da = ct / b, db = -ct y / b.
 
-    What a quantizer made of a division by zero was cut off: it lets nothing through, and 0 / 0 shall not be NaN.
+    What a quantizer makes of a division by zero is cut off: it lets nothing through, and 0 / 0 shall not be NaN. So too
+    where the zero is a quantizer's, and infinity is cut off later.
     """
-    b = n.x(1)
-    if n.is_quantized() and n.const(1) is None:
-        b = g.op("Where", g.op("Equal", b, n.array(0)), n.array(math.inf), b)
+    b, y = n.x(1), n.y()
+    divisor = g.graph.maker(n.input[1])
+    rounded = divisor is not None and divisor.op_type == "DequantizeLinear"
+    if n.const(1) is None and (n.is_quantized() or rounded):
+        by_zero = g.op("Equal", b, n.array(0))
+        b = g.op("Where", by_zero, n.array(math.inf), b)
+        y = y if n.is_quantized() else g.op("Where", by_zero, n.array(0), y)
     da = g.op("Div", ct, b)
-    return [da, g.op("Neg", g.op("Mul", da, n.y()))]
+    return [da, g.op("Neg", g.op("Mul", da, y))]
 
 
 @rule("Pow", versions=(15,), broadcasts=True)
