@@ -18,7 +18,11 @@ PRODUCTS = frozenset({
 })  # fmt: skip
 ATTENTION = frozenset({"Attention", "MultiHeadAttention", "QAttention"})
 RECURRENT = frozenset({"LSTM", "DynamicQuantizeLSTM", "GRU", "RNN"})
-WEIGHTED = CONVOLUTIONS | PRODUCTS | ATTENTION | RECURRENT | {"ConvTranspose", "Einsum"}
+LEARNT = frozenset({
+    "LinearClassifier", "LinearRegressor", "SVMClassifier", "SVMRegressor",
+    "TreeEnsemble", "TreeEnsembleClassifier", "TreeEnsembleRegressor",
+})  # of ONNX-ML, with weights in their attributes  # fmt: skip
+WEIGHTED = CONVOLUTIONS | PRODUCTS | ATTENTION | RECURRENT | LEARNT | {"ConvTranspose", "Einsum"}
 
 
 def reduced_axes(graph: Graph, node: onnx.NodeProto) -> list[int] | None:

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import onnx
 
 from onnxcam.graph.index import Graph
 from onnxcam.graph.nodes import reads, subgraphs
 from onnxcam.graph.operators import WEIGHTED
+
+SIZING = frozenset({"Shape", "Size", "RandomNormalLike", "RandomUniformLike", "EyeLike"})  # read a size alone
 
 
 def differentiable(graph: Graph, node: onnx.NodeProto) -> bool:
@@ -86,8 +90,13 @@ def depends_on_input(graph: Graph, name: str) -> bool:
 
 def moved_by_inputs(graph: Graph) -> set[str]:
     """The inputs, and all that is made of more than their sizes."""
-    moved = set(graph.inputs)
+    return moved_by(graph, graph.inputs)
+
+
+def moved_by(graph: Graph, names: Iterable[str]) -> set[str]:
+    """Some values, and all that is made of more than their sizes."""
+    moved = set(names)
     for node in graph.nodes:
-        if node.op_type not in ("Shape", "Size") and not moved.isdisjoint(reads(node)):
+        if node.op_type not in SIZING and not moved.isdisjoint(reads(node)):
             moved |= set(node.output) - {""}
     return moved

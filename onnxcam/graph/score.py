@@ -8,20 +8,22 @@ from itertools import accumulate
 
 from onnxcam.errors import LayerError, ModelError, did_you_mean
 from onnxcam.graph.detections import outputs_of_detections, rows_of_detections
-from onnxcam.graph.imagesfirst import images_first
+from onnxcam.graph.imagesfirst import batch, images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
-from onnxcam.graph.nodes import attributes
+from onnxcam.graph.nodes import attributes, reads
+from onnxcam.graph.paths import moved_by
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
 from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product
 from onnxcam.graph.squashing import before_display, squash_of, squashed_score
-from onnxcam.graph.types import Shape, shown
+from onnxcam.graph.types import Dim, Shape, shown
 from onnxcam.runtime.manifest import DETECTIONS, ImageInput, Score
 
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
+LOGITS = "logits"
 ROWS = "output0"  # what Ultralytics calls its first output
 LENGTHY = 190  # characters of names in a message
 
@@ -75,15 +77,15 @@ def kind_of(graph: Graph, name: str) -> str:
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
-    scores = without_boxes(graph, traced(graph))
+    scores = called_logits(graph, without_boxes(graph, moved(graph, traced(graph), image)))
     classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
     if any(score.squash for score in classes):  # a single number beside it is an age, an uncertainty
         classes = [score for score in classes if score.squash or not is_single(seen_shape(graph, score))]
     squashed = [score for score in scores if score.squash]
-    likely = next(filter(None, (classes, squashed, scores)), [])
-    distinct = {
-        first_holder(graph, score.name): score for score in sorted(likely, key=lambda score: bool(score.squash))
-    }
+    likely = without_features(graph, next(filter(None, (classes, squashed, scores)), []))
+    images = batch(graph)
+    ranked = sorted(likely, key=lambda score: (bool(score.squash), first_axis(graph, score) == images is not None))
+    distinct = {first_holder(graph, score.name): score for score in ranked}  # of one that is given out twice the last
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
         raise ModelError(f"{graph.model.name} has no output of floating-point numbers to explain (its outputs: {what})")
@@ -99,14 +101,39 @@ def suggested(graph: Graph, image: ImageInput | None) -> Score:
     return replace(told(graph, next(iter(distinct.values())), image), alike=len(distinct))
 
 
+def moved(graph: Graph, scores: Sequence[Score], image: ImageInput | None) -> list[Score]:
+    """Those that depend on the images: not the embedding of a text that is fed, nor noise; all where none does."""
+    values = moved_by(graph, graph.inputs if image is None else [image.name])
+    return [score for score in scores if score.name in values] or list(scores)
+
+
+def called_logits(graph: Graph, scores: Sequence[Score]) -> list[Score]:
+    """The one that the model calls its logits, as Hugging Face's do, in whatever form it gives it out; else all."""
+    held = {first_holder(graph, score.name) for score in scores if score.output == LOGITS}
+    return [score for score in scores if first_holder(graph, score.name) in held] or list(scores)
+
+
+def without_features(graph: Graph, scores: Sequence[Score]) -> list[Score]:
+    """Scores without those that others are made of: hidden states, embeddings, coarser maps."""
+    holders = {score.name: first_holder(graph, score.name) for score in scores}
+    makers = [node for holder in holders.values() if (node := graph.maker(holder)) is not None]
+    before = graph.ancestors(name for node in makers for name in reads(node))
+    made = {value for i in before for value in graph.nodes[i].output}
+    return [score for score in scores if holders[score.name] not in made]
+
+
 def without_boxes(graph: Graph, scores: Sequence[Score]) -> list[Score]:
-    """Two scores without the boxes: rows of four, sigmoids or so named, beside as many rows of others (DETR)."""
-    shapes = [seen_shape(graph, score) or () for score in scores]
-    if len(scores) != 2 or len(shapes[0]) != ROWS_OF_BOXES or shapes[0][:-1] != shapes[1][:-1]:
+    """Scores without the boxes, where these and others are what hidden states come to (DETR).
+
+    Boxes are rows of four, sigmoids or so named, beside as many rows of others.
+    """
+    last = without_features(graph, scores)
+    shapes = [seen_shape(graph, score) or () for score in last]
+    if len(last) != 2 or len(shapes[0]) != ROWS_OF_BOXES or shapes[0][:-1] != shapes[1][:-1]:
         return list(scores)
-    told = [score.squash == "sigmoid" or "box" in score.output.lower() for score in scores]
-    boxes = [shape[-1] == CORNERS and is_told for shape, is_told in zip(shapes, told, strict=True)]
-    return [score for score, is_box in zip(scores, boxes, strict=True) if not is_box or all(boxes)]
+    told = [score.squash == "sigmoid" or "box" in score.output.lower() for score in last]
+    boxes = [score for score, shape, told in zip(last, shapes, told, strict=True) if shape[-1] == CORNERS and told]
+    return [score for score in scores if score not in boxes or len(boxes) == len(last)]
 
 
 def is_single(shape: Shape | None) -> bool:
@@ -130,6 +157,11 @@ def alike(graph: Graph, scores: Iterable[Score], image: ImageInput | None) -> bo
 def seen_shape(graph: Graph, score: Score) -> Shape | None:
     """The shape of a score as it will be read: with the images first."""
     return graph.shape(images_first(graph, score.name))
+
+
+def first_axis(graph: Graph, score: Score) -> Dim:
+    """The size of a score's first axis, as it is read."""
+    return (seen_shape(graph, score) or (None,))[0]
 
 
 def choice(graph: Graph, score: Score) -> str:

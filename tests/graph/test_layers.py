@@ -336,6 +336,15 @@ def test_a_body_without_weights_weighs_nothing() -> None:
     assert reason_of(model, "a") == "holds class maps: no weights between it and the score"
 
 
+def test_weights_in_attributes_are_weights() -> None:
+    """A classifier of scikit-learn behind the features."""
+    model = net(f"(float[N,3,8,8] x) => (float[N,3] y) {{ {STEM} p = GlobalAveragePool(a) f = Flatten(p) }}", CONVS)
+    model.opset_import.append(helper.make_opsetid("ai.onnx.ml", 3))
+    weights = {"coefficients": [0.5] * 12, "intercepts": [0.0] * 3, "classlabels_ints": [0, 1, 2]}
+    model.graph.node.append(node("LinearClassifier", ["f"], ["l", "y"], "linear", domain="ai.onnx.ml", **weights))
+    assert automatic(model) == "a"
+
+
 def test_the_last_layers_of_branches_are_listed_behind() -> None:
     """Two heads joined at the end, as a detector's: no layer of theirs explains the whole score."""
     heads = "".join(

@@ -319,6 +319,43 @@ def test_rows_of_four_that_may_be_anything(outputs: str) -> None:
         assert find_score(graph_of(model)).name == "c"
 
 
+@pytest.mark.parametrize("called", ["logits", "classes"])
+def test_hidden_states_beside_rows_of_classes_and_boxes_are_no_score(called: str) -> None:
+    """Hugging Face's DETR gives them out too."""
+    weights = {"to": normal(3, 7), "corners": normal(3, 4), "order": np.array([0, 3, 16])}
+    outputs = f"float[N,16,7] {called}, float[N,16,4] boxes, float[N,16,3] last_hidden_state, float[N,3,16] before"
+    model = net(f"""(float[N,3,4,4] x) => ({outputs}) {{
+        h = Relu(x) before = Reshape(h, order) last_hidden_state = Transpose<perm = [0, 2, 1]>(before)
+        {called} = MatMul(last_hidden_state, to)
+        b = MatMul(last_hidden_state, corners) boxes = Sigmoid(b) }}""", weights)  # fmt: skip
+    assert find_score(graph_of(model)).name == called
+
+
+def test_what_the_model_calls_its_logits_comes_before_squashed_others() -> None:
+    tail = ROWS + "r = Reshape(t, to)\n other = Sigmoid(r)\n logits = Mul(r, r)"
+    assert find_score(graph_of(several("float[N,16,4] other, float[N,16,4] logits", tail))).output == "logits"
+
+
+def test_scores_that_the_image_does_not_move_are_none() -> None:
+    """The embedding of a text that is fed, and noise of the image's size."""
+    text = """(float[N,3,4,4] x, float[T,5] text) => (float[N,3] e, float[T,5] t, float[N,3] noise) {
+        p = GlobalAveragePool(x) e = Flatten(p) t = Relu(text) noise = RandomUniformLike(e) }"""
+    graph = graph_of(net(text))
+    assert find_score(graph, image=image_input(graph)).name == "e"
+
+
+@pytest.mark.parametrize("order", ["per_image, per_text", "per_text, per_image"])
+def test_likenesses_of_images_to_texts_are_read_by_image(order: str) -> None:
+    """CLIP's two outputs are one score turned, beside what they are made of."""
+    shapes = {"per_image": "float[N,T]", "per_text": "float[T,N]"}
+    outputs = ", ".join(f"{shapes[name]} {name}" for name in order.split(", "))
+    text = f"""(float[N,3,4,4] x, float[T,3] text) => ({outputs}, float[N,3] e) {{
+        p = GlobalAveragePool(x) e = Flatten(p) u = Transpose(e) per_text = MatMul(text, u)
+        per_image = Transpose(per_text) }}"""
+    graph = graph_of(net(text))
+    assert find_score(graph, image=image_input(graph)).name == "per_image"
+
+
 def test_rows_of_four_alone_are_a_score() -> None:
     model = net(
         "(float[N,16,4] x) => (float[N,16,4] y, float[N,3,4] z) { y = Sigmoid(x) z = Slice(x, a, b, a) }",
