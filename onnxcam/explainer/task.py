@@ -240,7 +240,9 @@ class Task:
 
 
 def region_of(subject: Subject, item: Item, scores: Array, where: tuple[float, ...] | str) -> Mask:
-    """A region of the photo on the grid of scores that are maps; others have a single place."""
+    """A region of the photo on the grid of scores that are maps, of a volume in every slice; others have one place."""
     sizes = dict(zip(subject.score.axes, scores.shape, strict=False))
     window = subject.score_window(item.row.shape) or WHOLE
-    return seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where, window)
+    found = seen_region(item.geometry, (sizes.get("H", 1), sizes.get("W", 1)), where, window[-2:])
+    slices = [sizes["D"]] if {"D", "H"} <= sizes.keys() else []  # of a volume, all alike
+    return np.broadcast_to(found, (*slices, *found.shape))

@@ -64,7 +64,7 @@ def labelled(graph: Graph, score: Score, own: Shape, rows: bool, image: ImageInp
     if classes is not None:
         return "CR" if classes == rows else "RC"
     known = layouts(graph).axes(score.name)
-    if known.startswith("N") and rows and set(known[1:]) <= set("CHW"):
+    if known.startswith("N") and rows and set(known[1:]) <= set("CDHW"):
         return known[1:]
     if len(own) == 3:
         return "CHW" if like_image(own[1:], image) else "HWC" if like_image(own[:2], image) else ""

@@ -104,8 +104,9 @@ class Score:
         squash: "softmax", "sigmoid" or "": what turns it into probabilities.
         output: the model output it leads to.
         axes: what the axes of one image's scores mean, where they are no row of classes: C classes or channels, H W
-            space, R rows (boxes, steps), D a finished detection's numbers (box, score, class), as in "CHW", "HWC",
-            "RC", "CR", "HW", "RD"; empty for a row of classes, and where it cannot be told.
+            space, D depth beside these, R rows (boxes, steps), D behind R a finished detection's numbers (box, score,
+            class), as in "CHW", "HWC", "CDHW", "RC", "CR", "HW", "RD"; empty for a row of classes, and where it
+            cannot be told.
         rows: whether the first axis is the images'; without it the whole tensor is one image's.
         guess: whether the squash is a guess: the model holds none.
         alike: of how many outputs of one form it is the first, which nobody named.

@@ -85,7 +85,7 @@ def over_own_region(which: int, reading: Reading) -> Target:
 
 def own_region(which: int, reading: Reading) -> Mask | None:
     """Where the model says a class: it is highest; behind a sigmoid, over one half. None: one map of any range."""
-    here = class_map(reading.scores, which, reading.axis)
+    here = reading.scores if reading.form == "map" else class_map(reading.scores, which, reading.axis)
     if reading.squash == "sigmoid":
         return np.asarray(here > 0)
     if reading.classes == 1:

@@ -16,7 +16,10 @@ from onnxcam.targets.kinds import Array, check_class
 BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class scores
 BLANK = "blank"  # the name of the token between two letters, in front of an alphabet
 SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
-FORM_OF_AXES = {"CHW": "maps", "HWC": "maps", "HW": "map", "RC": "rows", "CR": "rows", "RD": "detections"}
+FORM_OF_AXES = {
+    **dict.fromkeys(["CHW", "HWC", "CDHW", "DHWC"], "maps"), **dict.fromkeys(["HW", "DHW"], "map"),
+    "RC": "rows", "CR": "rows", "RD": "detections",
+}  # fmt: skip
 
 
 def nowhere(_: Any) -> Any:
@@ -34,7 +37,8 @@ class Reading:
         squash: "softmax", "sigmoid" or "": what the model turns them into probabilities with.
         labels: a name per class.
         score: what messages call the scores.
-        region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool (h, w) on the grid of the scores.
+        region: from a box (x0, y0, x1, y1) of the photo, or a mask's file, to bool on the grid of the scores, (h, w),
+            or (d, h, w) of a volume.
         scores_of: from another image's file to its scores.
         probability: whether the scores are probabilities themselves.
         behind: numbers behind the last class of a row, as of key points.
@@ -111,4 +115,4 @@ def class_counts(shape: Sequence[int], axes: str) -> tuple[int, ...]:
         return tuple(size - spare for size in shape for spare in (0, BOX, BOX_AND_OBJECTNESS) if size > spare)
     if "C" in axes:
         return (shape[axes.index("C")],)
-    return (1,) if axes == "HW" else ()
+    return (1,) if FORM_OF_AXES.get(axes) == "map" else ()

@@ -86,7 +86,7 @@ class RegionTarget(Target):
 
     Attributes:
         which: the class; None for scores (h, w) without classes.
-        mask: bool (h, w), at the resolution of the scores.
+        mask: bool (h, w), or (d, h, w) of a volume, at the resolution of the scores.
         where: the region in words.
         axis: the classes' axis of the scores: 0 for (classes, h, w), 2 for (h, w, classes).
     """
@@ -119,7 +119,7 @@ class RegionTarget(Target):
         return ones
 
     def _map(self, scores: Array) -> Array:
-        """The class's own (h, w), a view; TargetError when there is no such class, or the mask has another size."""
+        """The class's own map, a view; TargetError when there is no such class, or the mask has another size."""
         chosen = scores if self.which is None else class_map(scores, self.which, self.axis)
         if chosen.shape != self.mask.shape:
             raise TargetError(f"the region has {self.mask.shape} positions, the scores {chosen.shape}")
@@ -128,7 +128,7 @@ class RegionTarget(Target):
 
 def class_map(scores: Array, which: int, axis: int) -> Array:
     """One class of scores (classes, h, w) or (h, w, classes), a view; TargetError when there is none such."""
-    first = np.moveaxis(scores, axis, 0) if scores.ndim == 3 else scores[None]
+    first = np.moveaxis(scores, axis, 0)
     check_class(which, len(first))
     chosen: Array = first[which]
     return chosen

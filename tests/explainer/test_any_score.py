@@ -14,7 +14,7 @@ from PIL import Image
 
 from onnxcam import Explainer, Explanation, check
 from onnxcam.errors import ImageError, LayerError, ModelError, PreprocessError, TargetError, UsageError
-from onnxcam.targets import DifferenceTarget, ElementTarget, NegatedTarget, SimilarityTarget
+from onnxcam.targets import DifferenceTarget, ElementTarget, NegatedTarget, RegionTarget, SimilarityTarget
 from tests.nets import net, normal, run, tapped
 
 STEM = "c = Conv<pads = [1, 1, 1, 1]>(x, stem) a = Relu(c) "
@@ -401,3 +401,27 @@ def test_a_branch_whose_part_is_stacked_on_the_others() -> None:
         half = WEIGHTS["fc2"][:, 2] / 2 / 16
         relu = run(tapped(model, "deep"), {"x": X[None]})["deep"][0]
         np.testing.assert_allclose(found.map, np.tensordot(half, relu, 1), atol=1e-5)
+
+
+@pytest.mark.parametrize("classes", [3, 1])
+def test_a_class_of_a_volume_over_its_region(classes: int) -> None:
+    """As in two dimensions: where it is the highest, or over one half; a box goes through all slices."""
+    weights = {"w": normal(4, 1, 3, 3, 3), "v": normal(classes, 4, 1, 1, 1, seed=1)}
+    squash = "Sigmoid" if classes == 1 else "Softmax<axis = 1>"
+    explainer = Explainer(net(f"""(float[N,1,4,6,8] x) => (float[N,{classes},4,6,8] y) {{
+        c = Conv<pads = [1,1,1,1,1,1]>(x, w) a = Relu(c) l = Conv(a, v) y = {squash}(l) }}""", weights))  # fmt: skip
+    volume = normal(1, 1, 4, 6, 8, seed=2)
+    scores = explainer(volume, target="l[:]").scores
+    own = scores[0] > 0 if classes == 1 else scores.argmax(0) == classes - 1
+    assert 0 < own.sum() < own.size
+    box = np.zeros(own.shape, bool)
+    box[:, 2:5, 1:4] = True
+    for target, mask in (
+        (classes - 1, own),
+        (f"{classes - 1}@1,2,4,5", box),
+        (f"{classes - 1}@all", np.ones_like(box)),
+    ):
+        found, wanted = explainer(volume, target=target), explainer(volume, target=RegionTarget(classes - 1, mask))
+        assert found.map.shape == (4, 6, 8)
+        assert found.score == wanted.score == pytest.approx(scores[classes - 1][mask].sum(), rel=1e-4)
+        np.testing.assert_allclose(found.map, wanted.map, rtol=1e-5, atol=1e-6)
