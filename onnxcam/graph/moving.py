@@ -199,7 +199,8 @@ def concatenated(known: Known, node: onnx.NodeProto, i: int) -> Positions:
         return {}
     placed = [part for part in parts if part]
     lengths = [size[axis] for size in sizes if size is not None]
-    if not any(axis in along.axes for part in placed for along in part.values()) and not partly_placeless(placed):
+    changing = [along.axes for part in placed for along in part.values() if along.axes]
+    if not any(axis in axes for axes in changing) and (changing or not partly_placeless(placed)):
         over = together(placed, rank)
         if over:
             return over

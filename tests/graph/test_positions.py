@@ -146,6 +146,19 @@ def test_a_class_token_before_a_strip_is_no_bar() -> None:
     assert known["y"] == Layout("NCP", (1, 8), 1)
 
 
+def test_a_class_token_beside_every_token_leaves_them_in_place() -> None:
+    """DPT reads its class token out so: joined to the channels of each other one, and mixed with them."""
+    known = found(
+        "j = Reshape(x, joined)\n t = Transpose<perm=[0,2,1]>(j)\n all = Concat<axis=1>(token, t)\n"
+        " first = Slice(all, nought, one, one)\n rest = Slice(all, one, far, one)\n n = Shape(rest)\n"
+        " spread = Expand(first, n)\n both = Concat<axis=2>(rest, spread)\n y = MatMul(both, mix)",
+        "1,3,2,4", joined=[0, 3, 8], token=normal(1, 1, 3), nought=[0], one=[1], far=[99], mix=normal(6, 5),
+    )  # fmt: skip
+    for name in ("both", "y"):
+        assert line(known, name, "W").tolist() == [0.5, 1.5, 2.5, 3.5] * 2
+    assert known["y"].axes == "NPC"
+
+
 def test_windows_carry_both_coordinates_in_both_axes() -> None:
     """[1, 3, 8, 8] -> 2 x 2 windows of 4 x 4, channels last, and back."""
     known = found(
