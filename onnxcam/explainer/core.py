@@ -178,7 +178,7 @@ class Explainer:
             if len(array) > 1 and self.subject.joins(array):
                 raise ImageError(
                     f"the model makes one score of the {len(array)} images together, and a map would be of one: "
-                    "give them one by one, or use onnxcam.differentiate"
+                    "onnxcam.differentiate has the gradient at all of them"
                 )
             return list(array), len(array) > 1
         return [array], False

@@ -112,6 +112,9 @@ def whole_steps(port: Port, fed: Any) -> str:
     return f" (many models of free size take multiples of {STEP} alone, such as {width} x {height})"
 
 
+NO_OPERATOR = r"No Op registered for (\S+) with domain_version of (\d+)"  # behind a node and all that it reads
+
+
 def ort_errors() -> tuple[type[Exception], ...]:
     """What ONNX Runtime's binding raises: pybind's translations of its status codes, and Python's own."""
     from onnxruntime.capi import onnxruntime_pybind11_state as state
@@ -126,6 +129,8 @@ def ort_errors() -> tuple[type[Exception], ...]:
 def reason(error: Exception) -> str:
     """One line of ONNX Runtime's message, without status codes and source files."""
     text = " ".join(str(error).split())
+    if unknown := re.search(NO_OPERATOR, text):
+        return f"it has no operator {unknown[1]:.80} (opset {unknown[2]}): export the model again in standard operators"
     marker = text.find(" : ", text.find("[ONNXRuntimeError]")) if "[ONNXRuntimeError]" in text else -1
     if marker >= 0:
         text = text[marker + 3 :].split(" : ", 2)[-1]

@@ -151,6 +151,15 @@ def test_reasons_without_codes(message: str, expected: str) -> None:
     assert reason(RuntimeError(message)) == expected
 
 
+def test_an_operator_that_is_not_known_is_named_however_much_its_node_reads() -> None:
+    """As of TensorFlow's, which its exporter leaves in."""
+    model = nodes_model([node("Neg", ["x"], ["n" * 400]), node("Erfc", ["n" * 400] * 3, ["y"])])
+    with pytest.raises(
+        ModelError, match=r"cannot load m.onnx: it has no operator Erfc \(opset \d+\): export the model"
+    ):
+        Session(model.SerializeToString(), name="m.onnx")
+
+
 def test_reasons_without_source_files() -> None:
     text = (
         "[ONNXRuntimeError] : 6 : RUNTIME_EXCEPTION : Non-zero status code returned while running Reshape node. "
