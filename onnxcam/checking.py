@@ -169,10 +169,10 @@ def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iter
     original = {
         output: value
         for output, value in run_original(subject, x).items()
-        if isinstance(value, np.ndarray) and value.dtype.kind == "f"
+        if isinstance(value, np.ndarray) and value.dtype.kind in "fiub"
     }
     if not original:
-        yield CheckResult("forward", True, NOT_MEASURED, "", "no output holds floating-point numbers")
+        yield CheckResult("forward", True, NOT_MEASURED, "", "no output holds numbers")
     for name, outputs in run_rewritten(subject, x, at).items():
         for output, value in original.items():
             if output not in outputs:
@@ -181,7 +181,8 @@ def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iter
                 shapes = f"{list(outputs[output].shape)} and {list(value.shape)}"
                 yield CheckResult(f"forward: {name}", False, f"shapes {shapes}", "the same", output)
                 continue
-            found = apart(outputs[output], value) / (largest(value) or 1.0)
+            exact = value.astype(np.float64)
+            found = apart(outputs[output].astype(np.float64), exact) / (largest(exact) or 1.0)
             yield CheckResult(f"forward: {name}", found <= limit, f"{found:.1e}", f"{limit:.0e}", output)
 
 
