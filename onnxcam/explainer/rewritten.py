@@ -44,7 +44,7 @@ from onnxcam.graph import (
     without_idle_weights,
     zipped_names,
 )
-from onnxcam.runtime import LABELS, ImageInput, Score, Session
+from onnxcam.runtime import DETECTIONS, LABELS, ImageInput, Score, Session
 from onnxcam.vjp import CLASS, GRADIENT, SEED, rounding
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ class Rewritten:
         score = self.score_or_none
         if score is None or self.image.batch is not None or not self._is_of_all(score):
             return False
-        rows, _ = self.sessions.features(None, "", [])
+        rows, _ = self.sessions.features(None, "", {})
         try:
             (found,) = rows.session.run({self.image.name: x}, [score.name]).values()
         except InputError:
@@ -248,14 +248,16 @@ class Rewritten:
         name, axes = self.image.name, self.image.layout
         one = [1 if axis == "N" else None for axis in axes]
         graph = self._once(("one image", size), lambda: of_size(self._sized(size), {name: one}) or self._sized(size))
-        return source_of(graph, self.score.name, chosen[None] if self.score.rows else chosen, seen)
+        bare = [name for name, has_rows in self._indices(size).items() if not has_rows]
+        known = {**seen, **{name: seen[name][0] for name in bare if name in seen}}
+        return source_of(graph, self.score.name, chosen[None] if self.score.rows else chosen, known)
 
-    def _indices(self, size: tuple[int, ...]) -> list[str]:
-        """Indices that an image of a size decides, by which the rows of its score were picked."""
+    def _indices(self, size: tuple[int, ...] | None) -> dict[str, bool]:
+        """Values that an image of a size decides, by which the rows of its score were picked, see `indices_of`."""
         if not (self.score.axes and self.score.rows):
-            return []
-        of = size if None in self.image.size else None
-        return self._once(("indices", of), lambda: indices_of(self._sized(of), self.score.name))
+            return {}
+        of, alone = size if None in self.image.size else None, self.image.batch == 1 and self.score.axes == DETECTIONS
+        return self._once(("indices", of), lambda: indices_of(self._sized(of), self.score.name, alone=alone))
 
     # -- runs ------------------------------------------------------------------------------------
 

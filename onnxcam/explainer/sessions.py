@@ -147,17 +147,22 @@ class Sessions:
 
     # -- forward ---------------------------------------------------------------------------------
 
-    def features(self, at: TargetLayer | None, gradient: str, indices: Sequence[str]) -> tuple[Rows, list[str]]:
+    def features(self, at: TargetLayer | None, gradient: str, indices: Mapping[str, bool]) -> tuple[Rows, list[str]]:
         """The deployed model with values exposed, and what is read of it: also what a layer's gradient reads.
 
-        `gradient`: "symbolic", "numeric", "auto", or "" for none. UnsupportedOpError: an operator has no rule.
+        Args:
+            gradient: "symbolic", "numeric", "auto", or "" for none.
+            indices: read besides, and whether they have a row for each image.
+
+        Raises:
+            UnsupportedOpError: an operator has no rule.
         """
 
         def opened() -> tuple[Rows, list[str]]:
             image, names = self._subject.image.name, [self._subject.score.name, *indices]
             names += [at.name, *self._read_of_features(at, gradient)] if at else []
             taps = [name for name in dict.fromkeys(names) if name not in (image, CLASS)]
-            still = self.head(at).still if at else frozenset[str]()
+            still = {*(self.head(at).still if at else ()), *(name for name in indices if not indices[name])}
             return self._once(("features", *taps), lambda: self._exposing(taps, still)), taps
 
         return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), opened)

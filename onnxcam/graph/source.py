@@ -12,6 +12,7 @@ import onnx
 from onnxcam.graph.index import Graph
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import attributes
+from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.slicing import stretches
 
@@ -37,7 +38,10 @@ JOINING: dict[str, Callable[[onnx.NodeProto], Sequence[str]]] = {  # and what th
     "Concat": lambda node: node.input,
     "QLinearConcat": lambda node: node.input[2::3],  # each with its scale and zero point
 }
-INDEXED = frozenset({"Gather", "GatherElements", "TopK"})  # take elements along an axis, by indices
+BY_INPUT: dict[str, Callable[[onnx.NodeProto], str]] = {  # take elements by a value, and which it is
+    **dict.fromkeys(["Gather", "GatherElements", "GatherND", "Pad"], lambda node: str(node.input[1])),
+    "TopK": lambda node: str(node.output[1]),
+}
 
 
 def source_of(graph: Graph, name: str, chosen: Mask, known: Known | None = None) -> str:
@@ -48,7 +52,7 @@ def source_of(graph: Graph, name: str, chosen: Mask, known: Known | None = None)
 
     Args:
         chosen: bool, of the value's own shape.
-        known: indices that the model worked out, see `indices_of`.
+        known: what the model worked out, see `indices_of`. Where it counts what it found, only the beginning is held.
     """
     found = name
     while name in graph.producer and chosen.any():
@@ -65,53 +69,83 @@ def step_back(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int, kno
     """The one input that holds the chosen elements of a node's output, and which of its own; None: none, or several."""
     if node.domain not in ("", MICROSOFT):
         return None
-    if node.op_type in INDEXED:
-        return picked(graph, node, chosen, known)
+    if node.op_type in BY_INPUT:
+        name = BY_INPUT[node.op_type](node)
+        value = known[name] if name in known else graph.constant(name)
+        return None if value is None else PICKED[node.op_type](graph, node, chosen, value)
     return WAYS_BACK[node.op_type](graph, node, chosen, output) if node.op_type in WAYS_BACK else None
 
 
-def indices_of(graph: Graph, score: str) -> list[str]:
-    """Indices that an image decides, by which the elements of a score were picked: those of its surest boxes.
+def indices_of(graph: Graph, score: str, *, alone: bool = False) -> dict[str, bool]:
+    """Values that an image decides, by which the elements of a score were picked: the indices of its surest boxes.
 
-    They have a row for each image, as the score has.
+    And whether each has a row for each image, as the score has; `alone`: others too, of a model of one image.
     """
-    waiting, seen, found = [score], {score}, []
+    waiting, seen, found = [score], {score}, dict[str, bool]()
     rows = (graph.shape(score) or (None,))[0]
     while waiting:
         node = graph.maker(waiting.pop())
-        if node is None or node.domain != "" or node.op_type not in INDEXED | WAYS_BACK.keys():
+        if node is None or node.domain != "" or node.op_type not in BY_INPUT.keys() | WAYS_BACK.keys():
             continue
-        if node.op_type in INDEXED:
-            shape = graph.shape(indices := indices_name(node))
-            found += [indices] if shape and rows and shape[0] == rows and indices not in graph.fixed else []
+        if node.op_type in BY_INPUT and (name := BY_INPUT[node.op_type](node)) not in graph.fixed:
+            has_rows = rows is not None and (graph.shape(name) or (None,))[0] == rows and node.op_type != "Pad"
+            found |= {name: has_rows} if has_rows or alone else {}
         before = [name for name in node.input if graph.is_real(name) and name not in seen | graph.fixed]
         seen.update(before)
         waiting += before
     return found
 
 
-def indices_name(node: onnx.NodeProto) -> str:
-    """The name of the indices by which a node of INDEXED picks elements."""
-    return str(node.output[1] if node.op_type == "TopK" else node.input[1])
-
-
-def picked(graph: Graph, node: onnx.NodeProto, chosen: Mask, known: Known) -> tuple[str, Mask] | None:
-    """The elements that were picked, among all; None where the indices are not known."""
-    name, shape = indices_name(node), graph.shape(node.input[0])
-    indices = known[name] if name in known else graph.constant(name)
-    if indices is None or shape is None:
+def picked(graph: Graph, node: onnx.NodeProto, chosen: Mask, indices: npt.NDArray[Any]) -> tuple[str, Mask] | None:
+    """The elements that were picked along an axis, among all."""
+    shape = graph.shape(node.input[0])
+    if shape is None:
         return None
     axis = int(attributes(node).get("axis", -1 if node.op_type == "TopK" else 0)) % len(shape)
     spread = indices.ndim if node.op_type == "Gather" else 1  # axes that stand for the one of what is picked from
-    outside = (*chosen.shape[:axis], None, *chosen.shape[axis + spread :])
-    whole = [size if isinstance(size, int) else other for size, other in zip(shape, outside, strict=True)]
-    if None in whole or (node.op_type != "Gather" and indices.shape != chosen.shape):
+    at = np.nonzero(chosen)
+    if node.op_type != "Gather" and indices.shape != chosen.shape:
+        return None
+    along = indices[at[axis : axis + spread] if node.op_type == "Gather" else at]
+    return placed(graph, node.input[0], (*at[:axis], along, *at[axis + spread :]))
+
+
+def picked_anywhere(
+    graph: Graph, node: onnx.NodeProto, chosen: Mask, indices: npt.NDArray[Any]
+) -> tuple[str, Mask] | None:
+    """The elements, or slices of elements, that GatherND picked."""
+    shape, depth, spread = graph.shape(node.input[0]), indices.shape[-1], indices.ndim - 1
+    if shape is None or attributes(node).get("batch_dims", 0) or chosen.ndim != spread + len(shape) - depth:
         return None
     at = np.nonzero(chosen)
-    along = indices[at[axis : axis + spread] if node.op_type == "Gather" else at]
-    found = np.zeros(whole, bool)
-    found[(*at[:axis], along, *at[axis + spread :])] = True
-    return node.input[0], found
+    return placed(graph, node.input[0], (*indices[at[:spread]].T, *at[spread:]))
+
+
+def placed(graph: Graph, name: str, at: Sequence[npt.NDArray[np.intp]]) -> tuple[str, Mask] | None:
+    """A value, chosen at some places; an axis of unknown length is as long as these need."""
+    shape = graph.shape(name) or ()
+    if any(not isinstance(size, int) and line.min() < 0 for size, line in zip(shape, at, strict=True)):
+        return None
+    found = np.zeros(
+        [n if isinstance(n, int) else int(line.max()) + 1 for n, line in zip(shape, at, strict=True)], bool
+    )
+    found[tuple(at)] = True
+    return name, found
+
+
+def unpadded(graph: Graph, node: onnx.NodeProto, chosen: Mask, pads: npt.NDArray[Any]) -> tuple[str, Mask] | None:
+    """What lies inside of padding; None where some of the chosen is that."""
+    if (len(node.input) > 3 and node.input[3]) or len(pads) != 2 * chosen.ndim or pads.min() < 0:
+        return None
+    before, behind = pads[: chosen.ndim], pads[chosen.ndim :]
+    sizes = zip(before, behind, chosen.shape, strict=True)
+    inside = chosen[tuple(slice(int(low), size - int(high)) for low, high, size in sizes)]
+    return (node.input[0], inside) if inside.sum() == chosen.sum() else None
+
+
+PICKED = {
+    **dict.fromkeys(["Gather", "GatherElements", "TopK"], picked), "GatherND": picked_anywhere, "Pad": unpadded,
+}  # fmt: skip
 
 
 def same_place(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
@@ -187,6 +221,26 @@ def beside(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[st
     return moved[0], chosen
 
 
+def updated(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
+    """What a ScatterND puts in at fixed places; None where some of the chosen is what was there before."""
+    places = graph.constant(node.input[1])
+    if places is None:
+        return None
+    taken = chosen[tuple(np.moveaxis(places, -1, 0))]
+    return (node.input[2], taken) if taken.sum() == chosen.sum() else None
+
+
+def highest(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
+    """All of which a ReduceMax takes the highest."""
+    axes, shape = reduced_axes(graph, node), graph.shape(node.input[0])
+    if axes is None or shape is None:
+        return None
+    if not attributes(node).get("keepdims", 1):
+        chosen = np.expand_dims(chosen, tuple(axes))
+    whole = [n if isinstance(n, int) else m for n, m in zip(shape, chosen.shape, strict=True)]
+    return node.input[0], np.broadcast_to(chosen, whole)
+
+
 def sizes(graph: Graph, name: str, chosen: Mask) -> tuple[int, ...] | None:
     """A value's shape, its one unknown size told by the number of elements; None where more are unknown."""
     shape = graph.shape(name)
@@ -207,5 +261,5 @@ def filled(known: list[int], count: int) -> tuple[int, ...] | None:
 WAYS_BACK = {
     **dict.fromkeys(ELEMENTWISE, same_place), **dict.fromkeys(RESHAPING, reshaped), "Transpose": transposed,
     **dict.fromkeys(JOINING, joined), "Split": parted, "Slice": cut, "Softmax": along_axis, "LogSoftmax": along_axis,
-    **dict.fromkeys(["Add", "Sub", "Mul", "Div"], beside),
+    **dict.fromkeys(["Add", "Sub", "Mul", "Div"], beside), "ScatterND": updated, "ReduceMax": highest,
 }  # fmt: skip

@@ -359,3 +359,40 @@ def test_rows_that_nothing_tells_are_no_detections(columns: str, width: int, beh
     model.graph.initializer.append(onnx.numpy_helper.from_array(np.array([5, 4, 3, 2, 1, 0]), "turned"))
     graph = read_layers(load(model))
     assert rows_of_detections(graph) is None
+
+
+SUPPRESSED = """(float[1,3,16,24] x) => (float[1,D,6] out) {
+  f = Conv<pads = [1, 1, 1, 1], strides = [4, 4]>(x, w)
+  fine = Relu(f)
+  g = Conv<strides = [2, 2]>(fine, u)
+  coarse = Relu(g)
+  a = Conv(fine, v)
+  b = Conv(coarse, v)
+  a_flat = Reshape(a, to)
+  b_flat = Reshape(b, to)
+  both = Concat<axis = 2>(a_flat, b_flat)
+  table = Transpose<perm = [0, 2, 1]>(both)
+  corners, logits = Split<axis = 2>(table, parts)
+  p = Sigmoid(logits)
+  best = ReduceMax<axes = [2]>(p)
+  kind = ArgMax<axis = 2>(p)
+  kind_too = Cast<to = 1>(kind)
+  all = Concat<axis = 2>(corners, best, kind_too)
+  turned = Transpose<perm = [0, 2, 1]>(best)
+  kept = NonMaxSuppression(corners, turned, most)
+  which = Gather<axis = 1>(kept, last)
+  out = Gather<axis = 1>(all, which)
+}"""
+
+
+def test_a_detection_that_was_not_suppressed_is_explained_at_its_own_head() -> None:
+    more = {"u": normal(6, 6, 1, 1, seed=3), "most": np.array([5]), "last": np.array(2)}
+    explainer = Explainer(net(SUPPRESSED, WEIGHTS | more), labels=["ant", "bee", "cat"])
+    scores = explainer(X[None], target="p[:]").scores.max(1)
+    rows = run(explainer.subject.graph.proto, {"x": X[None]})["out"][0]
+    found = explainer(X[None], target=[f"out[{row},4]" for row in range(len(rows))])
+    for e, row in zip(found, rows, strict=True):
+        assert e.scored.axes == "RD"
+        at = int(np.flatnonzero(np.isclose(scores, row[4], rtol=1e-6))[0])
+        assert e.layer == ("fine" if at < 24 else "coarse")
+    assert {e.layer for e in found} == {"fine", "coarse"}

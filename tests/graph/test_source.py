@@ -150,7 +150,7 @@ def test_rows_that_were_picked_are_followed_to_where_they_lay(
     for at in chosen:
         mask[0][at] = True
     assert source_of(graph, name, mask, KNOWN) == (source if source != "y" else name)
-    assert indices_of(graph, name) == (["index"] if name == "kept" else [])
+    assert indices_of(graph, name) == ({"index": True} if name == "kept" else {})
     if name == "kept":
         assert source_of(graph, name, mask) == name  # without the indices nobody can say which
 
@@ -165,7 +165,7 @@ def test_the_highest_scores_are_followed_too() -> None:
   y, order = TopK(all, three)
 }"""
     graph = graph_of(net(text, {"one": normal(1, 3, 1, 1), "three": np.array([3])}))
-    assert indices_of(graph, "y") == ["order"]
+    assert indices_of(graph, "y") == {"order": True}
     for row, source in enumerate(["a", "b", "a"]):
         assert source_of(graph, "y", np.arange(3)[None] == row, {"order": np.array([[3, 18, 0]])}) == source
 
@@ -191,3 +191,61 @@ def test_quantizers_are_followed_and_what_joins_integers() -> None:
         mask = np.zeros((1, 20, 6), bool)
         mask[0, place, 2] = True
         assert source_of(graph_of(proto), "y", mask) == source
+
+
+SUPPRESSED = """(float[1,3,4,4] x) => (float[1,9,6] out) {
+  HEADS
+  boxes = Slice(y, zero, four, two)
+  classes = Slice(y, four, six, two)
+  best = ReduceMax<axes=[2],keepdims=0>(classes)
+  label = ArgMax<axis=2,keepdims=0>(classes)
+  s = Gather(best, nought)
+  b = Gather(boxes, nought)
+  l = Gather(label, nought)
+  over = Greater(s, low)
+  found = NonZero(over)
+  sure = Transpose(found)
+  bs = GatherND(b, sure)
+  ss = GatherND(s, sure)
+  ls = GatherND(l, sure)
+  bb = Unsqueeze(bs, zero)
+  cc = Unsqueeze(ss, both)
+  kept = NonMaxSuppression(bb, cc, most)
+  last = Gather<axis=1>(kept, second)
+  kb = Gather(bs, last)
+  ks = Gather(ss, last)
+  kl = Gather(ls, last)
+  sc = Unsqueeze(ks, one)
+  kf = Cast<to=1>(kl)
+  lc = Unsqueeze(kf, one)
+  table = Concat<axis=1>(kb, sc, lc)
+  flat = Reshape(table, rest)
+  n = Size(flat)
+  less = Sub(all, n)
+  behind = Unsqueeze(less, zero)
+  pads = Concat<axis=0>(zero, behind)
+  padded = Pad(flat, pads)
+  full = Reshape(padded, whole)
+  out = ScatterND(blank, first, full)
+}"""
+
+
+def test_what_a_suppression_of_boxes_keeps_is_followed_back() -> None:
+    """As Ultralytics' export writes it, for one image: sure ones alone, then without overlaps, and filled up."""
+    numbers = {"zero": [0], "one": [1], "two": [2], "four": [4], "six": [6], "both": [0, 1], "rest": [-1]}
+    more = {name: np.array(values) for name, values in numbers.items()} | {
+        "nought": np.array(0), "second": np.array(2), "most": np.array([9]), "all": np.array(54),
+        "low": np.float32(0.2), "whole": np.array([1, 9, 6]), "first": np.array([[0]]),
+        "blank": np.zeros((1, 9, 6), np.float32),
+    }  # fmt: skip
+    heads = detector("1").partition("{")[2].rstrip("}")
+    graph = graph_of(net(SUPPRESSED.replace("HEADS", heads), {**WEIGHTS, **more}))
+    assert indices_of(graph, "out") == {}
+    assert indices_of(graph, "out", alone=True) == {"pads": False, "last": False, "sure": False}
+    sure, last = np.array([[2], [3], [17], [19]]), np.array([3, 0])  # of those over the limit two are kept
+    known = {"pads": np.array([0, 54 - 12]), "last": last, "sure": sure}
+    for row, source in ((0, "coarse_rows"), (1, "fine_p"), (2, "out")):
+        mask = np.zeros((1, 9, 6), bool)
+        mask[0, row, 4] = True  # the score
+        assert source_of(graph, "out", mask, known) == source
+    assert source_of(graph, "out", mask[:, ::-1]) == "out"  # nobody knows what was kept
