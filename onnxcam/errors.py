@@ -19,6 +19,8 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable
 
+MANY = 10**15
+
 
 class OnnxCamError(Exception):
     """The base: one line for a person, saying what is wrong with which thing and what to do instead."""
@@ -88,6 +90,11 @@ def did_you_mean(name: str, known: Iterable[str], count: int = 3) -> str:
     """A clause that names the nearest of `known`, the semicolon before it included; empty when nothing is near."""
     near = difflib.get_close_matches(name, list(dict.fromkeys(known)), n=count, cutoff=0.5)
     return f"; did you mean {' or '.join(near)}?" if near else ""
+
+
+def counted(number: int) -> str:
+    """A number in words; Python writes out none of very many digits."""
+    return f"{number:,}" if number < MANY else f"over {MANY:,}"
 
 
 def first_line(error: BaseException) -> str:

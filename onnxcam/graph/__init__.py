@@ -66,7 +66,7 @@ from onnxcam.graph.scoreaxes import class_axis
 from onnxcam.graph.sizing import doubtful, same_in_front, same_padding
 from onnxcam.graph.slicing import stretches
 from onnxcam.graph.source import indices_of, source_of
-from onnxcam.graph.types import INTEGERS, NARROW, RANGES, Shape, ValueType, made_up, shown
+from onnxcam.graph.types import INTEGERS, RANGES, Shape, ValueType, made_up, shown
 from onnxcam.graph.widened import widened
 from onnxcam.graph.write import data_of, save
 
@@ -80,7 +80,6 @@ __all__ = [
     "IN_PART",
     "MICROSOFT",
     "MOVING",
-    "NARROW",
     "NOMINAL",
     "QUANTIZERS",
     "RANGES",

@@ -9,7 +9,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import onnx
 
-from onnxcam.errors import ModelError
+from onnxcam.errors import ModelError, counted
 from onnxcam.graph.nodes import all_nodes
 
 MOST_NODES = 100_000
@@ -31,7 +31,7 @@ def check_calls(proto: onnx.ModelProto, name: str) -> None:
     total = unfolded((n for n in all_nodes(proto.graph) if called_by(n) in bodies), bodies, sizes)
     if total.size > MOST_BYTES or total.nodes > MOST_NODES:
         raise ModelError(
-            f"the functions inside {name} unfold to {total.nodes:,} nodes of {total.size >> 20:,} MB: "
+            f"the functions inside {name} unfold to {counted(total.nodes)} nodes of {counted(total.size >> 20)} MB: "
             "more than any real model has"
         )
 

@@ -9,7 +9,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.errors import ModelError, first_line
+from onnxcam.errors import ModelError, counted, first_line
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import all_graphs, all_nodes, described, optional
 
@@ -18,9 +18,12 @@ LONGEST_EQUATION = 1000  # characters
 AXES, MOST_AXES = frozenset({"axis", "axes", "batch_axis", "time_axis"}), 2**10
 LARGEST_BLOCK = 2**15  # pixels along a side
 MOST_DENSE = 2**28  # bytes of all sparse weights, with their zeros
-LONGEST_VECTOR = 2**22  # sizes, or numbers of a Range
+LONGEST_VECTOR, LONGEST_VECTORS = 2**22, 2**24  # sizes, or numbers of a Range; of all that are not short
+SHORT_VECTOR = 2**18
 GROWING = frozenset({"Concat", "Range"})
-LIKE_SIZES = GROWING | {"Cast", "Add", "Sub", "Mul", "Neg", "Abs", "Identity", "Slice", "Gather", "Where"}
+LIKE_SIZES = GROWING | {
+    "Cast", "Add", "Sub", "Mul", "Neg", "Abs", "Identity", "Slice", "Gather", "Where", "Unsqueeze", "Squeeze",
+}  # fmt: skip
 BYTES: dict[int, int] = {TensorProto.INT64: 8, TensorProto.INT32: 4}  # of a number
 LARGEST_STEP, LONGEST_STEPS = 2**30, 64  # of a Slice (onnx counts in 32 bits), and how many axes it may have
 
@@ -134,13 +137,22 @@ def check_constants(graph: onnx.GraphProto, name: str) -> None:
 
 
 def check_growth(graph: onnx.GraphProto, name: str) -> None:
-    """PerilError where sizes are put together to a vector longer than any shape: onnx's inference writes it all out.
+    """PerilError where sizes are put together to vectors longer than any shape: onnx's inference writes them all out.
 
     The nodes are in order. What is no vector of sizes counts as one number.
     """
+    for inner in all_graphs(graph):
+        check_lengths(inner, name)
+
+
+def check_lengths(graph: onnx.GraphProto, name: str) -> None:
+    """The same for one graph, of which the values around it count as one number each."""
+    total = 0
     lengths = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
     for value in (*graph.input, *graph.value_info):
         dims = value.type.tensor_type.shape.dim
+        if len(dims) > MOST_AXES:
+            raise PerilError(f"{name} is broken: '{value.name}' has {len(dims):,} axes, more than any tensor")
         lengths |= {value.name: dims[0].dim_value} if len(dims) == 1 and dims[0].dim_value > 0 else {}
     held = (tensor for tensor in graph.initializer if tensor.data_location != TensorProto.EXTERNAL)
     numbers = {tensor.name: tensor for tensor in held if math.prod(tensor.dims) <= 1}
@@ -153,9 +165,12 @@ def check_growth(graph: onnx.GraphProto, name: str) -> None:
             length = sum(read)
         elif node.op_type == "Range" and all(value in numbers for value in node.input):
             length = steps_of(*(numbers[value] for value in node.input))
-        if length > LONGEST_VECTOR and node.op_type in GROWING:
-            raise PerilError(f"{name} is broken: {described(node)} makes a vector of {length:,} numbers")
-        lengths |= dict.fromkeys(node.output[:1] if node.op_type in LIKE_SIZES else (), length)
+        grown = length > LONGEST_VECTOR and node.op_type in GROWING
+        if node.op_type in LIKE_SIZES:
+            lengths |= dict.fromkeys(node.output[:1], length)
+            total += length if length > SHORT_VECTOR else 0
+        if grown or total > LONGEST_VECTORS:
+            raise PerilError(f"{name} is broken: {described(node)} makes a vector of {counted(length)} numbers")
 
 
 def steps_of(start: onnx.TensorProto, limit: onnx.TensorProto, step: onnx.TensorProto) -> int:
@@ -186,4 +201,6 @@ def check_sparse(graph: onnx.GraphProto, name: str) -> None:
         itemsize = helper.tensor_dtype_to_np_dtype(kind).itemsize if kind in helper.get_all_tensor_dtypes() else 0
         size += itemsize * abs(math.prod(sparse.dims))
     if size > MOST_DENSE:
-        raise ModelError(f"the sparse weights of {name} take {size >> 20:,} MB with their zeros: export them dense")
+        raise ModelError(
+            f"the sparse weights of {name} take {counted(size >> 20)} MB with their zeros: export them dense"
+        )

@@ -58,6 +58,8 @@ def inferred_types(proto: onnx.ModelProto) -> dict[str, ValueType]:
     try:
         inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
     except Exception as error:  # onnx raises its own and C++'s types here, none of them documented
+        if isinstance(error, MemoryError) or "bad_alloc" in str(error):
+            raise PerilError(TOO_LARGE) from error
         raise ModelError(f"the shapes of the model contradict each other: {first_line(error)}") from error
     graph = inferred.graph
     found = declared([*graph.input, *graph.value_info, *graph.output])

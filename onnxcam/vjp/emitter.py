@@ -14,7 +14,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from onnxcam.graph import NARROW, Graph, Shape, attributes, dequantized, quantizer, reads, scaling
+from onnxcam.graph import Graph, Shape, attributes, dequantized, quantizer, reads, scaling
 from onnxcam.vjp.comparing import integer_bound
 
 Array = npt.NDArray[Any]
@@ -166,7 +166,7 @@ class Emitter:
         On the CPU, ONNX Runtime computes float16 in float32 and leaves out the roundings between its own casts. A Cast
         or Shape of ours read off such a value would bring its rounding back and change the forward pass; Neg does not.
         """
-        return self.graph.type(name).elem_type in NARROW and name not in self.graph.fixed
+        return self.graph.type(name).elem_type == TensorProto.FLOAT16 and name not in self.graph.fixed
 
     def dequantized(self, name: str) -> str:
         """A primal value as it may be read: downstream of its quantizer, where it has one.

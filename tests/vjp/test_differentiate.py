@@ -256,3 +256,12 @@ def test_a_mean_over_more_positions_than_an_integer_counts() -> None:
         net(f"(float[1,1,{side},{side}] x) => (float[1,1,1,1] y) {{ y = GlobalAveragePool(x) }}"), of="y", wrt="x"
     )
     assert sum(tensor.ByteSize() for tensor in found.model.graph.initializer) < 1000
+
+
+def test_bfloat16_of_a_free_size() -> None:
+    """Its sizes are read as they are: ONNX Runtime has no Neg for it, by which float16 is left alone."""
+    body = "h = Cast<to = 16>(x) v = Slice(h, one, three) y = Cast<to = 1>(v)"
+    model = net(f"(float[N,2] x) => (float[M,2] y) {{ {body} }}", {"one": np.array([1]), "three": np.array([3])})
+    result = differentiate(model, of="y", wrt="x")
+    feeds = {"x": normal(4, 2), result.seed: np.ones((2, 2), np.float32)}
+    np.testing.assert_array_equal(run(result.model, feeds)[result.gradients["x"]][:, 0], [0, 1, 1, 0])

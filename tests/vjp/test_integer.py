@@ -103,3 +103,21 @@ def test_an_average_of_integers_that_hangs_over_the_edge_is_refused(width: int |
         gradient = differentiate(model, of="y", wrt="x")
         feeds = {"q": np.full((1, 1, 4, 4), 9, np.uint8), gradient.seed: np.ones((1, 1, 2, 2), np.float32)}
         np.testing.assert_array_equal(run(gradient.model, feeds)[gradient.gradients["x"]], np.full((1, 1, 4, 4), 0.25))
+
+
+def test_a_scale_that_is_fed_without_a_zero_point() -> None:
+    model = net(
+        "(float[6] x, float s) => (float[6] y) { q = QuantizeLinear(x, s) y = DequantizeLinear(q, s) }", opset=21
+    )
+    gradient = differentiate(model, of="y", wrt="x")
+    feeds = {"x": np.float32([-1, 0, 3, 10, 25.4, 26]), "s": np.array(0.1, np.float32)}
+    found = run(gradient.model, {**feeds, gradient.seed: np.ones(6, np.float32)})[gradient.gradients["x"]]
+    np.testing.assert_allclose(found, [0, 1, 1, 1, 1, 0], rtol=1e-6)
+
+
+def test_blocks_along_the_only_axis() -> None:
+    """Their scales have one axis, as those of slices have."""
+    text = "(float[3] s) => (float[6] y) { y = DequantizeLinear<block_size = 2, axis = 0>(q, s) }"
+    gradient = differentiate(net(text, {"q": np.arange(1, 7, dtype=np.int8)}, opset=21), of="y", wrt="s")
+    feeds = {"s": np.ones(3, np.float32), gradient.seed: np.ones(6, np.float32)}
+    np.testing.assert_array_equal(run(gradient.model, feeds)[gradient.gradients["s"]], [3, 7, 11])

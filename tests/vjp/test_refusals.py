@@ -9,6 +9,7 @@ import pytest
 from onnxcam.errors import UnsupportedOpError
 from onnxcam.vjp import differentiate
 from tests.nets import net
+from tests.nets import normal as normal_array
 from tests.vjp.case import Case, case, fed, held, index, ints, normal, positive, values
 from tests.vjp.harness import build, draw
 
@@ -128,3 +129,26 @@ def test_an_operator_out_of_scope_says_why() -> None:
     why = "the number of its outputs' elements depends on the input"
     with pytest.raises(UnsupportedOpError, match=why):
         differentiate(onnx.parser.parse_model(text), of="y", wrt="x")
+
+
+UNLIKE = {  # operators that ONNX Runtime computes otherwise than they say
+    "FusedMatMul": ("com.microsoft.FusedMatMul<transA = 1>(x, v)", "a matrix in front of a vector"),
+    "MatMulNBits": (
+        "com.microsoft.MatMulNBits<bits = 2, K = 16, N = 1, block_size = 16>(x, packed, one, , order)", "kernels do",
+    ),
+    "MultiHeadAttention": (
+        "com.microsoft.MultiHeadAttention<num_heads = 1>(t, t, t, , , , past, past)", "without which ONNX Runtime reads"
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("op", UNLIKE)
+def test_what_onnxruntime_computes_otherwise_is_refused(op: str) -> None:
+    body, why = UNLIKE[op]
+    weights = {
+        "v": normal_array(3), "packed": np.zeros((1, 1, 4), np.uint8), "one": np.ones(1, np.float32),
+        "order": np.arange(16, dtype=np.int32) // 16, "past": normal_array(1, 1, 2, 16),
+    }  # fmt: skip
+    model = net(f"(float[3, 16] x) => (float[] y) {{ t = Unsqueeze(x, o) y = {body} }}", weights | {"o": np.array([0])})
+    with pytest.raises(UnsupportedOpError, match=why):
+        differentiate(model, of="y", wrt="x")

@@ -191,6 +191,8 @@ def multi_head_attention(w: Emitter, n: Node) -> Outputs:
     q, k, v = queries_keys_values(w, n)
     past = ""
     if n.has(6):
+        if len([name for name in n.output[1:] if name]) < 2:
+            raise RuleError("it has a past but gives out no keys and values, without which ONNX Runtime reads others")
         k, v, past = after_past(w, n.x(6), n.x(7), k, v)
     y = from_heads(w, attended(w, n, q, k, v, past, mask=4, bias=5))
     return [y, w.op("Identity", k), w.op("Identity", v)]  # models declare wrong shapes for these: they are not read

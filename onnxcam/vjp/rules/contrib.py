@@ -60,6 +60,8 @@ def fused_gemm(w: Emitter, n: Node) -> Outputs:
 @lowering("FusedMatMul", "TransposeMatMul", domain=MICROSOFT)
 def fused_matmul(w: Emitter, n: Node) -> Outputs:
     """Y = alpha A' B', A' and B' transposed as their attributes say."""
+    if n.attr("transA", 0) and n.rank(1) == 1:
+        raise RuleError("it turns a matrix in front of a vector, which ONNX Runtime reads as it is")
     y = w.op("MatMul", *(operand(w, n, i, side) for i, side in enumerate("AB")))
     return [y if n.attr("alpha", 1.0) == 1 else w.op("Mul", y, n.array(n.attr("alpha")))]
 
@@ -74,9 +76,11 @@ def matmul_of_bits(w: Emitter, n: Node) -> Outputs:
     """Y = A W^T + b, W = (B - z) s, the rows of B packed into bytes, z and s one a block of columns."""
     if n.attr("weight_prepacked", 0):
         raise RuleError("its weight is packed for one machine; quantize the model without weight_prepacked")
-    if n.has(3) and n.has(4):  # ONNX Runtime 1.31 leaves the zero points out then
-        raise RuleError("it has both zero points and an order of its columns (g_idx), which kernels do not agree on")
     bits, columns, size = n.attr("bits", 4), n.attr("K"), n.attr("block_size")
+    if n.has(4) and (n.has(3) or bits == 2):  # ONNX Runtime 1.31 leaves the zero points out then, or computes others
+        raise RuleError(
+            "it has an order of its columns (g_idx) and zero points, or 2 bits, which kernels do not agree on"
+        )
     blocks = -(-columns // size)
     rows = w.ints(n.attr("N"), -1)
 

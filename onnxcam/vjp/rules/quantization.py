@@ -85,7 +85,7 @@ def of_scale(g: Emitter, n: Node, ct: str) -> str:
     inputs, along, block = [n.input[0], unit, *points], axis if shape else None, size or None
     integers = g.op("DequantizeLinear", *inputs, domain=n.proto.domain, axis=along, block_size=block)
     product = g.op("Mul", ct, integers)
-    if len(shape) < 2:
+    if not size:
         gone = [i for i in range(len(whole)) if shape in ((), (1,)) or i != axis]
         total = g.reduce("ReduceSum", product, gone, keepdims=0) if gone else product
         return g.op("Reshape", total, g.const(np.array(shape, np.int64)))
@@ -133,7 +133,8 @@ def at(g: Emitter, n: Node, q: float) -> str:
     if point is not None and step is not None:
         real = (q - point.astype(np.float64)) * step.astype(np.float64)
         return along_axis(g, n, n.array(real), real.shape)
-    return g.op("Mul", g.op("Sub", n.array(q), along_axis(g, n, n.x(2), n.shape(2))), scale(g, n))
+    steps = g.op("Sub", n.array(q), along_axis(g, n, n.x(2), n.shape(2))) if n.has(2) else n.array(q)
+    return g.op("Mul", steps, scale(g, n))
 
 
 def unscaled(g: Emitter, n: Node, ct: str) -> str:
@@ -147,7 +148,7 @@ def unscaled(g: Emitter, n: Node, ct: str) -> str:
 def scale(g: Emitter, n: Node) -> str:
     """The scale, ready to broadcast; in blocks the operator itself spreads it."""
     shape = n.shape(1)
-    if n.proto.op_type == "DequantizeLinear" and shape is not None and len(shape) > 1:
+    if n.proto.op_type == "DequantizeLinear" and shape is not None and n.attr("block_size", 0):
         ones = g.op("Expand", g.const(1, np.int8), g.shape_of(n.input[0]))
         axis, size = n.attr("axis", 1), n.attr("block_size", 0)
         return g.op("DequantizeLinear", ones, n.input[1], axis=axis, block_size=size)
@@ -156,7 +157,7 @@ def scale(g: Emitter, n: Node) -> str:
 
 def along_axis(g: Emitter, n: Node, value: str, shape: tuple[int | str | None, ...] | None) -> str:
     """A scale or zero point, ready to broadcast: one for all or one for each slice along `axis`."""
-    if shape is None or len(shape) > 1:
+    if shape is None or len(shape) > 1 or n.attr("block_size", 0):
         raise RuleError("its scale is neither one number nor one for each slice")
     if shape in ((), (1,)):
         return value
