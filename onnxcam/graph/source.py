@@ -15,6 +15,7 @@ from onnxcam.graph.nodes import attributes
 from onnxcam.graph.operators import reduced_axes
 from onnxcam.graph.paths import depends_on_input
 from onnxcam.graph.slicing import stretches
+from onnxcam.graph.types import Shape
 
 Mask = npt.NDArray[np.bool_]
 Known = Mapping[str, npt.NDArray[Any]]  # values by name, for the image at hand
@@ -107,7 +108,8 @@ def picked(graph: Graph, node: onnx.NodeProto, chosen: Mask, indices: npt.NDArra
     if node.op_type != "Gather" and indices.shape != chosen.shape:
         return None
     along = indices[at[axis : axis + spread] if node.op_type == "Gather" else at]
-    return placed(graph, node.input[0], (*at[:axis], along, *at[axis + spread :]))
+    outside = (*chosen.shape[:axis], None, *chosen.shape[axis + spread :])
+    return placed(node.input[0], shape, outside, (*at[:axis], along, *at[axis + spread :]))
 
 
 def picked_anywhere(
@@ -118,24 +120,35 @@ def picked_anywhere(
     if shape is None or attributes(node).get("batch_dims", 0) or chosen.ndim != spread + len(shape) - depth:
         return None
     at = np.nonzero(chosen)
-    return placed(graph, node.input[0], (*indices[at[:spread]].T, *at[spread:]))
+    outside = (*[None] * depth, *chosen.shape[spread:])
+    return placed(node.input[0], shape, outside, (*indices[at[:spread]].T, *at[spread:]))
 
 
-def placed(graph: Graph, name: str, at: Sequence[npt.NDArray[np.intp]]) -> tuple[str, Mask] | None:
-    """A value, chosen at some places; an axis of unknown length is as long as these need."""
-    shape = graph.shape(name) or ()
-    if any(not isinstance(size, int) and line.min() < 0 for size, line in zip(shape, at, strict=True)):
-        return None
-    found = np.zeros(
-        [n if isinstance(n, int) else int(line.max()) + 1 for n, line in zip(shape, at, strict=True)], bool
-    )
+def placed(
+    name: str, shape: Shape, outside: Sequence[int | None], at: Sequence[npt.NDArray[np.intp]]
+) -> tuple[str, Mask] | None:
+    """A value, chosen at some places.
+
+    The first axis of several elements may be of unknown length: it is as long as these places need, for nothing comes
+    behind them. Another one would put what follows elsewhere.
+
+    Args:
+        outside: the sizes of what was chosen; None along the axes that were picked from.
+    """
+    lengths = list[int]()
+    for known, other, line in zip(shape, outside, at, strict=True):
+        size = known if isinstance(known, int) else other
+        if size is None and (line.min() < 0 or max(lengths, default=1) > 1):
+            return None
+        lengths.append(int(line.max()) + 1 if size is None else size)
+    found = np.zeros(lengths, bool)
     found[tuple(at)] = True
     return name, found
 
 
 def unpadded(graph: Graph, node: onnx.NodeProto, chosen: Mask, pads: npt.NDArray[Any]) -> tuple[str, Mask] | None:
     """What lies inside of padding; None where some of the chosen is that."""
-    if (len(node.input) > 3 and node.input[3]) or len(pads) != 2 * chosen.ndim or pads.min() < 0:
+    if (len(node.input) > 3 and node.input[3]) or len(pads) != 2 * chosen.ndim or (pads < 0).any():
         return None
     before, behind = pads[: chosen.ndim], pads[chosen.ndim :]
     sizes = zip(before, behind, chosen.shape, strict=True)
@@ -224,7 +237,9 @@ def beside(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[st
 def updated(graph: Graph, node: onnx.NodeProto, chosen: Mask, _: int) -> tuple[str, Mask] | None:
     """What a ScatterND puts in at fixed places; None where some of the chosen is what was there before."""
     places = graph.constant(node.input[1])
-    if places is None:
+    if places is None or attributes(node).get("reduction", "none") != "none":
+        return None
+    if places.shape[-1] > chosen.ndim or (places >= chosen.shape[: places.shape[-1]]).any():
         return None
     taken = chosen[tuple(np.moveaxis(places, -1, 0))]
     return (node.input[2], taken) if taken.sum() == chosen.sum() else None
