@@ -10,7 +10,7 @@ from onnx import TensorProto, helper
 
 from onnxcam.graph.integers import MICROSOFT
 from onnxcam.graph.nodes import attributes, optional
-from onnxcam.graph.types import Types, ValueType, made_up, shape_in
+from onnxcam.graph.types import UNKNOWN, Types, ValueType, made_up, shape_in
 
 LISTING = {  # attributes with a number an axis, but for so many axes
     **dict.fromkeys(["Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"], ("kernel_shape", 2)),
@@ -18,6 +18,7 @@ LISTING = {  # attributes with a number an axis, but for so many axes
 }
 RANKS = dict.fromkeys(["LSTM", "GRU", "RNN"], 3) | dict.fromkeys(["DepthToSpace", "SpaceToDepth"], 4)
 TYPING = {"DequantizeLinear": 1, "QuantizeLinear": 2}  # the input that has the element type of the output
+IMAGES = 4  # axes of images
 UNTOLD = "onnxcam.untold"  # a domain of which onnx knows nothing
 ATTENTION_SCORES, ATTENTION_PAST = 3, 4  # an output and an input of ONNX's own
 PAST_RANKS = {"Attention": {1: 5}, "MultiHeadAttention": {1: 4, 2: 4}}  # op_type -> output -> rank
@@ -100,9 +101,21 @@ def fused_outputs(model: onnx.ModelProto, types: Types) -> dict[str, ValueType]:
             found |= past_states(node, types)
         elif node.domain == MICROSOFT and node.op_type == "DynamicQuantizeLSTM" and optional(node, 2):
             found |= quantized_states(node, types)
+        elif node.domain == MICROSOFT and node.op_type == "CropAndResize":
+            found |= crops(node, types)
         elif node.op_type == "SimplifiedLayerNormalization" and len(node.output) > 1 and node.output[1]:
             found |= inverse(node, types)
     return found
+
+
+def crops(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:
+    """Type of what a CropAndResize cuts out: as many crops as there are regions, with the channels of the image."""
+    image = types.get(node.input[0], UNKNOWN)
+    if not image.elem_type or image.shape is None or len(image.shape) != IMAGES:
+        return {}
+    regions = shape_in(types, node.input[1]) or (None,)
+    many, channels = (None if made_up(size) else size for size in (regions[0], image.shape[1]))
+    return {node.output[0]: ValueType(image.elem_type, (many, channels, None, None))}
 
 
 def past_states(node: onnx.NodeProto, types: Types) -> dict[str, ValueType]:

@@ -72,6 +72,17 @@ def test_rounds_of_inference_are_counted(monkeypatch: pytest.MonkeyPatch) -> Non
         _ = graph_of(model).types
 
 
+def test_crops_of_a_region_each_have_a_rank() -> None:
+    """Which ONNX Runtime's own operator does not tell; a mean over their pixels asks for it."""
+    text = """(float[N, 3, 8, 8] x, float[R, 4] rois, int32[R] which) => (float[a, b] y) {
+  t = com.microsoft.CropAndResize(x, rois, which, size)
+  y = ReduceMean<axes = [2, 3], keepdims = 0>(t)
+}"""
+    graph = graph_of(net(text, {"size": np.array([2, 2], np.int32)}))
+    assert (graph.shape("t") or ())[:2] == ("R", 3)
+    assert (graph.rank("t"), graph.shape("y")) == (4, ("R", 3))
+
+
 def test_keys_and_values_that_an_attention_gives_out_have_a_rank() -> None:
     """Without a past neither onnx nor ONNX Runtime tells, and what reads them would not be known either."""
     text = """(float[N, 3, 4] x) => (float[N, 3, 4] y, float[] k) {
