@@ -156,3 +156,13 @@ def test_a_root_of_nothing_has_no_gradient_behind_a_rectifier(rectifier: str) ->
     y, dx = run(both.model, {"x": x, both.seed: np.ones((1, 8, 32, 32), np.float32)}).values()
     assert np.isfinite(dx).all()
     assert dx.sum() == pytest.approx(float((0.5 / y[y > 0]).sum()), rel=1e-4)
+
+
+@pytest.mark.parametrize("size", ["1", "W"])
+def test_a_window_that_steps_over_all_pixels_passes_nothing_on(size: str) -> None:
+    """Out of padding, by dilation: ONNX Runtime gives the least number, and -1 for its place."""
+    attrs = "kernel_shape = [2], dilations = [2], pads = [1, 1]"
+    model = net(f"(float[1,1,{size}] x) => (float[1,1,w] y) {{ y = MaxPool<{attrs}>(x) }}")
+    result = onnxcam.differentiate(model, of="y", wrt="x")
+    feeds = {"x": np.full((1, 1, 1), 5, np.float32), result.seed: np.ones((1, 1, 1), np.float32)}
+    np.testing.assert_array_equal(run(result.model, feeds)[result.gradients["x"]], [[[0]]])

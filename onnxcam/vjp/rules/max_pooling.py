@@ -64,7 +64,16 @@ def to_winners(g: Emitter, n: Node, ct: str, *, rectified: bool) -> str:
     _, index = g.op("MaxPool", n.x(), outputs=2, **n.attrs_except("storage_order"))
     if tiled:
         return g.op("MaxUnpool", ct, index, kernel_shape=list(w.kernel), strides=list(w.strides))
+    if may_miss(n, w):  # a window without a pixel has the index -1
+        ct = g.op("Where", g.op("Less", index, g.const(0, np.int64)), n.array(0), ct)
+        index = g.op("Max", index, g.const(0, np.int64))
     return put_back(g, n, ct, index)
+
+
+def may_miss(n: Node, w: Window) -> bool:
+    """Whether the taps of a window may step over all pixels of an axis: those of a dilated one, out of padding."""
+    padded = [w.begins is None or w.ends is None or max(w.begins[i], w.ends[i]) > 0 for i in w.axes]
+    return any(padded[i] and w.dilations[i] > 1 and (n.size(i + 2) or 0) < w.dilations[i] for i in w.axes)
 
 
 def is_separable(g: Emitter, n: Node, w: Window, i: int) -> bool:
