@@ -67,8 +67,8 @@ def some_target(reading: Reading) -> Target:
 
 
 def in_row(which: int, reading: Reading) -> Target:
-    """One of a row of classes."""
-    return ClassTarget(which, reading.label(which))
+    """One of a row of classes; a single number is called by the name of the output."""
+    return ClassTarget(which, reading.label(which), reading.score if reading.classes == 1 else None)
 
 
 def over_own_region(which: int, reading: Reading) -> Target:

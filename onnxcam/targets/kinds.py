@@ -82,15 +82,20 @@ def one_hot(which: int, scores: Array) -> Array:
 
 @dataclass(frozen=True)
 class ClassTarget(Target):
-    """The score of one class."""
+    """The score of one class.
+
+    Attributes:
+        called: its name without a label; by default its number.
+    """
 
     which: int
     label: str | None = None
+    called: str | None = None
 
     @property
     def name(self) -> str:
         """What legends call it."""
-        return self.label or f"class {self.which}"
+        return self.label or self.called or f"class {self.which}"
 
     @property
     def index(self) -> int | None:

@@ -425,3 +425,14 @@ def test_a_class_of_a_volume_over_its_region(classes: int) -> None:
         assert found.map.shape == (4, 6, 8)
         assert found.score == wanted.score == pytest.approx(scores[classes - 1][mask].sum(), rel=1e-4)
         np.testing.assert_allclose(found.map, wanted.map, rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize("body", ["age = MatMul(f, fc1)", "l = MatMul(f, fc1) age = Sigmoid(l)"])
+def test_a_single_number_is_called_by_the_name_of_its_output(body: str) -> None:
+    """It is no class 0 of several."""
+    text = f"(float[N,3,8,8] x) => (float[N,1] age) {{ {STEM} p = GlobalAveragePool(a) f = Flatten(p) {body} }}"
+    explainer = Explainer(net(text, WEIGHTS))
+    e = explainer(X)
+    assert (e.target.name, e.label, e.target.index) == ("age", None, 0)
+    assert [one.target.name for one in explainer(X, target=[0, "not 0"])] == ["age", "not age"]
+    assert Explainer(net(text, WEIGHTS), labels=["old"])(X).target.name == "old"
