@@ -115,6 +115,7 @@ class Sessions:
     def __init__(self, subject: Rewritten) -> None:
         self._subject = subject
         self._once = Once()
+        self._of_one = set[str]()  # what was read besides of a model of one image, without an axis of images
         self.provider = ""
 
     def head(self, at: TargetLayer) -> Head:
@@ -162,7 +163,8 @@ class Sessions:
             image, names = self._subject.image.name, [self._subject.score.name, *indices]
             names += [at.name, *self._read_of_features(at, gradient)] if at else []
             taps = [name for name in dict.fromkeys(names) if name not in (image, CLASS)]
-            still = {*(self.head(at).still if at else ()), *(name for name in indices if not indices[name])}
+            self._of_one |= {name for name, has_rows in indices.items() if not has_rows}
+            still = self._of_one | (self.head(at).still if at else set())
             return self._once(("features", *taps), lambda: self._exposing(taps, still)), taps
 
         return self._once(("view", gradient, *((at.name, at.mean_only) if at else ()), *indices), opened)
@@ -259,7 +261,7 @@ class Sessions:
     def _opened(self, graph: RowGraph, at: TargetLayer | None) -> Rows:
         """The session of a graph."""
         moved = at.name if at else self._subject.image.name
-        bare = self.bare | (self.head(at).still if at else set())
+        bare = self.bare | self._of_one | (self.head(at).still if at else set())
         without_rows = bare.intersection([*graph.inputs, *graph.outputs]) | ({graph.output} if moved in bare else set())
         # without gain a weight of all rows would be held a third time
         pack = at is None or graph.output != GRADIENT or packing_pays(self.head(at).graph)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from onnxcam.errors import ModelError
 from onnxcam.graph.inference import Inference
 from onnxcam.graph.parts import Wired, open_nodes, part_of
-from onnxcam.graph.types import Dim, Shape, Sizes, Types, ValueType, is_multiple, made_up, times
+from onnxcam.graph.types import Dim, Shape, Sizes, Types, ValueType, is_multiple, made_up, shape_in, times
 
 MORE_BATCHES = ((38, 4093), (38, 101), (6, 29), (2, 3))  # an even and an odd one, large, are rounded differently
 LONGEST = 2**20  # numbers of a vector that are worth it: onnx's inference writes out each, whatever they are
@@ -32,7 +32,7 @@ def told_by_batches(first: Inference, told: Types) -> Inference:
         return known
     try:
         alone = of_batch(known, nodes, {batch: 1}).types  # may be broadcast
-        sizes = more_batches(alone)
+        sizes = more_batches(known.types, alone)
         seen = {1: alone} | {size: of_batch(known, nodes, {batch: size}).types for size in sizes}
     except ModelError:  # the model takes no such batch
         return known
@@ -45,14 +45,16 @@ def told_by_batches(first: Inference, told: Types) -> Inference:
     return known.told_more(new)
 
 
-def more_batches(alone: Types) -> Sizes:
+def more_batches(known: Types, alone: Types) -> Sizes:
     """The sizes of the batches to try beside one alone: the largest whose vectors are not too long.
 
     Args:
+        known: types for any batch: a vector whose length is known there does not grow.
         alone: the types of that one.
     """
-    vectors = [value.shape[0] for value in alone.values() if value.shape is not None and len(value.shape) == 1]
-    longest = max((size for size in vectors if isinstance(size, int)), default=0)
+    vectors = [(name, value.shape[0]) for name, value in alone.items() if value.shape and len(value.shape) == 1]
+    growing = [size for name, size in vectors if not isinstance((shape_in(known, name) or (None,))[0], int)]
+    longest = max((size for size in growing if isinstance(size, int)), default=0)
     return next((sizes for sizes in MORE_BATCHES if longest * sizes[-1] <= LONGEST), MORE_BATCHES[-1])
 
 

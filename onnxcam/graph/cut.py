@@ -96,7 +96,9 @@ def head(graph: Graph, layer: str, score: str) -> Head:
     nodes = [*constants, *sizes.nodes, *behind]
     inputs = [declared(graph, name, rows=name not in still) for name in (layer, *extra)]
     new = [*sizes.constants, *{shape.name: shape for shape in shapes.values()}.values()]
-    return Head(Graph(graph.model, subgraph(graph, nodes, inputs, score, new)), layer, score, extra, still)
+    return Head(
+        Graph(graph.model, subgraph(graph, nodes, inputs, score, new), whole=graph.whole), layer, score, extra, still
+    )
 
 
 def can_be_cut(graph: Graph, layer: str, score: str) -> bool:

@@ -36,12 +36,19 @@ class Graph:
     Args:
         quantized: inputs of integers that stand for real numbers.
         told: types that batches told before, see `simpler`.
+        whole: the graph that this one was cut out of, which makes the values that are inputs here.
     """
 
     def __init__(
-        self, model: Model, proto: onnx.ModelProto, quantized: Iterable[str] = (), told: Types | None = None
+        self,
+        model: Model,
+        proto: onnx.ModelProto,
+        quantized: Iterable[str] = (),
+        told: Types | None = None,
+        whole: Graph | None = None,
     ) -> None:
         self.model, self.proto, self._given, self._told = model, proto, frozenset(quantized), told or {}
+        self.whole = self if whole is None else whole
         self.nodes: list[onnx.NodeProto] = list(proto.graph.node)
         self.initializers = {tensor.name: tensor for tensor in proto.graph.initializer}
         self.inputs = [value.name for value in proto.graph.input]

@@ -146,8 +146,11 @@ def check_growth(graph: onnx.GraphProto, name: str) -> None:
 
 
 def check_lengths(graph: onnx.GraphProto, name: str) -> None:
-    """The same for one graph, of which the values around it count as one number each."""
-    total = 0
+    """The same for one graph, of which the values around it count as one number each.
+
+    All together count what is put together in the graph, and what is made of that: not what a detector finds.
+    """
+    total, together = 0, set[str]()
     lengths = {tensor.name: math.prod(tensor.dims) for tensor in graph.initializer if len(tensor.dims) < 2}
     for value in (*graph.input, *graph.value_info):
         dims = value.type.tensor_type.shape.dim
@@ -163,11 +166,15 @@ def check_lengths(graph: onnx.GraphProto, name: str) -> None:
             raise PerilError(f"{name} is broken: {described(node)} names an axis that no tensor has")
         if node.op_type == "Concat":
             length = sum(read)
+        elif node.op_type == "Gather":
+            length = read[-1]
         elif node.op_type == "Range" and all(value in numbers for value in node.input):
             length = steps_of(*(numbers[value] for value in node.input))
         grown = length > LONGEST_VECTOR and node.op_type in GROWING
         if node.op_type in LIKE_SIZES:
             lengths |= dict.fromkeys(node.output[:1], length)
+        if node.op_type in GROWING or (node.op_type in LIKE_SIZES and not together.isdisjoint(node.input)):
+            together.update(node.output[:1])
             total += length if length > SHORT_VECTOR else 0
         if grown or total > LONGEST_VECTORS:
             raise PerilError(f"{name} is broken: {described(node)} makes a vector of {counted(length)} numbers")

@@ -11,19 +11,19 @@ from onnxcam.graph.detections import outputs_of_detections, rows_of_detections
 from onnxcam.graph.imagesfirst import batch, images_first
 from onnxcam.graph.index import Graph
 from onnxcam.graph.layout import fully_sized
-from onnxcam.graph.nodes import attributes, reads
-from onnxcam.graph.paths import moved_by
+from onnxcam.graph.nodes import attributes
+from onnxcam.graph.paths import moved_by, weighted_behind
 from onnxcam.graph.quantized import dequantized
 from onnxcam.graph.scoreaxes import class_axis, read_axes
 from onnxcam.graph.scorekind import KEEPING, first_holder, has_unit_length, is_probability, is_product
 from onnxcam.graph.squashing import before_display, squash_of, squashed_score
-from onnxcam.graph.types import Dim, Shape, shown
+from onnxcam.graph.types import Shape, shown
 from onnxcam.runtime.manifest import DETECTIONS, ImageInput, Score
 
 REORDERING = frozenset({"Transpose", "TopK", "ArgMax", "ZipMap", "ArrayFeatureExtractor", "Normalizer"})
 PASSING = KEEPING | REORDERING  # between the score and what the model gives out
 CORNERS, ROWS_OF_BOXES = 4, 3  # numbers of a box; axes of boxes: images, boxes, these
-LOGITS = "logits"
+LOGITS, BOTH = "logits", 2
 ROWS = "output0"  # what Ultralytics calls its first output
 LENGTHY = 190  # characters of names in a message
 
@@ -77,14 +77,14 @@ def kind_of(graph: Graph, name: str) -> str:
 
 def suggested(graph: Graph, image: ImageInput | None) -> Score:
     """The score that nobody named; ModelError when there is none, or several are alike."""
-    scores = called_logits(graph, without_boxes(graph, moved(graph, traced(graph), image)))
+    scores = without_boxes(graph, moved(graph, traced(graph), image), image)
     classes = [score for score in scores if is_class_row(seen_shape(graph, score), image)]
     if any(score.squash for score in classes):  # a single number beside it is an age, an uncertainty
         classes = [score for score in classes if score.squash or not is_single(seen_shape(graph, score))]
-    squashed = [score for score in scores if score.squash]
-    likely = without_features(graph, next(filter(None, (classes, squashed, scores)), []))
-    images = batch(graph)
-    ranked = sorted(likely, key=lambda score: (bool(score.squash), first_axis(graph, score) == images is not None))
+    others = called_logits(graph, scores)
+    squashed = [score for score in others if score.squash]
+    likely = without_features(graph, next(filter(None, (classes, squashed, others)), []), image)
+    ranked = sorted(likely, key=lambda score: (bool(score.squash), begins_with_images(graph, score)))
     distinct = {first_holder(graph, score.name): score for score in ranked}  # of one that is given out twice the last
     if not distinct:
         what = listed([f"'{name}' {shown(graph.shape(name))}" for name in graph.outputs])
@@ -113,27 +113,35 @@ def called_logits(graph: Graph, scores: Sequence[Score]) -> list[Score]:
     return [score for score in scores if first_holder(graph, score.name) in held] or list(scores)
 
 
-def without_features(graph: Graph, scores: Sequence[Score]) -> list[Score]:
-    """Scores without those that others are made of: hidden states, embeddings, coarser maps."""
+def without_features(graph: Graph, scores: Sequence[Score], image: ImageInput | None) -> list[Score]:
+    """Scores without hidden states and embeddings of length 1: what weights make others of.
+
+    What has a softmax or sigmoid, and a row that may be of classes, is more than that: a confidence may be made of it.
+    """
     holders = {score.name: first_holder(graph, score.name) for score in scores}
-    makers = [node for holder in holders.values() if (node := graph.maker(holder)) is not None]
-    before = graph.ancestors(name for node in makers for name in reads(node))
-    made = {value for i in before for value in graph.nodes[i].output}
-    return [score for score in scores if holders[score.name] not in made]
+    behind = [weighted_behind(graph, holder) for holder in dict.fromkeys(holders.values())]
+
+    def is_feature(score: Score) -> bool:
+        classes = is_class_row(seen_shape(graph, score), image) and not has_unit_length(graph, score.name)
+        return not score.squash and not classes and any(weighs.get(holders[score.name]) for weighs in behind)
+
+    return [score for score in scores if not is_feature(score)]
 
 
-def without_boxes(graph: Graph, scores: Sequence[Score]) -> list[Score]:
-    """Scores without the boxes, where these and others are what hidden states come to (DETR).
+def without_boxes(graph: Graph, scores: Sequence[Score], image: ImageInput | None) -> list[Score]:
+    """Scores without the boxes, where there is one other, hidden states aside (DETR).
 
     Boxes are rows of four, sigmoids or so named, beside as many rows of others.
     """
-    last = without_features(graph, scores)
+    last = scores if len(scores) == BOTH else without_features(graph, scores, image)
     shapes = [seen_shape(graph, score) or () for score in last]
-    if len(last) != 2 or len(shapes[0]) != ROWS_OF_BOXES or shapes[0][:-1] != shapes[1][:-1]:
+    if len(last) != BOTH or len(shapes[0]) != ROWS_OF_BOXES or shapes[0][:-1] != shapes[1][:-1]:
         return list(scores)
     told = [score.squash == "sigmoid" or "box" in score.output.lower() for score in last]
-    boxes = [score for score, shape, told in zip(last, shapes, told, strict=True) if shape[-1] == CORNERS and told]
-    return [score for score in scores if score not in boxes or len(boxes) == len(last)]
+    boxes = [
+        score for score, shape, is_told in zip(last, shapes, told, strict=True) if shape[-1] == CORNERS and is_told
+    ]
+    return [score for score in scores if score not in boxes or len(boxes) == BOTH]
 
 
 def is_single(shape: Shape | None) -> bool:
@@ -159,9 +167,10 @@ def seen_shape(graph: Graph, score: Score) -> Shape | None:
     return graph.shape(images_first(graph, score.name))
 
 
-def first_axis(graph: Graph, score: Score) -> Dim:
-    """The size of a score's first axis, as it is read."""
-    return (seen_shape(graph, score) or (None,))[0]
+def begins_with_images(graph: Graph, score: Score) -> bool:
+    """Whether the first axis of a score, as it is read, is the images'."""
+    images = batch(graph)
+    return images is not None and (seen_shape(graph, score) or (None,))[0] == images
 
 
 def choice(graph: Graph, score: Score) -> str:

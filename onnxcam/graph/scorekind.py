@@ -75,8 +75,8 @@ def has_unit_length(graph: Graph, name: str) -> bool:
 def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
     """Whether a value is the root of another's sum of squares (or one over it), kept from zero perhaps."""
     inverted = rooted = False
-    while (node := graph.maker(name)) is not None and node.op_type in LENGTHENING:
-        inverted, rooted = inverted or node.op_type == "Reciprocal", rooted or node.op_type == "Sqrt"
+    while (node := graph.maker(name)) is not None and (node.op_type in LENGTHENING or is_root(graph, node)):
+        inverted, rooted = inverted or node.op_type == "Reciprocal", rooted or is_root(graph, node)
         moved = [read for read in node.input if not is_factor(graph, read)]
         name = moved[0] if node.op_type in ("Add", "Max", "Min") and len(moved) == 1 else node.input[0]
     if node is None or inverted != inverse:
@@ -88,6 +88,11 @@ def is_length(graph: Graph, name: str, *, of: str, inverse: bool) -> bool:
         squared = square is not None and square.op_type == "Pow" and power is not None and bool((power == 2).all())
         return rooted and square is not None and (twice or squared) and square.input[0] == of
     return (node.op_type == "ReduceL2" or (node.op_type == "ReduceSumSquare" and rooted)) and node.input[0] == of
+
+
+def is_root(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a node takes the square root, as a power too (CLIP)."""
+    return node.op_type == "Sqrt" or (node.op_type == "Pow" and graph.number(node.input[1]) == 1 / 2)
 
 
 def is_factor(graph: Graph, name: str) -> bool:

@@ -88,7 +88,8 @@ def indices_of(graph: Graph, score: str, *, alone: bool = False) -> dict[str, bo
         node = graph.maker(waiting.pop())
         if node is None or node.domain != "" or node.op_type not in BY_INPUT.keys() | WAYS_BACK.keys():
             continue
-        if node.op_type in BY_INPUT and (name := BY_INPUT[node.op_type](node)) not in graph.fixed:
+        name = BY_INPUT[node.op_type](node) if node.op_type in BY_INPUT else ""
+        if name and name not in graph.fixed:
             has_rows = rows is not None and (graph.shape(name) or (None,))[0] == rows and node.op_type != "Pad"
             found |= {name: has_rows} if has_rows or alone else {}
         before = [name for name in node.input if graph.is_real(name) and name not in seen | graph.fixed]
@@ -266,7 +267,9 @@ def sizes(graph: Graph, name: str, chosen: Mask) -> tuple[int, ...] | None:
 
 
 def filled(known: list[int], count: int) -> tuple[int, ...] | None:
-    """A shape with its one unknown size worked out."""
+    """A shape with its one unknown size worked out: that of its first axis of several, see `placed`."""
+    if -1 in known and max(known[: known.index(-1)], default=1) > 1:
+        return None
     rest = int(np.prod([size for size in known if size != -1]))
     if known.count(-1) != 1 or rest == 0 or count % rest:
         return None

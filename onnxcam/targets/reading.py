@@ -17,7 +17,7 @@ BOX, BOX_AND_OBJECTNESS = 4, 5  # numbers of a detection in front of its class s
 BLANK = "blank"  # the name of the token between two letters, in front of an alphabet
 SCORE, CLASS = 4, 5  # columns of a finished detection, behind its box
 FORM_OF_AXES = {
-    **dict.fromkeys(["CHW", "HWC", "CDHW", "DHWC"], "maps"), **dict.fromkeys(["HW", "DHW"], "map"),
+    **dict.fromkeys(["CHW", "HWC", "CDHW", "DHWC"], "maps"), "HW": "map",
     "RC": "rows", "CR": "rows", "RD": "detections",
 }  # fmt: skip
 

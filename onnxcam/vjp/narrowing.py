@@ -48,7 +48,7 @@ def narrowed(graph: Graph, score: str, wrt: str) -> Graph:
     del proto.graph.node[:]
     proto.graph.node.extend(writer.g.nodes)
     proto.graph.initializer.extend(writer.g.initializers)
-    return Graph(graph.model, proto)
+    return Graph(graph.model, proto, whole=graph.whole)
 
 
 def demands(graph: Graph, whole: set[str]) -> tuple[dict[str, Wanted], list[Sequence[Wanted]]]:

@@ -34,7 +34,7 @@ def choose_class(graph: Graph, score: str, axis: int, *, keep: str = "") -> tupl
     proto.graph.input.append(helper.make_tensor_value_info(CLASS, TensorProto.INT64, [graph_rows(graph)]))
     del proto.graph.output[:]
     proto.graph.output.append(helper.make_tensor_value_info(one, graph.type(score).elem_type, None))
-    return Graph(graph.model, pruned(proto, [one, keep])), one
+    return Graph(graph.model, pruned(proto, [one, keep]), whole=graph.whole), one
 
 
 def graph_rows(graph: Graph) -> int | str | None:

@@ -21,17 +21,23 @@ DATA = frozenset({"Concat", "Add", "Mul", "Div", "Sum", "Mean", "Max", "Min"})  
 
 
 def never_negative(g: Emitter, name: str) -> bool:
-    """Whether a value is at least 0 whatever the input: computed by operators that make or keep that."""
+    """Whether a value is at least 0 whatever the input: computed by operators that make or keep that.
+
+    Of what a head reads it is the whole model that tells.
+    """
     waiting, seen = [name], {name}
     while waiting:
         value = waiting.pop()
-        constant = g.constant(value)
+        node, graph = g.maker(value), g.graph
+        if node is None and (value in graph.inputs or value not in graph):
+            graph = graph.whole
+        constant = g.constant(value) if g.constant(value) is not None else graph.constant(value)
         if constant is not None and bool(np.all(constant >= 0)):
             continue
-        node = g.maker(value)
+        node = node if node is not None else graph.maker(value)
         if node is None or node.domain:
             return False
-        if node.op_type in NEVER_NEGATIVE or cuts_at_zero(g.graph, node):
+        if node.op_type in NEVER_NEGATIVE or cuts_at_zero(graph, node):
             continue
         if node.op_type not in KEEP_SIGN:
             return False

@@ -167,7 +167,9 @@ def test_the_layer_is_that_of_the_head_which_the_target_is_of() -> None:
 
 def test_several_outputs() -> None:
     explainer = two_heads("float[N, 80, 6] y, float[N, 6, 8, 8] fine, float[N, 6, 4, 4] coarse")
-    with pytest.raises(TargetError, match="'y' holds 80 x 6 numbers"):  # which the other two make up
+    with pytest.raises(
+        ModelError, match=r"several outputs that could be explained: choose with --score .*'y' \[N, 80, 6\]"
+    ):
         explainer(X)
     found = explainer(X, target=["coarse[0,1,2]", ElementTarget("3,4,5", "fine"), "y[64,0]", "coarse[5]"])
     assert [(e.scored.name, e.target.name) for e in found] == [

@@ -14,7 +14,7 @@ from onnxcam.errors import InputError, ModelError
 from onnxcam.graph import find_score, read_layers
 from onnxcam.graph.detections import rows_of_detections
 from onnxcam.graph.load import load
-from tests.nets import net, normal, run
+from tests.nets import net, normal, run, tapped
 
 BODY = """
   c = Conv<pads = [1, 1, 1, 1], strides = [4, 4]>({image}, w)
@@ -396,3 +396,49 @@ def test_a_detection_that_was_not_suppressed_is_explained_at_its_own_head() -> N
         at = int(np.flatnonzero(np.isclose(scores, row[4], rtol=1e-6))[0])
         assert e.layer == ("fine" if at < 24 else "coarse")
     assert {e.layer for e in found} == {"fine", "coarse"}
+
+
+TOWERS = """(float[1,3,16,24] x) => (float[1,D,6] out) {
+  f = Conv<pads = [1, 1, 1, 1], strides = [4, 4]>(x, w)
+  stem = Relu(f)
+  g = Conv(stem, u)
+  tower = Relu(g)
+  a = Conv(tower, classes)
+  b = Conv(stem, box)
+  a_flat = Reshape(a, threes)
+  b_flat = Reshape(b, fives)
+  scores = Transpose<perm = [0, 2, 1]>(a_flat)
+  boxes = Transpose<perm = [0, 2, 1]>(b_flat)
+  corners, there = Split<axis = 2>(boxes, four_one)
+  line = Reshape(there, rest)
+  over = Greater(line, low)
+  found = NonZero(over)
+  kept = Reshape(found, rest)
+  p = Sigmoid(scores)
+  pk = Gather<axis = 1>(p, kept)
+  bk = Gather<axis = 1>(corners, kept)
+  best = ReduceMax<axes = [2]>(pk)
+  kind = ArgMax<axis = 2>(pk)
+  kind_too = Cast<to = 1>(kind)
+  out = Concat<axis = 2>(bk, best, kind_too)
+}"""
+
+
+def test_the_places_that_another_tower_chose_are_given_to_the_head_as_they_are() -> None:
+    """They have no axis of images, and the head of the class's tower reads them."""
+    more = {
+        "u": normal(6, 6, 1, 1, seed=3), "classes": normal(3, 6, 1, 1), "box": normal(5, 6, 1, 1, seed=5),
+        "threes": np.array([0, 3, -1]), "fives": np.array([0, 5, -1]), "four_one": np.array([4, 1]),
+        "rest": np.array([-1]), "low": np.float32(0),
+    }  # fmt: skip
+    explainer = Explainer(net(TOWERS, WEIGHTS | more), labels=["ant", "bee", "cat"])
+    e = explainer(X[None])
+    assert (e.layer, e.scored.axes) == ("tower", "RD")
+    row = int(e.target.name.rpartition(" ")[2])
+    result = differentiate(explainer.subject.graph.proto, of="out", wrt="tower")
+    seed = np.zeros((1, *e.scores.shape), np.float32)
+    seed[0, row, 4] = 1
+    values = run(tapped(result.model, "tower"), {"x": X[None], result.seed: seed})
+    weights, held = values[result.gradients["tower"]].mean((2, 3)), values["tower"][0]
+    wanted = np.maximum(np.tensordot(weights[0], held, 1), 0)
+    np.testing.assert_allclose(e.map.clip(0), wanted, rtol=1e-3, atol=1e-7)

@@ -89,6 +89,16 @@ def test_batches_are_smaller_where_all_pixels_are_one_vector(monkeypatch: pytest
     assert 9408 * 38 < max(seen) <= 2**20
 
 
+def test_a_long_vector_that_does_not_grow_leaves_large_batches() -> None:
+    """Rows cut off at 300 are no batch, however many numbers a bias has."""
+    text = """(float[N,4] x) => (float[M,600] y) {
+        a = MatMul(x, wide) b = Add(a, bias) c = Slice(b, first, far) y = Relu(c) }"""
+    weights = {"wide": normal(4, 600), "bias": normal(600), "first": np.array([0]), "far": np.array([300])}
+    shape = graph_of(net(text, weights)).shape("y")
+    assert shape is not None
+    assert shape[0] != "N"
+
+
 def test_a_model_for_batches_of_two_alone() -> None:
     text = """(float[batch,4] x) => (float[A,B] y) {
         a = Reshape(x, four) s = Shape(a) t = Mul(s, ones) b = Reshape(a, t) y = Add(b, eight) }"""

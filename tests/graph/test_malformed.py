@@ -113,6 +113,14 @@ def test_sizes_put_together_by_way_of_views_are_refused(inside: bool) -> None:
         graph_of(model)
 
 
+def test_a_detector_that_finds_among_millions_is_no_peril() -> None:
+    """Vectors of scores and places, of lengths that are told: nothing puts sizes together there."""
+    text = "(float[4000000] x, int64[4000000] at) => (float[m] y) { " + " ".join(
+        f"g{i} = Gather(x, at) n{i} = Cast<to = 7>(g{i})" for i in range(8)
+    )
+    assert graph_of(net(f"{text} y = Identity(g7) }}")).shape("y") == (4000000,)
+
+
 def test_more_axes_than_any_tensor_are_refused() -> None:
     with pytest.raises(PerilError, match="'x' has 20,000 axes, more than any tensor"):
         graph_of(nodes_model([node("Relu", ["x"], ["y"])], shape=tuple(f"d{i}" for i in range(20_000))))

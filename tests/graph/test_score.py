@@ -258,6 +258,12 @@ def several(outputs: str, tail: str, rows: str = "N") -> onnx.ModelProto:
     return net(text, CONVS)
 
 
+def several_with(outputs: str, tail: str) -> onnx.ModelProto:
+    """The same with a few more weights."""
+    text = f"(float[N,3,4,4] x) => ({outputs}) {{\n c0 = Conv<pads=[1,1,1,1]>(x, w0)\n last = Relu(c0)\n{tail}\n}}"
+    return net(text, CONVS | {"three": np.array([3]), "super": normal(5, 3)})
+
+
 def test_of_several_outputs_the_one_of_the_shape_of_classes() -> None:
     tail = (
         FEATURES
@@ -331,6 +337,28 @@ def test_hidden_states_beside_rows_of_classes_and_boxes_are_no_score(called: str
     assert find_score(graph_of(model)).name == called
 
 
+@pytest.mark.parametrize(
+    ("other", "made"),
+    [
+        ("float[N,3] v", "v, i = TopK(c, three)"),
+        ("float[N,1] v", "v = ReduceLogSumExp<axes = [1]>(c)"),
+        ("float[N,3] v", "q = Softmax(c) v = MatMul(q, super)"),
+    ],
+    ids=["the highest", "an energy", "a superclass"],
+)
+def test_what_is_made_of_a_row_of_classes_is_not_taken_for_it(other: str, made: str) -> None:
+    """Ranks are no classes, and a confidence is no score of the image's: the user says which."""
+    body = f"g = GlobalAveragePool(last) f = Flatten(g) c = Gemm(f, fc) {made}"
+    graph = graph_of(several_with(f"float[N,5] c, {other}", body))
+    with pytest.raises(ModelError, match="several outputs"):
+        find_score(graph)
+
+
+def test_a_row_of_classes_comes_before_what_is_called_logits() -> None:
+    body = "logits = Identity(last) g = GlobalAveragePool(last) f = Flatten(g) l = Gemm(f, fc) p = Softmax(l)"
+    assert find_score(graph_of(several_with("float[N,4,4,4] logits, float[N,5] p", body))).name == "l"
+
+
 def test_what_the_model_calls_its_logits_comes_before_squashed_others() -> None:
     tail = ROWS + "r = Reshape(t, to)\n other = Sigmoid(r)\n logits = Mul(r, r)"
     assert find_score(graph_of(several("float[N,16,4] other, float[N,16,4] logits", tail))).output == "logits"
@@ -350,7 +378,8 @@ def test_likenesses_of_images_to_texts_are_read_by_image(order: str) -> None:
     shapes = {"per_image": "float[N,T]", "per_text": "float[T,N]"}
     outputs = ", ".join(f"{shapes[name]} {name}" for name in order.split(", "))
     text = f"""(float[N,3,4,4] x, float[T,3] text) => ({outputs}, float[N,3] e) {{
-        p = GlobalAveragePool(x) e = Flatten(p) u = Transpose(e) per_text = MatMul(text, u)
+        p = GlobalAveragePool(x) f = Flatten(p) e = LpNormalization<axis = 1>(f) u = Transpose(e)
+        per_text = MatMul(text, u)
         per_image = Transpose(per_text) }}"""
     graph = graph_of(net(text))
     assert find_score(graph, image=image_input(graph)).name == "per_image"
@@ -414,6 +443,8 @@ EMBEDDINGS = {
     " y = Mul(v, i)",
     "Keras": "q = Mul(v, v)\n n = ReduceSum(q, one)\n d = Sqrt(n)\n i = Reciprocal(d)\n huge = Reciprocal(tiny)\n"
     " k = Min(i, huge)\n y = Mul(v, k)",
+    "Hugging Face": "t = Constant<value_float=2.0>()\n q = Pow(v, t)\n n = ReduceSum(q, one)\n"
+    " h = Constant<value_float=0.5>()\n d = Pow(n, h)\n y = Div(v, d)",
     "ONNX": "y = LpNormalization<axis=1>(v)",
 }
 

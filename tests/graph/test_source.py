@@ -249,3 +249,16 @@ def test_what_a_suppression_of_boxes_keeps_is_followed_back() -> None:
         mask[0, row, 4] = True  # the score
         assert source_of(graph, "out", mask, known) == source
     assert source_of(graph, "out", mask[:, ::-1]) == "out"  # nobody knows what was kept
+
+
+def test_a_length_that_is_not_known_is_not_made_up() -> None:
+    """Of two heads of any length one above the other, which rows are whose hangs on that length."""
+    text = """(float[16,4] x, bool[16] keep, int64[M] pick) => (float[M,4] y) {
+        p = Neg(x) q = Abs(x) nz = NonZero(keep) f = Reshape(nz, rest)
+        a0 = Gather(p, f) b0 = Gather(q, f) a = Unsqueeze(a0, zero) b = Unsqueeze(b0, zero)
+        s = Concat<axis=0>(a, b) rows = Reshape(s, fours) y = Gather(rows, pick) }"""
+    weights = {"rest": np.array([-1]), "zero": np.array([0]), "fours": np.array([-1, 4])}
+    graph = graph_of(net(text, weights))
+    for row in range(16):
+        mask = np.array([[True, False, False, False]])
+        assert source_of(graph, "y", mask, {"pick": np.array([row]), "f": np.arange(16)}) in ("y", "a")

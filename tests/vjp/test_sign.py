@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from onnxcam.graph import Graph, load, read_graph
+from onnxcam.graph import Graph, head, load, read_graph
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.sign import never_negative
 from tests.nets import net
@@ -51,3 +51,13 @@ def test_what_was_written_counts_too() -> None:
 
 def graph_of(body: str) -> Graph:
     return read_graph(load(net(f"(float[2] x) => (float[2] y) {{ {body} }}", WEIGHTS)))
+
+
+@pytest.mark.parametrize("layer", ["a", "p"])
+@pytest.mark.parametrize(("body", "expected"), [("Relu", True), ("Neg", False)])
+def test_of_what_a_head_reads_the_whole_model_tells(body: str, expected: bool, layer: str) -> None:
+    """Else a quantizer behind it would be taken for a Relu, and means that round to 0 have no gradient."""
+    text = f"""(float[N,3,4,4] x) => (float[N,3] y) {{
+        a = {body}(x) p = MaxPool<kernel_shape = [2, 2]>(a) m = GlobalAveragePool(p) y = Flatten(m) }}"""
+    behind = head(read_graph(load(net(text))), layer, "y").graph
+    assert never_negative(Emitter(behind), "m") is expected
