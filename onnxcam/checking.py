@@ -181,8 +181,7 @@ def forward(subject: Rewritten, x: Array, at: TargetLayer, limit: float) -> Iter
                 shapes = f"{list(outputs[output].shape)} and {list(value.shape)}"
                 yield CheckResult(f"forward: {name}", False, f"shapes {shapes}", "the same", output)
                 continue
-            exact = value.astype(np.float64)
-            found = apart(outputs[output].astype(np.float64), exact) / (largest(exact) or 1.0)
+            found = apart(outputs[output], value) / (largest(value) or 1.0)
             yield CheckResult(f"forward: {name}", found <= limit, f"{found:.1e}", f"{limit:.0e}", output)
 
 

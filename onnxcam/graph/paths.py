@@ -60,10 +60,10 @@ def weighted(node: onnx.NodeProto) -> bool:
     return node.op_type in WEIGHTED or any(weighted(inner) for body in subgraphs(node) for inner in body.node)
 
 
-def weighted_behind(graph: Graph, score: str) -> dict[str, bool]:
-    """For every value before the score: whether a weighted node lies between the two."""
-    behind: dict[str, bool] = {score: False}
-    for i in sorted(graph.ancestors([score]), reverse=True):
+def weighted_behind(graph: Graph, *scores: str) -> dict[str, bool]:
+    """For every value before a score, and each of these: whether a weighted node lies between it and one of them."""
+    behind = dict.fromkeys(scores, False)
+    for i in sorted(graph.ancestors(scores), reverse=True):
         node = graph.nodes[i]
         here = any(behind.get(name, False) for name in node.output) or weighted(node)
         for name in reads(node):

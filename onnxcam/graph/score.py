@@ -119,11 +119,11 @@ def without_features(graph: Graph, scores: Sequence[Score], image: ImageInput | 
     What has a softmax or sigmoid, and a row that may be of classes, is more than that: a confidence may be made of it.
     """
     holders = {score.name: first_holder(graph, score.name) for score in scores}
-    behind = [weighted_behind(graph, holder) for holder in dict.fromkeys(holders.values())]
+    behind = weighted_behind(graph, *holders.values())
 
     def is_feature(score: Score) -> bool:
         classes = is_class_row(seen_shape(graph, score), image) and not has_unit_length(graph, score.name)
-        return not score.squash and not classes and any(weighs.get(holders[score.name]) for weighs in behind)
+        return not score.squash and not classes and behind[holders[score.name]]
 
     return [score for score in scores if not is_feature(score)]
 

@@ -39,10 +39,6 @@ JOINING: dict[str, Callable[[onnx.NodeProto], Sequence[str]]] = {  # and what th
     "Concat": lambda node: node.input,
     "QLinearConcat": lambda node: node.input[2::3],  # each with its scale and zero point
 }
-BY_INPUT: dict[str, Callable[[onnx.NodeProto], str]] = {  # take elements by a value, and which it is
-    **dict.fromkeys(["Gather", "GatherElements", "GatherND", "Pad"], lambda node: str(node.input[1])),
-    "TopK": lambda node: str(node.output[1]),
-}
 
 
 def source_of(graph: Graph, name: str, chosen: Mask, known: Known | None = None) -> str:
@@ -70,8 +66,8 @@ def step_back(graph: Graph, node: onnx.NodeProto, chosen: Mask, output: int, kno
     """The one input that holds the chosen elements of a node's output, and which of its own; None: none, or several."""
     if node.domain not in ("", MICROSOFT):
         return None
-    if node.op_type in BY_INPUT:
-        name = BY_INPUT[node.op_type](node)
+    if node.op_type in PICKED:
+        name = picked_by(node)
         value = known[name] if name in known else graph.constant(name)
         return None if value is None else PICKED[node.op_type](graph, node, chosen, value)
     return WAYS_BACK[node.op_type](graph, node, chosen, output) if node.op_type in WAYS_BACK else None
@@ -86,9 +82,9 @@ def indices_of(graph: Graph, score: str, *, alone: bool = False) -> dict[str, bo
     rows = (graph.shape(score) or (None,))[0]
     while waiting:
         node = graph.maker(waiting.pop())
-        if node is None or node.domain != "" or node.op_type not in BY_INPUT.keys() | WAYS_BACK.keys():
+        if node is None or node.domain != "" or node.op_type not in PICKED.keys() | WAYS_BACK.keys():
             continue
-        name = BY_INPUT[node.op_type](node) if node.op_type in BY_INPUT else ""
+        name = picked_by(node) if node.op_type in PICKED else ""
         if name and name not in graph.fixed:
             has_rows = rows is not None and (graph.shape(name) or (None,))[0] == rows and node.op_type != "Pad"
             found |= {name: has_rows} if has_rows or alone else {}
@@ -96,6 +92,11 @@ def indices_of(graph: Graph, score: str, *, alone: bool = False) -> dict[str, bo
         seen.update(before)
         waiting += before
     return found
+
+
+def picked_by(node: onnx.NodeProto) -> str:
+    """The value by which a node of PICKED takes elements: indices, or the widths of padding."""
+    return str(node.output[1] if node.op_type == "TopK" else node.input[1])
 
 
 def picked(graph: Graph, node: onnx.NodeProto, chosen: Mask, indices: npt.NDArray[Any]) -> tuple[str, Mask] | None:

@@ -28,13 +28,12 @@ def never_negative(g: Emitter, name: str) -> bool:
     waiting, seen = [name], {name}
     while waiting:
         value = waiting.pop()
-        node, graph = g.maker(value), g.graph
-        if node is None and (value in graph.inputs or value not in graph):
+        node, constant, graph = g.maker(value), g.constant(value), g.graph
+        if node is None and constant is None:
             graph = graph.whole
-        constant = g.constant(value) if g.constant(value) is not None else graph.constant(value)
+            node, constant = graph.maker(value), graph.constant(value)
         if constant is not None and bool(np.all(constant >= 0)):
             continue
-        node = node if node is not None else graph.maker(value)
         if node is None or node.domain:
             return False
         if node.op_type in NEVER_NEGATIVE or cuts_at_zero(graph, node):

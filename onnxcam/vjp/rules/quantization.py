@@ -147,11 +147,10 @@ def unscaled(g: Emitter, n: Node, ct: str) -> str:
 
 def scale(g: Emitter, n: Node) -> str:
     """The scale, ready to broadcast; in blocks the operator itself spreads it."""
-    shape = n.shape(1)
-    if n.proto.op_type == "DequantizeLinear" and shape is not None and n.attr("block_size", 0):
+    size = n.attr("block_size", 0)
+    if n.proto.op_type == "DequantizeLinear" and n.shape(1) is not None and size:
         ones = g.op("Expand", g.const(1, np.int8), g.shape_of(n.input[0]))
-        axis, size = n.attr("axis", 1), n.attr("block_size", 0)
-        return g.op("DequantizeLinear", ones, n.input[1], axis=axis, block_size=size)
+        return g.op("DequantizeLinear", ones, n.input[1], axis=n.attr("axis", 1), block_size=size)
     return along_axis(g, n, n.x(1), n.shape(1))
 
 

@@ -14,6 +14,7 @@ from onnx import TensorProto
 from onnxcam.vjp.emitter import Emitter
 from onnxcam.vjp.registry import ZERO, Cotangents, Node, RuleError, rule
 from onnxcam.vjp.rules.indexing import as_int64, positions
+from onnxcam.vjp.rules.resize import with_zeros
 from onnxcam.vjp.rules.sampling import LINEAR, Taps, bounded, pixels_of, plus, taps_along
 
 MOST_BINS = 4096  # along one axis of a region
@@ -64,7 +65,7 @@ def roi_align(g: Emitter, n: Node, ct: str) -> Cotangents:
 
 def one_more(g: Emitter, n: Node, value: str, rank: int) -> str:
     """One region of zeros more, where there may be none at all: products over nothing are undefined in ONNX Runtime."""
-    return value if n.size(0, 1) else g.op("Pad", value, g.ints(*[0] * rank, 1, *[0] * (rank - 1)))
+    return value if n.size(0, 1) else with_zeros(g, value, 0, rank)
 
 
 def checked(number: int, least: int = 1) -> int:
